@@ -1,0 +1,85 @@
+"""Every error that Bitfront raises on purpose.
+
+    BitfrontError
+    ├── InvalidInput         (ValueError)    a value that was given cannot be used
+    │   ├── SchemeError                      a scheme's spelling, or a layer that cannot take it
+    │   ├── BudgetError                      a budget's spelling or resource
+    │   ├── ProblemError                     an allocation problem that does not hold together
+    │   ├── DataError                        calibration or evaluation data
+    │   └── ModelError                       a model, its weights or its outputs
+    ├── UnknownName          (LookupError)   no such study, trial, layer, solver, profiler, ...
+    ├── Infeasible           (ValueError)    no allocation fits the budgets
+    ├── StudyMismatch        (ValueError)    a study is resumed with other weights, data or settings
+    ├── StorageError         (RuntimeError)  the database cannot be opened, read or written
+    └── ExportError          (RuntimeError)  an export cannot be written, or differs from its trial
+
+A message is one line: what was wrong with which value, then what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class BitfrontError(Exception):
+    """Root of Bitfront's errors. ``what`` names the value at fault, ``remedy`` says what to do."""
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        self.what = what
+        self.remedy = remedy
+        super().__init__(what, remedy)
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.remedy}" if self.remedy else self.what
+
+
+class InvalidInput(BitfrontError, ValueError):
+    """A value that was given cannot be used."""
+
+
+class SchemeError(InvalidInput):
+    """A scheme is misspelled, or a layer cannot take it."""
+
+
+class BudgetError(InvalidInput):
+    """A budget is misspelled, or names a resource that is not counted."""
+
+
+class ProblemError(InvalidInput):
+    """An allocation problem does not hold together."""
+
+
+class DataError(InvalidInput):
+    """Calibration or evaluation data is missing, empty, or of the wrong shape."""
+
+
+class ModelError(InvalidInput):
+    """A model cannot be loaded, run, or differentiated."""
+
+
+class UnknownName(BitfrontError, LookupError):
+    """No such study, trial, layer, solver, profiler, quantizer, format or exporter."""
+
+
+class Infeasible(BitfrontError, ValueError):
+    """No allocation fits the budgets.
+
+    ``binding`` maps each resource that alone cannot be met to ``(limit, least)``, in the
+    resource's own unit; ``least`` is the smallest total that any allocation has.
+    """
+
+    def __init__(
+        self, what: str, remedy: str = "", binding: dict[str, tuple[float, float]] | None = None
+    ) -> None:
+        super().__init__(what, remedy)
+        self.binding = binding or {}
+
+
+class StudyMismatch(BitfrontError, ValueError):
+    """A study is resumed with other weights, data or settings than it was begun with."""
+
+
+class StorageError(BitfrontError, RuntimeError):
+    """The database cannot be opened, read or written."""
+
+
+class ExportError(BitfrontError, RuntimeError):
+    """An export cannot be written, or does not give its trial's outputs."""

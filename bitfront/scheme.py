@@ -1,0 +1,140 @@
+"""The grammar of schemes: what a layer may become, in one canonical spelling.
+
+    scheme     = float | integer
+    float      = "keep" | "bf16" | "fp16" | "fp8" | "mxfp4" | "nvfp4"
+    integer    = "w" bits [ "g" size ] [ "z" ] [ activation ] [ "+" quantizer ]
+    activation = "a" bits [ "s" ]
+    quantizer  = "rtn" | "gptq" [ ":act" ]
+
+``w4g128`` is 4-bit symmetric weights in groups of 128 along the input dimension; without ``g``
+one scale per output channel. ``z`` adds zero points (asymmetric). ``a8`` quantizes the layer's
+input to 8-bit integers, dynamically per token; ``a8s`` statically per tensor, with a range from
+calibration. ``+gptq`` names the quantizer, ``:act`` orders its columns by activation; the default
+``rtn`` (round to nearest) is not spelled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bitfront.errors import SchemeError
+
+WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8)
+ACTIVATION_BITS = (4, 6, 8)
+FLOAT_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp4": 4, "nvfp4": 4}
+FLOAT_GROUPS = {"mxfp4": 32, "nvfp4": 16}
+QUANTIZERS = ("rtn", "gptq", "gptq:act")
+
+_INTEGER = re.compile(
+    r"w(?P<bits>\d+)(?:g(?P<group>\d+))?(?P<zero>z)?(?:a(?P<act>\d+)(?P<static>s)?)?(?:\+(?P<quantizer>[a-z:]+))?"
+)
+_HELP = "spell it like w4, w4g128, w4g32z, w8a8, w8a8s, w3g64+gptq, bf16, fp16, fp8 or keep"
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """Integer format of a layer's input: ``bits`` wide, symmetric, dynamic per token or static."""
+
+    bits: int
+    static: bool = False
+
+    def __post_init__(self) -> None:
+        if self.bits not in ACTIVATION_BITS:
+            raise SchemeError(
+                f"activations of {self.bits} bits", f"use one of {_words(ACTIVATION_BITS)}"
+            )
+
+    def __str__(self) -> str:
+        return f"a{self.bits}{'s' if self.static else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """Weight format, bits, group size, activation format and quantizer of one layer.
+
+    ``format`` is ``"int"``, ``"keep"`` or one of the floats; ``bits`` is the nominal width of one
+    stored weight (0 for ``keep``, whose width is the model's own); ``group`` the number of weights
+    that share a scale along the input dimension, ``None`` for a whole row. Equal schemes have equal
+    spellings: ``Scheme.parse(str(s)) == s``.
+    """
+
+    format: str
+    bits: int = 0
+    group: int | None = None
+    symmetric: bool = True
+    activation: Activation | None = None
+    quantizer: str = "rtn"
+
+    def __post_init__(self) -> None:
+        if self.format == "int":
+            if self.bits not in WEIGHT_BITS:
+                raise SchemeError(
+                    f"integer weights of {self.bits} bits", f"use one of {_words(WEIGHT_BITS)}"
+                )
+            if self.group is not None and self.group < 1:
+                raise SchemeError(f"group size {self.group}", "use a positive group size")
+            if self.quantizer not in QUANTIZERS:
+                raise SchemeError(
+                    f"quantizer {self.quantizer!r}", f"use one of {_words(QUANTIZERS)}"
+                )
+        elif self != _float(self.format):
+            raise SchemeError(f"{self.format} with options of integer schemes", _HELP)
+
+    @classmethod
+    def parse(cls, text: str) -> Scheme:
+        """The scheme that ``text`` spells. Raises ``SchemeError`` for anything else."""
+        word = text.strip().lower()
+        if word == "keep" or word in FLOAT_BITS:
+            return _float(word)
+        match = _INTEGER.fullmatch(word)
+        if match is None:
+            raise SchemeError(f"unknown scheme {text!r}", _HELP)
+        try:
+            return cls(
+                format="int",
+                bits=int(match["bits"]),
+                group=int(match["group"]) if match["group"] else None,
+                symmetric=match["zero"] is None,
+                activation=Activation(int(match["act"]), match["static"] is not None)
+                if match["act"]
+                else None,
+                quantizer=match["quantizer"] or "rtn",
+            )
+        except SchemeError as error:
+            raise SchemeError(f"scheme {text!r}: {error.what}", error.remedy) from None
+
+    def __str__(self) -> str:
+        if self.format != "int":
+            return self.format
+        group = "" if self.group is None else f"g{self.group}"
+        zero = "" if self.symmetric else "z"
+        quantizer = "" if self.quantizer == "rtn" else f"+{self.quantizer}"
+        return f"w{self.bits}{group}{zero}{self.activation or ''}{quantizer}"
+
+
+def parse_schemes(texts: str | Iterable[str | Scheme]) -> tuple[Scheme, ...]:
+    """Schemes from ``"w4 w8,keep"`` or from a sequence, without repeats, in the order given."""
+    words = re.split(r"[\s,]+", texts.strip()) if isinstance(texts, str) else list(texts)
+    schemes = [w if isinstance(w, Scheme) else Scheme.parse(w) for w in words if w]
+    if not schemes:
+        raise SchemeError("no schemes were given", _HELP)
+    return tuple(dict.fromkeys(schemes))
+
+
+def _float(name: str) -> Scheme:
+    scheme = object.__new__(Scheme)
+    values = {
+        "format": name, "bits": FLOAT_BITS.get(name, 0), "group": FLOAT_GROUPS.get(name),
+        "symmetric": True, "activation": None, "quantizer": "rtn",
+    }  # fmt: skip
+    if name != "keep" and name not in FLOAT_BITS:
+        raise SchemeError(f"unknown scheme {name!r}", _HELP)
+    for field, value in values.items():
+        object.__setattr__(scheme, field, value)
+    return scheme
+
+
+def _words(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values))

@@ -1,0 +1,313 @@
+"""What crosses a room's border: frozen values over numpy, never a tensor.
+
+    L layers, C schemes, N calibration samples. Tables are float64 arrays (L, C), read-only.
+    Sensitivities are in the metric's unit (nats for KL), costs in their resource's:
+    bytes, bits, stored_bits (bits with scales and zero points), bops, seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitfront.budget import Budget
+from bitfront.errors import ProblemError
+from bitfront.scheme import Activation, Scheme, parse_schemes
+
+__all__ = [
+    "Activation",
+    "Allocation",
+    "Budget",
+    "Costs",
+    "Estimate",
+    "Layer",
+    "Measurement",
+    "Problem",
+    "Scheme",
+    "Sensitivities",
+    "Trial",
+    "content_key",
+    "parse_schemes",
+]
+
+Float = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+
+
+def frozen(array: Any, dtype: Any = np.float64) -> NDArray[Any]:
+    """A read-only copy of ``array``."""
+    copy = np.array(array, dtype=dtype)
+    copy.setflags(write=False)
+    return copy
+
+
+def content_key(value: Any) -> str:
+    """SHA-256 (hex) of a JSON-like value, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A quantizable module, as the rooms without torch see it.
+
+    The weight is seen as a matrix (``rows``, ``cols``): output channels × inputs of one channel
+    (input channels per group × kernel for convolutions, tokens × width for embeddings).
+    """
+
+    name: str
+    kind: str  # linear, hf_conv1d, conv1d, conv2d, conv_transpose1d, conv_transpose2d, embedding
+    rows: int
+    cols: int
+    dtype: str = "float32"  # of the weight in the full model: float32, float16, bfloat16, float64
+    bias: int = 0  # number of bias elements, never quantized
+    macs: int = 0  # multiply-accumulates of one sample, summed over all calls in a forward
+    role: str = "body"  # body, embedding or head
+    shares: str | None = None  # the layer whose weight tensor this one uses too (counted there)
+
+    @property
+    def weights(self) -> int:
+        """Number of weight elements."""
+        return self.rows * self.cols
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over samples, with its standard error (0 if exact, nan if unknown)."""
+
+    value: float
+    stderr: float
+    samples: int
+
+
+@dataclass(frozen=True, eq=False)
+class Sensitivities:
+    """Estimated increase of one metric when one layer takes one scheme.
+
+    values, stderr: (L, C); nan where a layer cannot take a scheme.
+    samples: the number of calibration samples behind each value.
+    notes: what a reader should know (estimator, temperature, effective number of samples).
+    """
+
+    metric: str
+    layers: tuple[str, ...]
+    schemes: tuple[str, ...]
+    values: Float
+    stderr: Float
+    samples: int
+    profiler: str = ""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = (len(self.layers), len(self.schemes))
+        for name in ("values", "stderr"):
+            table = frozen(getattr(self, name))
+            if table.shape != shape:
+                raise ProblemError(f"{name} has shape {table.shape}", f"expected {shape}")
+            object.__setattr__(self, name, table)
+        object.__setattr__(self, "notes", MappingProxyType(dict(self.notes)))
+
+    def at(self, layer: str, scheme: str) -> float:
+        """The value of one pair. Raises ``ValueError`` when the table has no such pair."""
+        return float(self.values[self.layers.index(layer), self.schemes.index(scheme)])
+
+
+@dataclass(frozen=True, eq=False)
+class Costs:
+    """What each layer costs under each scheme, per resource, and what everything else costs.
+
+    tables: resource -> (L, C), nan where a layer cannot take a scheme.
+    fixed: resource -> total of everything that is not an allocated layer (norms, biases, layers
+        kept out); ``bits`` and ``stored_bits`` count only what is in the declared denominator.
+    full: resource -> total of the full-precision model, fixed part included.
+    weights: number of weights that average bits are taken over (the declared denominator).
+    reasons: (layer, scheme) -> why the layer cannot take the scheme.
+    """
+
+    layers: tuple[str, ...]
+    schemes: tuple[str, ...]
+    tables: Mapping[str, Float]
+    fixed: Mapping[str, float]
+    full: Mapping[str, float]
+    weights: int
+    reasons: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = (len(self.layers), len(self.schemes))
+        tables = {name: frozen(table) for name, table in self.tables.items()}
+        for name, table in tables.items():
+            if table.shape != shape:
+                raise ProblemError(f"costs of {name} have shape {table.shape}", f"expected {shape}")
+        object.__setattr__(self, "tables", MappingProxyType(tables))
+        for name in ("fixed", "full", "reasons"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    def total(self, choice: Mapping[str, str]) -> dict[str, float]:
+        """Resource -> total of the whole model when each layer takes its scheme in ``choice``."""
+        picks = [self.schemes.index(choice[layer]) for layer in self.layers]
+        rows = np.arange(len(self.layers))
+        return {
+            name: float(table[rows, picks].sum() + self.fixed.get(name, 0.0))
+            for name, table in self.tables.items()
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A multiple-choice knapsack: one scheme per layer, least total loss, costs within limits.
+
+    loss: (L, C). costs: resource -> (L, C). limits: resource -> greatest total, fixed part
+    included. fixed: resource -> what everything else costs. allowed: (L, C), False where a scheme
+    is barred (by a pin, or because the layer cannot take it); entries of loss and costs there are
+    ignored. groups: disjoint tuples of layer indices that must take the same scheme; layers in no
+    group stand alone.
+    """
+
+    layers: tuple[str, ...]
+    schemes: tuple[str, ...]
+    loss: Float
+    costs: Mapping[str, Float]
+    limits: Mapping[str, float]
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    allowed: Bool | None = None
+    groups: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        L, C = shape = (len(self.layers), len(self.schemes))
+        if not L or not C:
+            raise ProblemError(f"a problem of {L} layers and {C} schemes", "give at least one each")
+        allowed = frozen(np.ones(shape) if self.allowed is None else self.allowed, np.bool_)
+        loss = frozen(self.loss)
+        costs = {name: frozen(table) for name, table in self.costs.items()}
+        tables = {"loss": loss, "allowed": allowed, **{f"costs of {k}": v for k, v in costs.items()}}
+        for name, table in tables.items():
+            if table.shape != shape:
+                raise ProblemError(f"{name} has shape {table.shape}", f"expected {shape}")
+            bad = np.argwhere(allowed & ~np.isfinite(table))
+            if len(bad):
+                layer, scheme = self.layers[bad[0][0]], self.schemes[bad[0][1]]
+                raise ProblemError(
+                    f"{name} of layer {layer!r} under {scheme!r} is {table[tuple(bad[0])]}",
+                    "every allowed entry must be a finite number",
+                )
+        for resource, limit in self.limits.items():
+            if resource not in costs:
+                known = ", ".join(costs) or "no costs at all"
+                raise ProblemError(f"a limit on {resource!r}", f"the problem has {known}")
+            if not np.isfinite(limit):
+                raise ProblemError(f"the limit on {resource} is {limit}", "give a finite number")
+        seen: set[int] = set()
+        for group in self.groups:
+            for index in group:
+                if not 0 <= index < L or index in seen:
+                    raise ProblemError(
+                        f"layer index {index} in group {group}",
+                        f"groups are disjoint sets of indices from 0 to {L - 1}",
+                    )
+                seen.add(index)
+        set_ = object.__setattr__
+        set_(self, "loss", loss)
+        set_(self, "allowed", allowed)
+        set_(self, "costs", MappingProxyType(costs))
+        set_(self, "limits", MappingProxyType({k: float(v) for k, v in self.limits.items()}))
+        set_(self, "fixed", MappingProxyType({k: float(v) for k, v in self.fixed.items()}))
+
+    def totals(self, choice: Sequence[int]) -> dict[str, float]:
+        """Resource -> total cost, fixed part included, of scheme indices ``choice`` (length L)."""
+        rows = np.arange(len(self.layers))
+        return {
+            name: float(table[rows, np.asarray(choice)].sum() + self.fixed.get(name, 0.0))
+            for name, table in self.costs.items()
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Allocation:
+    """One scheme per layer, as an allocator returns it.
+
+    choice: scheme per layer, in the problem's order. loss: predicted total. costs: resource ->
+    total, fixed part included. bound: proven lower bound on the least loss (nan if the allocator
+    proves none). gap: loss - bound. optimal: whether the gap is proven to be 0 up to rounding.
+    """
+
+    layers: tuple[str, ...]
+    choice: tuple[str, ...]
+    loss: float
+    costs: Mapping[str, float]
+    bound: float
+    gap: float
+    optimal: bool
+    seconds: float
+    solver: str
+
+    @property
+    def schemes(self) -> dict[str, str]:
+        """Layer -> scheme."""
+        return dict(zip(self.layers, self.choice, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """One profiled (layer, scheme) pair: the unit of work, found again by its content.
+
+    settings: content key of the profiler's settings. values: metric -> estimate of its increase.
+    vectors: name -> per-sample array (N,), kept for interactions and bootstraps.
+    seconds: what it took (a share of the pass when one pass measured many pairs).
+    """
+
+    profiler: str
+    settings: str
+    layer: str
+    scheme: str
+    values: Mapping[str, Estimate]
+    vectors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """An allocation that was built and measured.
+
+    schemes: layer -> scheme. predicted: total of the sensitivities it was chosen by, nan for a
+    baseline chosen without. costs: resource -> total. metrics: name -> estimate on the evaluation
+    data. settings: what else made it (solver, seed, budgets, profiler, denominator).
+    id: 0 until stored.
+    """
+
+    schemes: Mapping[str, str]
+    solver: str
+    predicted: float
+    bound: float
+    costs: Mapping[str, float]
+    metrics: Mapping[str, Estimate]
+    seconds: float
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    id: int = 0
+    created: str = ""  # ISO 8601, UTC
+
+    @property
+    def key(self) -> str:
+        """Content key of the allocation: equal for equal schemes, whoever chose them."""
+        return content_key(dict(self.schemes))
+
+
+def closure(pairs: Iterable[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    """Disjoint groups from overlapping sets of indices that must agree, in order."""
+    groups: list[set[int]] = []
+    for pair in pairs:
+        merged = set(pair)
+        apart = []
+        for group in groups:
+            if group & merged:
+                merged |= group
+            else:
+                apart.append(group)
+        groups = [*apart, merged]
+    return tuple(sorted(tuple(sorted(g)) for g in groups))
