@@ -74,6 +74,14 @@ class Task(ABC):
         At least ``weights``, ``calibration``, ``evaluation``, ``task``, ``dtype``.
         """
 
+    @abstractmethod
+    def recipe(self) -> dict[str, Any]:
+        """JSON-like arguments from which ``bitfront.tasks.from_recipe`` makes this task anew.
+
+        Raises ``ModelError`` when the task was made from a live object that no other process can
+        make again.
+        """
+
     def module(self, layer: str) -> nn.Module:
         """The module of a layer."""
         return self.model.get_submodule(layer)
