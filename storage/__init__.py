@@ -1,0 +1,24 @@
+"""What was measured, kept in a database: studies, measurements, trials, selections, exports.
+
+``Store`` loads on first use, so that fronts and records need no SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .fronts import front
+from .records import Export, Selection, StudyRecord, StudySummary
+
+if TYPE_CHECKING:
+    from .store import Store
+
+__all__ = ["Export", "Selection", "Store", "StudyRecord", "StudySummary", "front"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Store":
+        from .store import Store
+
+        return Store
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

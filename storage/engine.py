@@ -1,0 +1,171 @@
+"""Opening a database: where it is, how it is spoken to, and transactions for reading and writing.
+
+SQLite is used with write-ahead logging, so that readers never wait; a writing transaction takes
+the write lock at once (``BEGIN IMMEDIATE``), so that it never fails halfway for want of it; a
+commit is on the disk when it returns (``synchronous=FULL``).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import platformdirs
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError
+
+from bitfront.errors import StorageError
+
+from .failures import failures, named
+
+BUSY_TIMEOUT = 15.0  # seconds to wait for another writer
+_HELP = "give a path, or a URL like postgresql://user@host:5432/name"
+
+Made = TypeVar("Made")
+
+
+def locate(where: str | Path | None) -> URL:
+    """The URL of the database ``where``: a path, a URL, or None for the user's own.
+
+    None is ``BITFRONT_DB``, or ``bitfront.db`` in the user's data folder. Raises ``StorageError``
+    for a URL that cannot be used.
+    """
+    if where is None:
+        where = os.environ.get("BITFRONT_DB") or (
+            platformdirs.user_data_path("bitfront") / "bitfront.db"
+        )
+    if isinstance(where, Path) or "://" not in where:
+        return URL.create("sqlite", database=str(Path(where).expanduser().absolute()))
+    try:
+        url = make_url(where)
+    except (ArgumentError, ValueError) as error:
+        raise StorageError("the database's URL cannot be read", _HELP) from error
+    if url.drivername == "sqlite":
+        if url.database in (None, "", ":memory:"):
+            raise StorageError(f"{where!r} would be lost at exit", "name a file")
+        return url.set(database=str(Path(str(url.database)).expanduser().absolute()))
+    if url.drivername in ("postgresql", "postgresql+psycopg"):
+        return url.set(drivername="postgresql+psycopg")
+    raise StorageError(f"a database of kind {url.drivername!r} is not supported", _HELP)
+
+
+def connect(url: URL, timeout: float) -> Engine:
+    """An engine for ``url``; connects on first use. Creates the folder of a SQLite file."""
+    if url.get_backend_name() == "sqlite":
+        _make_folder(url)
+        engine = create_engine(url, connect_args={"timeout": timeout, "isolation_level": None})
+        event.listen(engine, "connect", _configure_sqlite(timeout))
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    try:
+        engine = create_engine(url, connect_args={"connect_timeout": 10}, pool_pre_ping=True)
+    except ImportError as error:
+        raise StorageError(
+            f"{named(url)} needs the psycopg driver", "run pip install 'bitfront[postgres]'"
+        ) from error
+    event.listen(engine, "connect", _configure_postgres(timeout))
+    return engine
+
+
+def now() -> str:
+    """This moment as ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class Database:
+    """Transactions on one database. Threads may share it; each process opens its own."""
+
+    url: URL
+    _readers: Engine
+    _writers: Engine
+
+    def __init__(self, url: URL, engine: Engine) -> None:
+        self.url = url
+        self._engine = engine
+        self._writers = engine.execution_options(bitfront_writes=True)
+        self._readers = engine
+        if engine.dialect.name == "postgresql":  # SQLite's readers have a snapshot anyway
+            self._readers = engine.execution_options(isolation_level="REPEATABLE READ")
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A transaction that sees one state of the database. Raises ``StorageError``."""
+        return self._transaction(self._readers)
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """A transaction that is committed at the end, or undone by an exception.
+
+        Raises ``StorageError``; nothing of the transaction is then in the database.
+        """
+        return self._transaction(self._writers)
+
+    def insert(self, table: Any) -> Any:
+        """An ``INSERT`` into ``table`` that leaves out rows which are there already."""
+        dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
+        return dialect.insert(table).on_conflict_do_nothing()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _transaction(self, engine: Engine) -> Iterator[Connection]:
+        with failures(self.url), engine.begin() as connection:
+            yield connection
+
+
+def _make_folder(url: URL) -> None:
+    path = Path(str(url.database))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"the folder of {named(url)} cannot be made ({error.strerror})",
+            "name a database in another folder",
+        ) from error
+    if path.is_dir():
+        raise StorageError(f"{named(url)} is a folder", "name a file in it")
+
+
+def _configure_sqlite(timeout: float) -> Callable[[Any, Any], None]:
+    def configure(connection: Any, record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("PRAGMA synchronous = FULL")
+        # taking up write-ahead logging needs a lock that SQLite does not wait for
+        _patiently(lambda: cursor.execute("PRAGMA journal_mode = WAL"), timeout)
+        cursor.close()
+
+    return configure
+
+
+def _configure_postgres(timeout: float) -> Callable[[Any, Any], None]:
+    def configure(connection: Any, record: Any) -> None:
+        connection.execute(f"SET lock_timeout = {round(timeout * 1000)}")
+        connection.commit()
+
+    return configure
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("bitfront_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _patiently(action: Callable[[], Made], timeout: float) -> Made:
+    """What ``action`` gives, tried until another connection no longer locks the database."""
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            return action()
+        except sqlite3.OperationalError as error:
+            locked = error.sqlite_errorname.startswith("SQLITE_BUSY")
+            if not locked or time.monotonic() >= end:
+                raise
+        time.sleep(0.02)

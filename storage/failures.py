@@ -1,0 +1,88 @@
+"""What a database driver's error means, as one clear ``StorageError``."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from bitfront.errors import StorageError
+
+# prefix of SQLite's error name -> (what is wrong, what to do)
+_SQLITE = {
+    "SQLITE_BUSY": ("is locked", "another program is writing to it: end that, or wait"),
+    "SQLITE_LOCKED": ("is locked", "another program is writing to it: end that, or wait"),
+    "SQLITE_FULL": ("cannot grow", "the disk or its quota is full: make room and run again"),
+    "SQLITE_READONLY": ("is read-only", "change its permissions or its folder's, or name another"),
+    "SQLITE_PERM": ("is read-only", "change its permissions or its folder's, or name another"),
+    "SQLITE_NOTADB": ("is not a database", "name another file"),
+    "SQLITE_CORRUPT": ("is damaged", "restore it from a copy, or name another file"),
+    "SQLITE_CANTOPEN": ("cannot be opened", "check that its folder exists and can be written to"),
+    "SQLITE_IOERR": ("cannot be read or written", "check the disk it is on"),
+}
+# prefix of PostgreSQL's SQLSTATE -> (what is wrong, what to do)
+_POSTGRES = {
+    "28": ("refuses this user", "check the user and password in its URL"),
+    "3D": ("does not exist", "create it with createdb, or name another"),
+    "3F": ("has no schema to write to", "create the schema that search_path names"),
+    "42501": ("lets this user not write", "grant it the right to create and write tables"),
+    "25006": ("is read-only", "name a server that takes writes"),
+    "53100": ("cannot grow", "the server's disk is full: make room and run again"),
+    "53": ("is short of resources", "see the server's log"),
+    "55P03": ("is locked", "another program is writing to it: end that, or wait"),
+    "57": ("was shut down by its server", "run again when the server is up"),
+    "08": ("lost its connection", "check that the server is up and run again"),
+    "XX": ("is damaged", "see the server's log"),
+}
+_SMALL = 256 << 10  # bytes free, below which a disk counts as full
+
+
+@contextmanager
+def failures(url: URL) -> Iterator[None]:
+    """Turns a driver's errors on the database at ``url`` into ``StorageError``."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise StorageError(f"{named(url)} is in use by too many threads", str(error)) from error
+    except DBAPIError as error:
+        raise translated(url, error) from error
+
+
+def named(url: URL) -> str:
+    """The database at ``url``, in words, without its password."""
+    if url.get_backend_name() == "sqlite":
+        return f"database {url.database!r}"
+    return f"database {url.set(drivername='postgresql').render_as_string(hide_password=True)!r}"
+
+
+def translated(url: URL, error: DBAPIError) -> StorageError:
+    """The ``StorageError`` that says what ``error`` means."""
+    cause = error.orig
+    if isinstance(cause, sqlite3.Error):
+        code = getattr(cause, "sqlite_errorname", "") or ""
+        if code.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) and _full(url):
+            code = "SQLITE_FULL"
+        table = _SQLITE
+    else:
+        code = getattr(cause, "sqlstate", None) or ""
+        table = _POSTGRES
+        if not code and (error.connection_invalidated or "connection" in str(cause)):
+            reason = str(cause).strip().splitlines()[-1]
+            return StorageError(f"{named(url)} cannot be reached ({reason})", "check its URL")
+    known = [words for prefix, words in table.items() if code.startswith(prefix)]
+    if known:
+        what, remedy = known[0]
+        return StorageError(f"{named(url)} {what}", remedy)
+    reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+    return StorageError(f"{named(url)} failed ({reason})", f"code {code}" if code else "")
+
+
+def _full(url: URL) -> bool:
+    folder = Path(url.database or "").parent
+    return folder.is_dir() and shutil.disk_usage(folder).free < _SMALL

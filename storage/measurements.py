@@ -1,0 +1,193 @@
+"""Measurements and the checkpoints of the passes that make them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+from sqlalchemy import Connection, delete, insert, select
+
+from bitfront.types import Estimate, Measurement
+
+from .arrays import pack, pack_many, unpack, unpack_many
+from .engine import Database
+from .models import CheckpointRow, MeasurementRow, MeasurementValueRow, MeasurementVectorRow
+from .records import StudyRecord
+
+Key = tuple[str, str, str, str]  # profiler, settings, layer, scheme
+_KEY = (
+    MeasurementRow.profiler,
+    MeasurementRow.settings,
+    MeasurementRow.layer,
+    MeasurementRow.scheme,
+)
+
+
+class Measurements(Database):
+    """Recording what was profiled, once, and finding it again by its content."""
+
+    def add_measurements(self, study: StudyRecord, measurements: Iterable[Measurement]) -> int:
+        """Record those that are new, in one transaction; how many there were.
+
+        A measurement is known by (profiler, settings, layer, scheme); the first one recorded
+        stays. Raises ``InvalidInput`` for vectors that are not numbers.
+        """
+        units = _prepared(measurements)
+        with self.writing() as connection:
+            return self._add(connection, study, units)
+
+    def measurements(
+        self,
+        study: StudyRecord,
+        profiler: str | None = None,
+        settings: str | None = None,
+        *,
+        vectors: bool = False,
+    ) -> list[Measurement]:
+        """What was recorded, in that order: of one profiler, of one of its settings, or all.
+
+        ``vectors`` loads the per-sample arrays too (read-only); without, they are left empty.
+        """
+        chosen = select(MeasurementRow.id, *_KEY, MeasurementRow.seconds)
+        chosen = chosen.where(MeasurementRow.study_id == study.id)
+        if profiler is not None:
+            chosen = chosen.where(MeasurementRow.profiler == profiler)
+        if settings is not None:
+            chosen = chosen.where(MeasurementRow.settings == settings)
+        with self.reading() as connection:
+            rows = connection.execute(chosen.order_by(MeasurementRow.id)).all()
+            ids = chosen.with_only_columns(MeasurementRow.id)
+            values = _values(connection, ids)
+            arrays = _vectors(connection, ids) if vectors else {}
+        return [
+            Measurement(
+                profiler=row.profiler,
+                settings=row.settings,
+                layer=row.layer,
+                scheme=row.scheme,
+                values=values.get(row.id, {}),
+                vectors=arrays.get(row.id, {}),
+                seconds=row.seconds,
+            )
+            for row in rows
+        ]
+
+    def add_checkpoint(
+        self, study: StudyRecord, pass_key: str, index: int, arrays: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Record part ``index`` of a long pass. A part that is recorded already stays as it is."""
+        data = pack_many(arrays, f"checkpoint {index}")
+        row = {"study_id": study.id, "pass_key": pass_key, "position": index, "data": data}
+        with self.writing() as connection:
+            connection.execute(self.insert(CheckpointRow), row)
+
+    def checkpoints(self, study: StudyRecord, pass_key: str) -> dict[int, dict[str, NDArray[Any]]]:
+        """The recorded parts of a pass, by index, ascending; arrays are read-only."""
+        query = (
+            select(CheckpointRow.position, CheckpointRow.data)
+            .where(CheckpointRow.study_id == study.id, CheckpointRow.pass_key == pass_key)
+            .order_by(CheckpointRow.position)
+        )
+        with self.reading() as connection:
+            rows = connection.execute(query).all()
+        return {index: unpack_many(data, f"checkpoint {index}") for index, data in rows}
+
+    def drop_checkpoints(self, study: StudyRecord, pass_key: str) -> None:
+        """Forget the parts of a pass."""
+        with self.writing() as connection:
+            connection.execute(_dropped(study, pass_key))
+
+    def finish_pass(
+        self, study: StudyRecord, pass_key: str, measurements: Iterable[Measurement]
+    ) -> int:
+        """Record a pass's measurements and forget its parts: both, or on an error neither."""
+        units = _prepared(measurements)
+        with self.writing() as connection:
+            connection.execute(_dropped(study, pass_key))
+            return self._add(connection, study, units)
+
+    def _add(self, connection: Connection, study: StudyRecord, units: Mapping[Key, Unit]) -> int:
+        if not units:
+            return 0
+        rows = [
+            {
+                "study_id": study.id,
+                "profiler": key[0],
+                "settings": key[1],
+                "layer": key[2],
+                "scheme": key[3],
+                "seconds": seconds,
+            }
+            # in one order everywhere, so that two writers never wait for each other's rows
+            for key, (seconds, _, _) in sorted(units.items(), key=lambda item: item[0])
+        ]
+        added = connection.execute(
+            self.insert(MeasurementRow).returning(MeasurementRow.id, *_KEY), rows
+        ).all()
+        values, vectors = [], []
+        for identity, *key in added:
+            _, of_metric, of_name = units[(key[0], key[1], key[2], key[3])]
+            values += [{"measurement_id": identity, **value} for value in of_metric]
+            vectors += [{"measurement_id": identity, **vector} for vector in of_name]
+        if values:
+            connection.execute(insert(MeasurementValueRow), values)
+        if vectors:
+            connection.execute(insert(MeasurementVectorRow), vectors)
+        return len(added)
+
+
+Unit = tuple[float, list[dict[str, Any]], list[dict[str, Any]]]  # seconds, values, vectors
+
+
+def _prepared(measurements: Iterable[Measurement]) -> dict[Key, Unit]:
+    """Content key -> what to record, made before the transaction begins; first ones stay."""
+    units: dict[Key, Unit] = {}
+    for m in measurements:
+        key = (m.profiler, m.settings, m.layer, m.scheme)
+        if key in units:
+            continue
+        values = [
+            {
+                "metric": metric,
+                "value": estimate.value,
+                "stderr": estimate.stderr,
+                "samples": estimate.samples,
+            }
+            for metric, estimate in m.values.items()
+        ]
+        vectors = [
+            {"name": name, "data": pack(vector, f"vector {name!r} of layer {m.layer!r}")}
+            for name, vector in m.vectors.items()
+        ]
+        units[key] = (m.seconds, values, vectors)
+    return units
+
+
+def _values(connection: Connection, ids: Any) -> dict[int, dict[str, Estimate]]:
+    table = MeasurementValueRow
+    query = select(table.measurement_id, table.metric, table.value, table.stderr, table.samples)
+    found: dict[int, dict[str, Estimate]] = defaultdict(dict)
+    for identity, metric, value, stderr, samples in connection.execute(
+        query.where(table.measurement_id.in_(ids)).order_by(table.measurement_id, table.metric)
+    ):
+        found[identity][metric] = Estimate(value, stderr, samples)
+    return found
+
+
+def _vectors(connection: Connection, ids: Any) -> dict[int, dict[str, NDArray[Any]]]:
+    table = MeasurementVectorRow
+    query = select(table.measurement_id, table.name, table.data)
+    found: dict[int, dict[str, NDArray[Any]]] = defaultdict(dict)
+    for identity, name, data in connection.execute(
+        query.where(table.measurement_id.in_(ids)).order_by(table.measurement_id, table.name)
+    ):
+        found[identity][name] = unpack(data, f"vector {name!r}")
+    return found
+
+
+def _dropped(study: StudyRecord, pass_key: str) -> Any:
+    return delete(CheckpointRow).where(
+        CheckpointRow.study_id == study.id, CheckpointRow.pass_key == pass_key
+    )

@@ -1,0 +1,194 @@
+"""The tables. Rows are written once and never changed; only checkpoints are deleted.
+
+    study ─┬─ measurement ─┬─ measurement_value    one per metric
+           │               └─ measurement_vector   per-sample arrays, as .npy bytes
+           ├─ checkpoint                           of a long pass, as .npz bytes
+           └─ trial ─┬─ trial_layer                the allocation, in the model's order
+                     ├─ trial_cost                 one per resource
+                     ├─ trial_metric               one per metric
+                     ├─ selection                  a request that this trial answers
+                     └─ export
+
+A table here and its migration are compared by a test.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Dialect,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    LargeBinary,
+    MetaData,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Real(TypeDecorator[float]):
+    """A float64 whose nan is NULL, so that SQL compares and sorts it the same everywhere."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:
+        return None if value is None or math.isnan(value) else float(value)
+
+    def process_result_value(self, value: float | None, dialect: Dialect) -> float:
+        return math.nan if value is None else float(value)
+
+
+class Table(DeclarativeBase):
+    """Base of all tables."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(referred_table_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 (read by SQLAlchemy when a table is declared)
+        str: Text,
+        float: Real,
+        bytes: LargeBinary,
+        dict[str, Any]: JSON,
+    }
+
+
+class StudyRow(Table):
+    __tablename__ = "study"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    created: Mapped[str]
+    fingerprint: Mapped[dict[str, Any]]
+    settings: Mapped[dict[str, Any]]
+
+
+class MeasurementRow(Table):
+    __tablename__ = "measurement"
+    __table_args__ = (UniqueConstraint("study_id", "profiler", "settings", "layer", "scheme"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
+    profiler: Mapped[str]
+    settings: Mapped[str]
+    layer: Mapped[str]
+    scheme: Mapped[str]
+    seconds: Mapped[float] = mapped_column(nullable=True)
+
+
+class MeasurementValueRow(Table):
+    __tablename__ = "measurement_value"
+    __table_args__ = (Index(None, "metric", "value"),)
+
+    measurement_id: Mapped[int] = mapped_column(ForeignKey("measurement.id"), primary_key=True)
+    metric: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float] = mapped_column(nullable=True)
+    stderr: Mapped[float] = mapped_column(nullable=True)
+    samples: Mapped[int] = mapped_column(BigInteger)
+
+
+class MeasurementVectorRow(Table):
+    __tablename__ = "measurement_vector"
+
+    measurement_id: Mapped[int] = mapped_column(ForeignKey("measurement.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    data: Mapped[bytes]
+
+
+class CheckpointRow(Table):
+    __tablename__ = "checkpoint"
+
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), primary_key=True)
+    pass_key: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    data: Mapped[bytes]
+
+
+class TrialRow(Table):
+    __tablename__ = "trial"
+    __table_args__ = (
+        UniqueConstraint("study_id", "key", "measured_by"),
+        UniqueConstraint("study_id", "id"),  # what selections and exports refer to
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
+    key: Mapped[str]
+    measured_by: Mapped[str]
+    created: Mapped[str]
+    solver: Mapped[str]
+    predicted: Mapped[float] = mapped_column(nullable=True)
+    bound: Mapped[float] = mapped_column(nullable=True)
+    seconds: Mapped[float] = mapped_column(nullable=True)
+    settings: Mapped[dict[str, Any]]
+
+
+class TrialLayerRow(Table):
+    __tablename__ = "trial_layer"
+
+    trial_id: Mapped[int] = mapped_column(ForeignKey("trial.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    layer: Mapped[str]
+    scheme: Mapped[str]
+
+
+class TrialCostRow(Table):
+    __tablename__ = "trial_cost"
+    __table_args__ = (Index(None, "resource", "value"),)
+
+    trial_id: Mapped[int] = mapped_column(ForeignKey("trial.id"), primary_key=True)
+    resource: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float] = mapped_column(nullable=True)
+
+
+class TrialMetricRow(Table):
+    __tablename__ = "trial_metric"
+    __table_args__ = (Index(None, "metric", "value"),)
+
+    trial_id: Mapped[int] = mapped_column(ForeignKey("trial.id"), primary_key=True)
+    metric: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float] = mapped_column(nullable=True)
+    stderr: Mapped[float] = mapped_column(nullable=True)
+    samples: Mapped[int] = mapped_column(BigInteger)
+
+
+class SelectionRow(Table):
+    __tablename__ = "selection"
+    __table_args__ = (
+        ForeignKeyConstraint(["study_id", "trial_id"], ["trial.study_id", "trial.id"]),
+    )
+
+    study_id: Mapped[int] = mapped_column(primary_key=True)
+    request_key: Mapped[str] = mapped_column(primary_key=True)
+    trial_id: Mapped[int]
+    details: Mapped[dict[str, Any]]
+    created: Mapped[str]
+
+
+class ExportRow(Table):
+    __tablename__ = "export"
+    __table_args__ = (
+        ForeignKeyConstraint(["study_id", "trial_id"], ["trial.study_id", "trial.id"]),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(index=True)
+    trial_id: Mapped[int]
+    format: Mapped[str]
+    folder: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    audit: Mapped[dict[str, Any]]
+    created: Mapped[str]

@@ -1,0 +1,136 @@
+"""Studies: opened under a name, and never resumed with something else."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from bitfront.errors import InvalidInput, StudyMismatch, UnknownName
+
+from .arrays import plain
+from .engine import Database, now
+from .models import MeasurementRow, StudyRow, TrialCostRow, TrialMetricRow, TrialRow
+from .records import StudyRecord, StudySummary
+
+Ranges = dict[int, dict[str, tuple[float, float]]]
+
+
+class Studies(Database):
+    """Creating, comparing and listing studies."""
+
+    def open_study(
+        self, name: str, fingerprint: Mapping[str, str], settings: Mapping[str, Any]
+    ) -> StudyRecord:
+        """The study ``name``, created if it is new. Safe when several processes do so at once.
+
+        ``settings`` are recorded when the study is created and not compared later: what must stay
+        the same belongs into the ``fingerprint``. Raises ``StudyMismatch`` naming every field in
+        which the recorded fingerprint differs.
+        """
+        if not name.strip():
+            raise InvalidInput(f"study name {name!r}", "give the study a name")
+        fields = {str(key): str(value) for key, value in fingerprint.items()}
+        row = {
+            "name": name,
+            "created": now(),
+            "fingerprint": fields,
+            "settings": plain(settings, f"the settings of study {name!r}"),
+        }
+        with self.writing() as connection:
+            connection.execute(self.insert(StudyRow), row)
+            study = _find(connection, name)
+        assert study is not None
+        _compare(study, fields)
+        return study
+
+    def study(self, name: str) -> StudyRecord:
+        """The study ``name``. Raises ``UnknownName`` listing the names that are near."""
+        with self.reading() as connection:
+            study = _find(connection, name)
+            if study is not None:
+                return study
+            names = list(connection.scalars(select(StudyRow.name).order_by(StudyRow.name)))
+        near = get_close_matches(name, names, n=5, cutoff=0.5) or names[:10]
+        known = ", ".join(repr(n) for n in near)
+        raise UnknownName(
+            f"no study named {name!r}",
+            f"did you mean {known}?" if near else "the database has no studies yet",
+        )
+
+    def studies(self) -> list[StudySummary]:
+        """All studies, oldest first, with counts and the ranges of their trials' figures."""
+        with self.reading() as connection:
+            rows = connection.execute(
+                select(StudyRow.id, StudyRow.name, StudyRow.created).order_by(StudyRow.id)
+            ).all()
+            measurements = _counts(connection, MeasurementRow)
+            trials = _counts(connection, TrialRow)
+            metrics = _ranges(connection, TrialMetricRow, TrialMetricRow.metric)
+            costs = _ranges(connection, TrialCostRow, TrialCostRow.resource)
+        return [
+            StudySummary(
+                name=row.name,
+                created=row.created,
+                measurements=measurements.get(row.id, 0),
+                trials=trials.get(row.id, 0),
+                metrics=metrics[row.id],
+                costs=costs[row.id],
+            )
+            for row in rows
+        ]
+
+
+def _find(connection: Connection, name: str) -> StudyRecord | None:
+    row = connection.execute(
+        select(
+            StudyRow.id, StudyRow.name, StudyRow.created, StudyRow.fingerprint, StudyRow.settings
+        ).where(StudyRow.name == name)
+    ).one_or_none()
+    return None if row is None else StudyRecord(*row)
+
+
+def _compare(study: StudyRecord, fields: Mapping[str, str]) -> None:
+    recorded = study.fingerprint
+    differing = [
+        f"{field} was {_shown(recorded.get(field))} and is now {_shown(fields.get(field))}"
+        for field in sorted(recorded.keys() | fields.keys())
+        if recorded.get(field) != fields.get(field)
+    ]
+    if differing:
+        raise StudyMismatch(
+            f"study {study.name!r} was begun with something else: {'; '.join(differing)}",
+            "restore what it was begun with, or give the study another name",
+        )
+
+
+def _shown(value: str | None) -> str:
+    if value is None:
+        return "absent"
+    digest = re.fullmatch(r"(\w+:)?[0-9a-f]{32,}", value)
+    return f"{value[:19]}…" if digest else repr(value)
+
+
+def _counts(connection: Connection, table: type[MeasurementRow] | type[TrialRow]) -> dict[int, int]:
+    query = select(table.study_id, func.count()).group_by(table.study_id)
+    return dict(connection.execute(query).tuples().all())
+
+
+def _ranges(
+    connection: Connection, table: type[TrialMetricRow] | type[TrialCostRow], name: Any
+) -> Ranges:
+    query = (
+        select(TrialRow.study_id, name, func.min(table.value), func.max(table.value))
+        .join(table, table.trial_id == TrialRow.id)
+        .where(table.value.is_not(None))
+        .group_by(TrialRow.study_id, name)
+        .order_by(name)
+    )
+    ranges: Ranges = defaultdict(dict)
+    for study, key, least, greatest in connection.execute(query):
+        ranges[study][key] = (least, greatest)
+    return ranges

@@ -1,0 +1,208 @@
+"""Trials, and the requests that they answer."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from bitfront.errors import UnknownName
+from bitfront.types import Estimate, Trial, content_key
+
+from .arrays import plain
+from .engine import Database, now
+from .models import SelectionRow, TrialCostRow, TrialLayerRow, TrialMetricRow, TrialRow
+from .records import Selection, StudyRecord
+
+
+class Trials(Database):
+    """Recording built and measured allocations, once, and finding them again."""
+
+    def add_trial(self, study: StudyRecord, trial: Trial, measured_by: str = "") -> Trial:
+        """Record ``trial`` and return it with its id and time; the first one recorded stays.
+
+        A trial is known by its allocation and ``measured_by``, the content key of whatever settings
+        decide what was measured. If there is one already, that one is returned.
+        """
+        row: dict[str, Any] = {
+            "study_id": study.id,
+            "key": trial.key,
+            "measured_by": measured_by,
+            "created": now(),
+            "solver": trial.solver,
+            "predicted": trial.predicted,
+            "bound": trial.bound,
+            "seconds": trial.seconds,
+            "settings": plain(trial.settings, "a trial's settings"),
+        }
+        with self.writing() as connection:
+            added = connection.execute(
+                self.insert(TrialRow).returning(TrialRow.id), row
+            ).scalar_one_or_none()
+            if added is None:
+                recorded = _load(connection, _known(study, trial.key, measured_by))[0]
+            else:
+                _add_parts(connection, added, trial)
+                recorded = replace(trial, id=added, created=row["created"])
+        return recorded
+
+    def find_trial(
+        self, study: StudyRecord, schemes: Mapping[str, str], measured_by: str = ""
+    ) -> Trial | None:
+        """The trial of this allocation under these settings, or None if it was not measured."""
+        key = content_key(dict(schemes))
+        with self.reading() as connection:
+            found = _load(connection, _known(study, key, measured_by))
+        return found[0] if found else None
+
+    def trials(
+        self, study: StudyRecord, limit: int | None = None, after: int | None = None
+    ) -> list[Trial]:
+        """Trials by ascending id: at most ``limit``, those after the id ``after``."""
+        page = select(TrialRow).where(TrialRow.study_id == study.id)
+        if after is not None:
+            page = page.where(TrialRow.id > after)
+        with self.reading() as connection:
+            return _load(connection, page.limit(limit))
+
+    def trial(self, study: StudyRecord | None, id: int) -> Trial:
+        """The trial with this id, of ``study`` if given. Raises ``UnknownName``."""
+        one = select(TrialRow).where(TrialRow.id == id)
+        if study is not None:
+            one = one.where(TrialRow.study_id == study.id)
+        with self.reading() as connection:
+            found = _load(connection, one)
+            if found:
+                return found[0]
+            raise _unknown(connection, study, id)
+
+    def add_selection(
+        self, study: StudyRecord, request_key: str, trial_id: int, details: Mapping[str, Any]
+    ) -> Selection:
+        """Record that a request led to a trial; the first answer to it stays.
+
+        ``request_key`` is the content key of budgets and settings. Raises ``UnknownName`` when the
+        study has no such trial.
+        """
+        row = {
+            "study_id": study.id,
+            "request_key": request_key,
+            "trial_id": trial_id,
+            "details": plain(details, "a selection's details"),
+            "created": now(),
+        }
+        with self.writing() as connection:
+            require_trial(connection, study, trial_id)
+            connection.execute(self.insert(SelectionRow), row)
+            selection = _selection(connection, study, request_key)
+        assert selection is not None
+        return selection
+
+    def selection(self, study: StudyRecord, request_key: str) -> Selection | None:
+        """What the request led to, or None if it was never answered."""
+        with self.reading() as connection:
+            return _selection(connection, study, request_key)
+
+
+def require_trial(connection: Connection, study: StudyRecord, id: int) -> None:
+    """Raises ``UnknownName`` unless ``study`` has the trial ``id``."""
+    query = select(TrialRow.id).where(TrialRow.study_id == study.id, TrialRow.id == id)
+    if connection.execute(query).first() is None:
+        raise _unknown(connection, study, id)
+
+
+def _unknown(connection: Connection, study: StudyRecord | None, id: int) -> UnknownName:
+    ids = select(TrialRow.id).order_by(TrialRow.id)
+    if study is not None:
+        ids = ids.where(TrialRow.study_id == study.id)
+    known = list(connection.scalars(ids.limit(10)))
+    place = f"in study {study.name!r}" if study else "in the database"
+    remedy = f"there are {', '.join(map(str, known))}" if known else "there are none yet"
+    return UnknownName(f"no trial {id} {place}", f"{remedy}, ..." if len(known) == 10 else remedy)
+
+
+def _known(study: StudyRecord, key: str, measured_by: str) -> Any:
+    return select(TrialRow).where(
+        TrialRow.study_id == study.id, TrialRow.key == key, TrialRow.measured_by == measured_by
+    )
+
+
+def _add_parts(connection: Connection, id: int, trial: Trial) -> None:
+    parts: tuple[tuple[Any, list[dict[str, Any]]], ...] = (
+        (
+            TrialLayerRow,
+            [
+                {"trial_id": id, "position": i, "layer": layer, "scheme": scheme}
+                for i, (layer, scheme) in enumerate(trial.schemes.items())
+            ],
+        ),
+        (
+            TrialCostRow,
+            [{"trial_id": id, "resource": k, "value": v} for k, v in trial.costs.items()],
+        ),
+        (
+            TrialMetricRow,
+            [
+                {
+                    "trial_id": id,
+                    "metric": metric,
+                    "value": estimate.value,
+                    "stderr": estimate.stderr,
+                    "samples": estimate.samples,
+                }
+                for metric, estimate in trial.metrics.items()
+            ],
+        ),
+    )
+    for table, rows in parts:
+        if rows:
+            connection.execute(insert(table), rows)
+
+
+def _load(connection: Connection, page: Any) -> list[Trial]:
+    """The trials that ``page`` selects, by ascending id, in one query per table."""
+    rows = connection.execute(page.order_by(TrialRow.id)).all()
+    ids = page.order_by(TrialRow.id).with_only_columns(TrialRow.id).subquery()
+    schemes: dict[int, dict[str, str]] = defaultdict(dict)
+    costs: dict[int, dict[str, float]] = defaultdict(dict)
+    metrics: dict[int, dict[str, Estimate]] = defaultdict(dict)
+
+    def parts(table: Any, *columns: Any, order: Any) -> Any:
+        query = select(table.trial_id, *columns).join(ids, table.trial_id == ids.c.id)
+        return connection.execute(query.order_by(table.trial_id, order))
+
+    L, C, M = TrialLayerRow, TrialCostRow, TrialMetricRow
+    for id, layer, scheme in parts(L, L.layer, L.scheme, order=L.position):
+        schemes[id][layer] = scheme
+    for id, resource, value in parts(C, C.resource, C.value, order=C.resource):
+        costs[id][resource] = value
+    for id, metric, value, stderr, samples in parts(
+        M, M.metric, M.value, M.stderr, M.samples, order=M.metric
+    ):
+        metrics[id][metric] = Estimate(value, stderr, samples)
+    return [
+        Trial(
+            schemes=schemes[row.id],
+            solver=row.solver,
+            predicted=row.predicted,
+            bound=row.bound,
+            costs=costs[row.id],
+            metrics=metrics[row.id],
+            seconds=row.seconds,
+            settings=row.settings,
+            id=row.id,
+            created=row.created,
+        )
+        for row in rows
+    ]
+
+
+def _selection(connection: Connection, study: StudyRecord, request_key: str) -> Selection | None:
+    query = select(
+        SelectionRow.request_key, SelectionRow.trial_id, SelectionRow.details, SelectionRow.created
+    ).where(SelectionRow.study_id == study.id, SelectionRow.request_key == request_key)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else Selection(*row)
