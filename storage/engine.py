@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import platformdirs
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError
 
-from bitfront.errors import StorageError
+from bitfront.errors import StorageError, UnknownName
 
 from .failures import failures, named
+from .models import StudyRow
+from .records import StudyRecord
 
 BUSY_TIMEOUT = 15.0  # seconds to wait for another writer
 _HELP = "give a path, or a URL like postgresql://user@host:5432/name"
@@ -98,12 +100,21 @@ class Database:
         """A transaction that sees one state of the database. Raises ``StorageError``."""
         return self._transaction(self._readers)
 
-    def writing(self) -> AbstractContextManager[Connection]:
+    @contextmanager
+    def writing(self, study: StudyRecord | None = None) -> Iterator[Connection]:
         """A transaction that is committed at the end, or undone by an exception.
 
-        Raises ``StorageError``; nothing of the transaction is then in the database.
+        Raises ``StorageError``, and ``UnknownName`` unless ``study`` is one of this database;
+        nothing of the transaction is then in the database.
         """
-        return self._transaction(self._writers)
+        with self._transaction(self._writers) as connection:
+            if study is not None:
+                same = (StudyRow.id == study.id, StudyRow.name == study.name)
+                if connection.scalar(select(StudyRow.id).where(*same)) is None:
+                    raise UnknownName(
+                        f"no study {study.name!r} in {named(self.url)}", "open it there first"
+                    )
+            yield connection
 
     def insert(self, table: Any) -> Any:
         """An ``INSERT`` into ``table`` that leaves out rows which are there already."""

@@ -35,7 +35,7 @@ class Exports(Database):
             "audit": plain(audit, "an export's audit"),
             "created": now(),
         }
-        with self.writing() as connection:
+        with self.writing(study) as connection:
             require_trial(connection, study, trial_id)
             added = insert(ExportRow).returning(ExportRow.id)
             id = connection.execute(added, {"study_id": study.id, **row}).scalar_one()

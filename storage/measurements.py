@@ -35,7 +35,7 @@ class Measurements(Database):
         stays. Raises ``InvalidInput`` for vectors that are not numbers.
         """
         units = _prepared(measurements)
-        with self.writing() as connection:
+        with self.writing(study) as connection:
             return self._add(connection, study, units)
 
     def measurements(
@@ -80,7 +80,7 @@ class Measurements(Database):
         """Record part ``index`` of a long pass. A part that is recorded already stays as it is."""
         data = pack_many(arrays, f"checkpoint {index}")
         row = {"study_id": study.id, "pass_key": pass_key, "position": index, "data": data}
-        with self.writing() as connection:
+        with self.writing(study) as connection:
             connection.execute(self.insert(CheckpointRow), row)
 
     def checkpoints(self, study: StudyRecord, pass_key: str) -> dict[int, dict[str, NDArray[Any]]]:
@@ -96,7 +96,7 @@ class Measurements(Database):
 
     def drop_checkpoints(self, study: StudyRecord, pass_key: str) -> None:
         """Forget the parts of a pass."""
-        with self.writing() as connection:
+        with self.writing(study) as connection:
             connection.execute(_dropped(study, pass_key))
 
     def finish_pass(
@@ -104,7 +104,7 @@ class Measurements(Database):
     ) -> int:
         """Record a pass's measurements and forget its parts: both, or on an error neither."""
         units = _prepared(measurements)
-        with self.writing() as connection:
+        with self.writing(study) as connection:
             connection.execute(_dropped(study, pass_key))
             return self._add(connection, study, units)
 

@@ -117,7 +117,7 @@ def _shown(value: str | None) -> str:
 
 def _counts(connection: Connection, table: type[MeasurementRow] | type[TrialRow]) -> dict[int, int]:
     query = select(table.study_id, func.count()).group_by(table.study_id)
-    return dict(connection.execute(query).tuples().all())
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def _ranges(

@@ -38,7 +38,7 @@ class Trials(Database):
             "seconds": trial.seconds,
             "settings": plain(trial.settings, "a trial's settings"),
         }
-        with self.writing() as connection:
+        with self.writing(study) as connection:
             added = connection.execute(
                 self.insert(TrialRow).returning(TrialRow.id), row
             ).scalar_one_or_none()
@@ -94,7 +94,7 @@ class Trials(Database):
             "details": plain(details, "a selection's details"),
             "created": now(),
         }
-        with self.writing() as connection:
+        with self.writing(study) as connection:
             require_trial(connection, study, trial_id)
             connection.execute(self.insert(SelectionRow), row)
             selection = _selection(connection, study, request_key)

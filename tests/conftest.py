@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,32 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def assets() -> Path:
-    """Folder of real models and data: ``BITFRONT_ASSETS``, or ``shared/assets`` beside the checkout."""
+    """Real models and data: ``BITFRONT_ASSETS``, or ``shared/assets`` beside the checkout."""
     folder = Path(os.environ.get("BITFRONT_ASSETS", ROOT.parent / "shared" / "assets"))
     if not folder.is_dir():
-        pytest.skip(f"no real assets: {folder.name!r} is not there; set BITFRONT_ASSETS to its path")
+        pytest.skip(f"no real models and data in {folder}: set BITFRONT_ASSETS to their folder")
     return folder
+
+
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    """URL of a fresh, empty schema on the server that ``BITFRONT_TEST_POSTGRES_URL`` names."""
+    server = os.environ.get("BITFRONT_TEST_POSTGRES_URL")
+    if not server:
+        pytest.skip("no PostgreSQL to test on: set BITFRONT_TEST_POSTGRES_URL to a server's URL")
+    import psycopg
+
+    schema = f"bitfront_test_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {schema}")
+        yield f"{server}{'&' if '?' in server else '?'}options=-csearch_path%3D{schema}"
+        connection.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where to open a fresh, empty database; the test runs once on each kind there is."""
+    if request.param == "sqlite":
+        return str(tmp_path / "bitfront.db")
+    url: str = request.getfixturevalue("postgres")
+    return url
