@@ -49,6 +49,11 @@ class Adapter:
         raise NotImplementedError
 
     @classmethod
+    def batched(cls, module: Any, x: Tensor) -> Tensor:
+        """``x`` (an input or an output) with the leading dimension that torch lets callers omit."""
+        return x[None] if x.ndim == 1 else x
+
+    @classmethod
     def patches(cls, module: Any, x: Tensor) -> Tensor:
         """``x`` as (N, P, G, cols), see the module docstring."""
         raise NotImplementedError
@@ -56,6 +61,7 @@ class Adapter:
     @classmethod
     def outputs(cls, module: Any, y: Tensor) -> Tensor:
         """An output (or its gradient) as (N, P, rows)."""
+        y = cls.batched(module, y)
         return y.reshape(y.shape[0], -1, y.shape[-1])
 
     @classmethod
@@ -79,6 +85,7 @@ class LinearAdapter(Adapter):
 
     @classmethod
     def patches(cls, module: Any, x: Tensor) -> Tensor:
+        x = cls.batched(module, x)
         return x.reshape(x.shape[0], -1, 1, x.shape[-1])
 
 
@@ -120,7 +127,9 @@ class EmbeddingAdapter(Adapter):
 
     @classmethod
     def patches(cls, module: Any, x: Tensor) -> Tensor:
-        raise ModelError("an embedding looks rows up", "use a method that needs no input statistics")
+        raise ModelError(
+            "an embedding looks rows up", "use a method that needs no input statistics"
+        )
 
     @classmethod
     def macs(cls, module: Any, x: Tensor, y: Tensor) -> int:
@@ -146,7 +155,12 @@ class _ConvAdapter(Adapter):
         return module._conv_forward(x, weight, None)
 
     @classmethod
+    def batched(cls, module: Any, x: Tensor) -> Tensor:
+        return x[None] if x.ndim == cls.dims + 1 else x
+
+    @classmethod
     def patches(cls, module: Any, x: Tensor) -> Tensor:
+        x = cls.batched(module, x)
         if module.padding_mode != "zeros":
             x = F.pad(x, module._reversed_padding_repeated_twice, mode=module.padding_mode)
             pads = [(0, 0)] * cls.dims
@@ -159,7 +173,7 @@ class _ConvAdapter(Adapter):
 
     @classmethod
     def outputs(cls, module: Any, y: Tensor) -> Tensor:
-        return y.flatten(2).transpose(1, 2)
+        return cls.batched(module, y).flatten(2).transpose(1, 2)
 
 
 @KINDS.register("conv1d")
@@ -210,6 +224,7 @@ class _ConvTransposeAdapter(_ConvAdapter):
 
     @classmethod
     def patches(cls, module: Any, x: Tensor) -> Tensor:
+        x = cls.batched(module, x)
         # y is a stride-1 convolution of the zero-stuffed input with the flipped kernel
         stuffed = x
         for d, stride in enumerate(module.stride, start=2):
@@ -229,7 +244,7 @@ class _ConvTransposeAdapter(_ConvAdapter):
 
     @classmethod
     def macs(cls, module: Any, x: Tensor, y: Tensor) -> int:
-        return x.numel() // x.shape[1] * module.weight.numel()
+        return x.numel() // module.in_channels * module.weight.numel()
 
 
 @KINDS.register("conv_transpose1d")
@@ -260,7 +275,8 @@ def adapter_of(module: nn.Module) -> type[Adapter]:
     adapter = adapter_for(module)
     if adapter is None:
         raise ModelError(
-            f"a {type(module).__name__} is not a quantizable layer", f"known kinds: {', '.join(KINDS)}"
+            f"a {type(module).__name__} is not a quantizable layer",
+            f"known kinds: {', '.join(KINDS)}",
         )
     return adapter
 

@@ -43,7 +43,9 @@ class QuantizedLayer:
     """A layer's quantized weight and, for static activation schemes, its input's scale."""
 
     weight: QuantizedWeight
-    input_scale: Tensor | None = None  # 0-dim float32: step of the static per-tensor activation grid
+    input_scale: Tensor | None = (
+        None  # 0-dim float32: step of the static per-tensor activation grid
+    )
 
 
 def scale_dtype(weight_dtype: torch.dtype) -> torch.dtype:

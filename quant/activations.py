@@ -1,0 +1,53 @@
+"""Integer activations: what a layer's input becomes when it is quantized.
+
+    x ≈ s · clamp(round(x / s), -2^(b-1), 2^(b-1) - 1)
+
+Dynamic: s = max|x| / ((2^b - 1) / 2) over one token (the last dimension; one sample of a
+convolution's input), in x's dtype, as compressed-tensors computes it. Static: one s a layer, from
+the histogram of calibration magnitudes, by squared error.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bitfront.types import Activation
+
+from .scales import integer_range
+from .statistics import BINS, InputStatistics
+
+_TOKEN_KINDS = ("linear", "hf_conv1d")
+CLIPS = tuple(0.96**i for i in range(120))  # of the largest magnitude, down to 0.8 %
+
+
+def fake_quantize(x: Tensor, activation: Activation, kind: str, step: Tensor | None) -> Tensor:
+    """``x`` rounded to ``activation``'s grid, in its dtype; gradients pass straight through.
+
+    kind: the layer's. step: 0-dim float32, for static activations only.
+    """
+    s = _dynamic_step(x, activation.bits, kind) if step is None else step.to(x)
+    lo, hi = integer_range(activation.bits, symmetric=True)
+    rounded = (x.detach() / s).round_().clamp_(lo, hi).mul_(s)
+    return x + (rounded - x.detach()) if x.requires_grad else rounded
+
+
+def static_step(statistics: InputStatistics, bits: int) -> Tensor:
+    """The step (0-dim float32) of least squared error over the histogram; 1 if all inputs are 0."""
+    assert statistics.counts is not None
+    counts = statistics.counts.double()
+    if not statistics.width:
+        return torch.tensor(1.0)
+    x = (torch.arange(BINS, dtype=torch.float64) + 0.5) * statistics.width
+    top = float(x[counts > 0][-1])
+    _, hi = integer_range(bits, symmetric=True)
+    steps = torch.tensor(CLIPS, dtype=torch.float64)[:, None] * (top / hi)
+    errors = ((x / steps).round_().clamp_(max=hi) * steps - x).square() @ counts
+    return steps[errors.argmin(), 0].float()
+
+
+def _dynamic_step(x: Tensor, bits: int, kind: str) -> Tensor:
+    x = x.detach()
+    dims = -1 if kind in _TOKEN_KINDS else tuple(range(1, x.ndim))
+    s = x.abs().amax(dims, keepdim=True) / (((1 << bits) - 1) / 2)
+    return torch.where(s > 0, s, torch.finfo(x.dtype).eps)

@@ -1,0 +1,151 @@
+"""Quantized layers of one model: statistics where a scheme needs them, then the quantizer.
+
+A layer's result depends on the full-precision model, the calibration data and the scheme alone,
+never on what other layers take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor, nn
+
+from bitfront.errors import ModelError, SchemeError, UnknownName
+from bitfront.scratch import Scratch
+from bitfront.types import Layer, Scheme
+
+from .activations import static_step
+from .quantizers import QUANTIZERS, quantize
+from .statistics import InputStatistics, collect, moment_bytes
+from .suitability import takes
+from .surgery import is_applied, original
+from .weights import QuantizedLayer, QuantizedWeight
+
+MOMENTS_LIMIT = 2 << 30  # bytes of second moments gathered in one pass
+
+
+class Builder:
+    """Quantizes single layers of ``model``.
+
+    layers: what may be quantized. run: pushes all calibration data through the model, the same
+    each time. scratch: where statistics are kept (default: one of its own).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[Layer],
+        run: Callable[[], None],
+        scratch: Scratch | None = None,
+        moments_limit: int = MOMENTS_LIMIT,
+    ) -> None:
+        self._model = model
+        self._layers = {layer.name: layer for layer in layers}
+        self._run = run
+        self._scratch = Scratch() if scratch is None else scratch
+        self._limit = moments_limit
+        self._statistics: dict[str, InputStatistics] = {}
+        # what somebody still holds is not made again: tied layers, and trials built twice
+        self._made: WeakValueDictionary[tuple[str, Scheme], QuantizedWeight] = WeakValueDictionary()
+
+    def prepare(self, pairs: Iterable[tuple[str, Scheme]]) -> None:
+        """Collect what ``pairs`` need of the inputs, in as few passes as memory allows.
+
+        Raises ``SchemeError`` for a pair that does not fit, and ``ModelError`` while any layer of
+        the model is quantized: statistics are the full-precision model's.
+        """
+        moments: list[str] = []
+        magnitudes: list[str] = []
+        for name, scheme in dict.fromkeys(pairs):
+            owner = self._owner(name, scheme)
+            if QUANTIZERS[scheme.quantizer].uses_inputs and self._known(owner).H is None:
+                moments.append(owner)
+            if scheme.activation and scheme.activation.static and self._known(name).counts is None:
+                magnitudes.append(name)
+        if not moments and not magnitudes:
+            return
+        for name in self._layers:
+            if is_applied(name, self._model.get_submodule(name)):
+                raise ModelError(
+                    f"statistics are wanted while layer {name!r} is quantized",
+                    "prepare them before applying anything",
+                )
+        for part in self._parts(moments) or [[]]:
+            self._remember(collect(self._model, part, magnitudes, self._run))
+            magnitudes = []
+
+    def quantized(self, name: str, scheme: Scheme) -> QuantizedLayer:
+        """Layer ``name`` under ``scheme``; prepares the pair if that was not done.
+
+        Always the full-precision weight, also while the layer is applied. Raises ``SchemeError``
+        for a layer that cannot take the scheme, and ``ModelError`` for weights that are not finite.
+        """
+        self.prepare([(name, scheme)])
+        weight = self._weight(self._owner(name, scheme), scheme)
+        if scheme.activation is None or not scheme.activation.static:
+            return QuantizedLayer(weight)
+        return QuantizedLayer(weight, static_step(self._known(name), scheme.activation.bits))
+
+    def _weight(self, owner: str, scheme: Scheme) -> QuantizedWeight:
+        made = self._made.get((owner, scheme))
+        if made is not None:
+            return made
+        M = original(owner, self._model.get_submodule(owner))
+        if not torch.isfinite(M).all():
+            raise ModelError(
+                f"layer {owner!r} has weights that are not finite", "repair the checkpoint"
+            )
+        try:
+            made = quantize(M, scheme, self._known(owner))
+        except (SchemeError, ModelError) as error:
+            what = f"layer {owner!r} under {scheme}: {error.what}"
+            raise type(error)(what, error.remedy) from None
+        self._made[owner, scheme] = made
+        return made
+
+    def _known(self, name: str) -> InputStatistics:
+        return self._statistics.get(name, InputStatistics())
+
+    def _owner(self, name: str, scheme: Scheme) -> str:
+        """The layer whose weight ``name`` uses, after checking that both can take ``scheme``."""
+        if name not in self._layers:
+            raise UnknownName(f"no layer named {name!r}", "see the task's layers")
+        layer = self._layers[name]
+        owner = self._layers.get(layer.shares or name, layer)
+        for each in (layer, owner):
+            reason = takes(each, scheme)
+            if reason is not None:
+                raise SchemeError(
+                    f"layer {each.name!r} cannot take {scheme}: {reason}",
+                    "choose another scheme for it, or keep it out",
+                )
+        return owner.name
+
+    def _parts(self, names: list[str]) -> list[list[str]]:
+        """``names`` in order, split so that the second moments of each part fit the limit."""
+        parts: list[list[str]] = []
+        size = 0
+        for name in dict.fromkeys(names):
+            needed = moment_bytes(self._model.get_submodule(name))
+            if not parts or size + needed > self._limit:
+                parts.append([])
+                size = 0
+            parts[-1].append(name)
+            size += needed
+        return parts
+
+    def _remember(self, found: dict[str, InputStatistics]) -> None:
+        """Remember statistics, each shared H once."""
+        kept: dict[int, Tensor] = {}
+        for name, new in found.items():
+            old = self._statistics.get(name, InputStatistics())
+            if new.H is not None:
+                if id(new.H) not in kept:
+                    kept[id(new.H)] = self._scratch.keep(new.H)
+                old = replace(old, H=kept[id(new.H)], rows=new.rows)
+            if new.counts is not None:
+                old = replace(old, counts=new.counts, width=new.width)
+            self._statistics[name] = old

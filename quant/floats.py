@@ -1,0 +1,151 @@
+"""Float weights: plain casts, and 8- and 4-bit floats with scales.
+
+    keep         w = v
+    bf16, fp16   w ≈ v                    v rounded to the dtype
+    fp8          w ≈ v · s                v E4M3, one scale s a row (dtype of ``scale_dtype``)
+    mxfp4        w ≈ v · 2^(e - 127)      v E2M1, e uint8 (E8M0), groups of 32   (OCP MX 1.0)
+    nvfp4        w ≈ v · (s / t)          v E2M1, s E4M3, groups of 16, t one float32 a tensor
+
+``nvfp4`` divides by its tensor scale, as compressed-tensors does (its ``weight_global_scale``):
+float32 quotient, float32 product, then the cast. Group scales are chosen by squared error.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from bitfront.errors import SchemeError
+from bitfront.types import Scheme
+
+from .scales import check_reach, stored
+from .weights import QuantizedWeight, scale_dtype
+
+E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # value of each code; bit 3 is the sign
+E4M3_MAX = 448.0
+_MIDDLES = tuple((a + b) / 2 for a, b in pairwise(E2M1))
+_NVFP4_TOPS = (6.0, 5.5, 5.0, 4.5, 4.0, 3.5, 3.0)  # what a group's largest weight may map to
+_MXFP4_SHIFTS = (0, 1, -1)  # from the exponent of the MX specification
+
+
+class Cast:
+    """Values rounded to a 16-bit dtype."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+
+    def quantize(self, M: Tensor, scheme: Scheme) -> QuantizedWeight:
+        codes = M.to(self.dtype)
+        if not torch.isfinite(codes).all():
+            raise SchemeError(
+                f"weights as large as {float(M.abs().max()):.3g} overflow {self.dtype}",
+                "keep this layer or take bf16",
+            )
+        return QuantizedWeight(scheme, codes)
+
+    def dequantize(self, q: QuantizedWeight) -> Tensor:
+        return q.codes
+
+
+class Keep:
+    """The weights as they are."""
+
+    def quantize(self, M: Tensor, scheme: Scheme) -> QuantizedWeight:
+        return QuantizedWeight(scheme, M.clone())
+
+    def dequantize(self, q: QuantizedWeight) -> Tensor:
+        return q.codes
+
+
+class FP8:
+    """E4M3 values with one scale a row."""
+
+    def quantize(self, M: Tensor, scheme: Scheme) -> QuantizedWeight:
+        w, dtype = M.float(), scale_dtype(M.dtype)
+        top = w.abs().amax(-1, keepdim=True)
+        check_reach(top, E4M3_MAX, dtype)
+        s = torch.where(top > 0, stored(top / E4M3_MAX, dtype), 1.0)
+        return QuantizedWeight(scheme, _e4m3(w / s), s.to(dtype))
+
+    def dequantize(self, q: QuantizedWeight) -> Tensor:
+        assert q.scale is not None
+        return q.codes.float() * q.scale.float()
+
+
+class MXFP4:
+    """E2M1 values in groups that share a power of two."""
+
+    def quantize(self, M: Tensor, scheme: Scheme) -> QuantizedWeight:
+        w = M.float().unflatten(1, (-1, scheme.group or M.shape[1]))
+        top = w.abs().amax(-1, keepdim=True)
+        # frexp: top = m · 2^x with m in [0.5, 1), so floor(log2 top) = x - 1; E2M1 reaches 2^2
+        e = torch.where(top > 0, torch.frexp(top).exponent - 3, 0)
+        candidates = [(e + shift).clamp(-126, 127) for shift in _MXFP4_SHIFTS]
+        codes, best = _least_error(w, [torch.ldexp(torch.ones_like(top), e) for e in candidates])
+        exponent = torch.stack(candidates).gather(0, best[None])[0]
+        return QuantizedWeight(
+            scheme, codes.flatten(1), (exponent + 127).squeeze(-1).to(torch.uint8)
+        )
+
+    def dequantize(self, q: QuantizedWeight) -> Tensor:
+        assert q.scale is not None
+        exponent = q.scale.to(torch.int32) - 127
+        s = torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), exponent)
+        return _times(q, s)
+
+
+class NVFP4:
+    """E2M1 values in groups with E4M3 scales, themselves scaled by one number."""
+
+    def quantize(self, M: Tensor, scheme: Scheme) -> QuantizedWeight:
+        w = M.float().unflatten(1, (-1, scheme.group or M.shape[1]))
+        top = w.abs().amax(-1, keepdim=True)
+        largest = float(top.max()) if top.numel() else 0.0
+        reach = E4M3_MAX * E2M1[-1]
+        finite = torch.finfo(torch.float32)
+        t = min(max(reach / largest, finite.tiny), finite.max) if largest else 1.0
+        tensor_scale = torch.tensor(t, dtype=torch.float32, device=M.device)
+        scales = [_e4m3(top * (tensor_scale / code)) for code in _NVFP4_TOPS]
+        scales = [torch.where(s.float() > 0, s.float(), 2.0**-9).to(s.dtype) for s in scales]
+        codes, best = _least_error(w, [s.float() / tensor_scale for s in scales])
+        chosen = torch.stack([s.float() for s in scales]).gather(0, best[None])[0]
+        return QuantizedWeight(
+            scheme, codes.flatten(1), _e4m3(chosen).squeeze(-1), tensor_scale=tensor_scale
+        )
+
+    def dequantize(self, q: QuantizedWeight) -> Tensor:
+        assert q.scale is not None
+        assert q.tensor_scale is not None
+        return _times(q, q.scale.float() / q.tensor_scale)
+
+
+def e2m1_codes(x: Tensor) -> Tensor:
+    """uint8 codes of the nearest E2M1 values; ties go towards zero, which is never negative."""
+    magnitude = torch.bucketize(x.abs(), x.new_tensor(_MIDDLES))
+    return (magnitude + 8 * ((x < 0) & (magnitude > 0))).to(torch.uint8)
+
+
+def e2m1_values(codes: Tensor) -> Tensor:
+    """float32 values of uint8 ``codes``."""
+    table = torch.tensor([*E2M1, *(-v for v in E2M1)], device=codes.device)
+    return table[codes.int()]
+
+
+def _least_error(w: Tensor, scales: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Codes of ``w`` (rows, groups, g) under the best of ``scales`` a group, and which it was."""
+    errors = [
+        (e2m1_values(e2m1_codes(w / s)) * s - w).square().sum(-1, keepdim=True) for s in scales
+    ]
+    best = torch.stack(errors).argmin(0)
+    return e2m1_codes(w / torch.stack(scales).gather(0, best[None])[0]), best
+
+
+def _times(q: QuantizedWeight, s: Tensor) -> Tensor:
+    values = e2m1_values(q.codes)
+    return (values.unflatten(1, (s.shape[1], -1)) * s.unsqueeze(-1)).flatten(1)
+
+
+def _e4m3(x: Tensor) -> Tensor:
+    return x.clamp(-E4M3_MAX, E4M3_MAX).to(torch.float8_e4m3fn)

@@ -1,0 +1,212 @@
+"""What calibration data does at the inputs of layers: second moments and magnitudes.
+
+    X        (n, G, cols)      inputs of one call, one vector a position (G: convolution groups)
+    H        (G, cols, cols)   mean of x xᵀ over all positions of all samples
+    counts   (BINS,)           how many inputs have |x| in [i, i + 1) · width
+
+``width`` is a power of two, doubled (and neighbours merged) when a larger input comes, so the
+histogram does not depend on the order of the data.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bitfront.errors import ModelError
+
+from .layers import adapter_of
+
+BINS = 4096
+CHUNK = 1 << 24  # elements of unfolded inputs at a time
+_SHARING = ("linear", "hf_conv1d")  # kinds whose H depends on the input tensor alone
+
+
+@dataclass(frozen=True, eq=False)
+class InputStatistics:
+    """Statistics of one layer's inputs. ``rows``: how many vectors ``H`` is the mean of."""
+
+    H: Tensor | None = None  # (G, cols, cols) float32
+    rows: int = 0
+    counts: Tensor | None = None  # (BINS,) int64, on the CPU
+    width: float = 0.0
+
+
+def collect(
+    model: nn.Module, moments: Collection[str], magnitudes: Collection[str], run: Callable[[], None]
+) -> dict[str, InputStatistics]:
+    """Statistics of the named layers, while ``run`` pushes the calibration data through ``model``.
+
+    moments: layers whose ``H`` is wanted. magnitudes: layers whose histogram is wanted. Layers that
+    get the very same tensor in every call (q/k/v) share one ``H``; where that looked so at first
+    and was not, ``run`` is called once more. Raises ``ModelError`` for a layer that is never
+    called, and for inputs that are not finite.
+    """
+    found = _watch(model, set(moments), set(magnitudes), run, share=True)
+    astray = {watch.name for watch in found if watch.astray}
+    again = _watch(model, astray, set(), run, share=False) if astray else []
+    statistics = {watch.name: watch.result() for watch in found}
+    for watch in again:
+        H = watch.result()
+        statistics[watch.name] = replace(statistics[watch.name], H=H.H, rows=H.rows)
+    return statistics
+
+
+def moment_bytes(module: nn.Module) -> int:
+    """Size of a layer's ``H``."""
+    _, cols = adapter_of(module).matrix(module).shape
+    return getattr(module, "groups", 1) * cols * cols * 4
+
+
+def call_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The input of a module that was called with ``args`` and ``kwargs``."""
+    return args[0] if args else next(iter(kwargs.values()))
+
+
+class _Moments:
+    """Running sum of x xᵀ."""
+
+    def __init__(self, groups: int) -> None:
+        self.groups = groups
+        self.sum: Tensor | None = None
+        self.rows = 0
+
+    def add(self, X: Tensor) -> None:
+        X = X.float()
+        if self.sum is None:
+            self.sum = X.new_zeros(X.shape[1], X.shape[2], X.shape[2])
+        self.sum.baddbmm_(X.permute(1, 2, 0), X.transpose(0, 1))
+        self.rows += X.shape[0]
+
+    @cached_property
+    def mean(self) -> Tensor | None:
+        """H; nothing is added afterwards."""
+        return None if self.sum is None else self.sum.div_(self.rows)
+
+
+class _Histogram:
+    """Running histogram of magnitudes."""
+
+    def __init__(self) -> None:
+        self.counts = torch.zeros(BINS, dtype=torch.int64)
+        self.width = 0.0
+
+    def add(self, x: Tensor) -> None:
+        x = x.abs().float()
+        top = float(x.max())
+        if not math.isfinite(top):
+            raise ModelError("inputs that are not finite", "check the model and its data")
+        if top > 0:
+            self._widen(math.ldexp(1.0, math.frexp(top)[1]) / BINS)  # top < BINS · width
+        bins = (x / self.width).int() if self.width else torch.zeros_like(x, dtype=torch.int32)
+        self.counts += torch.bincount(bins.flatten(), minlength=BINS).cpu()
+
+    def _widen(self, width: float) -> None:
+        while self.width and self.width < width:
+            self.counts = torch.cat([self.counts.view(-1, 2).sum(1), torch.zeros(BINS // 2).long()])
+            self.width *= 2
+        self.width = max(self.width, width)
+
+
+class _Watch:
+    """One layer during a pass: what it was given, or whose inputs it was given too."""
+
+    def __init__(self, name: str, module: nn.Module, moments: bool, magnitudes: bool) -> None:
+        self.name, self.module, self.adapter = name, module, adapter_of(module)
+        self.moments = _Moments(getattr(module, "groups", 1)) if moments else None
+        self.histogram = _Histogram() if magnitudes else None
+        self.calls = 0
+        self.leader: _Watch | None = None
+        self.astray = False
+        self._last: tuple[Callable[[], Tensor | None], int] | None = None
+
+    def given(self, x: Tensor) -> bool:
+        """Whether the last input was ``x``, unchanged since."""
+        return self._last is not None and self._last[0]() is x and self._last[1] == x._version
+
+    def see(self, x: Tensor, y: Tensor, leaders: list[_Watch]) -> None:
+        """Take in one call; ``leaders`` are the layers whose inputs others may share."""
+        if x.numel() == 0:  # an expert that got no tokens
+            return
+        self.calls += 1
+        if self.histogram is not None:
+            self.histogram.add(x)
+        if self.moments is None:
+            return
+        if self.adapter.kind in _SHARING and not x.is_inference():
+            if self.calls == 1:
+                self.leader = next((other for other in leaders if other.given(x)), None)
+                leaders.append(self)
+            self._last = (weakref.ref(x), x._version)
+        if self.leader is None:
+            self._accumulate(self.moments, x, y)
+        elif not (self.leader.given(x) and self.leader.calls == self.calls):
+            self.astray = True
+
+    def _accumulate(self, moments: _Moments, x: Tensor, y: Tensor) -> None:
+        x, y = self.adapter.batched(self.module, x), self.adapter.batched(self.module, y)
+        rows, cols = self.adapter.matrix(self.module).shape
+        unfolded = max(1, y[0].numel() // rows * moments.groups * cols)  # elements a sample
+        for part in x.split(max(1, CHUNK // unfolded)):
+            moments.add(self.adapter.patches(self.module, part).flatten(0, 1))
+
+    def close(self) -> None:
+        """Check the whole pass."""
+        if self.calls == 0:
+            raise ModelError(
+                f"layer {self.name!r} is never called on the calibration data",
+                "keep it out, or calibrate with data that reaches it",
+            )
+        if self.leader is not None and self.leader.calls != self.calls:
+            self.astray = True
+
+    def result(self) -> InputStatistics:
+        """The statistics, checked to be finite."""
+        source = self.moments if self.leader is None else self.leader.moments
+        counts, width = None, 0.0
+        if self.histogram is not None:
+            counts, width = self.histogram.counts, self.histogram.width
+        if source is None or source.mean is None:
+            return InputStatistics(counts=counts, width=width)
+        if not torch.isfinite(source.mean).all():
+            raise ModelError(
+                f"inputs of layer {self.name!r} are not finite", "check model and data"
+            )
+        return InputStatistics(source.mean, source.rows, counts, width)
+
+
+def _watch(
+    model: nn.Module, moments: set[str], magnitudes: set[str], run: Callable[[], None], share: bool
+) -> list[_Watch]:
+    """One pass over the calibration data."""
+    watches = [
+        _Watch(name, model.get_submodule(name), name in moments, name in magnitudes)
+        for name in sorted(moments | magnitudes)
+    ]
+    leaders: list[_Watch] = []
+    with ExitStack() as stack, torch.no_grad():
+        for watch in watches:
+            stack.callback(
+                watch.module.register_forward_hook(
+                    _hook(watch, leaders if share else []), with_kwargs=True
+                ).remove
+            )
+        run()
+    for watch in watches:
+        watch.close()
+    return watches
+
+
+def _hook(watch: _Watch, leaders: list[_Watch]) -> Callable[..., None]:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], y: Tensor) -> None:
+        watch.see(call_input(args, kwargs), y, leaders)
+
+    return hook

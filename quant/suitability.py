@@ -1,0 +1,23 @@
+"""Which layers can take which schemes, and why not."""
+
+from __future__ import annotations
+
+from bitfront.types import Layer, Scheme
+
+from .quantizers import QUANTIZERS
+
+_TWO_DIMENSIONAL = ("linear", "hf_conv1d", "embedding")
+_BLOCK_FLOATS = ("fp8", "mxfp4", "nvfp4")
+
+
+def takes(layer: Layer, scheme: Scheme) -> str | None:
+    """Why ``layer`` cannot take ``scheme``, or None if it can."""
+    if scheme.group is not None and layer.cols % scheme.group:
+        return f"group size {scheme.group} does not divide {layer.cols} inputs"
+    if scheme.format in _BLOCK_FLOATS and layer.kind not in _TWO_DIMENSIONAL:
+        return f"{scheme.format} is for two-dimensional weights, not those of a {layer.kind}"
+    if layer.kind == "embedding" and scheme.activation is not None:
+        return "an embedding's input is indices, which are not quantized"
+    if layer.kind == "embedding" and QUANTIZERS[scheme.quantizer].uses_inputs:
+        return f"{scheme.quantizer} needs input statistics, and an embedding has none"
+    return None

@@ -1,0 +1,133 @@
+"""Quantized layers in a live model, for as long as a ``with`` block lasts.
+
+Weights change in place and come back bit for bit; inputs are quantized by hooks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+from bitfront.errors import ModelError
+from bitfront.scratch import Scratch
+from bitfront.types import Activation
+
+from .activations import fake_quantize
+from .formats import dequantize
+from .layers import adapter_of
+from .statistics import call_input
+from .weights import QuantizedLayer
+
+# weight parameter -> its original matrix, while it is replaced
+_ORIGINALS: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+@contextmanager
+def applied(
+    model: nn.Module, layers: Mapping[str, QuantizedLayer], scratch: Scratch | None = None
+) -> Iterator[nn.Module]:
+    """``model`` with ``layers`` quantized, until the block ends, however it ends.
+
+    Originals wait in ``scratch`` (default: one of its own), so that no second copy of the model
+    need fit in memory. Blocks may be nested on different layers. Raises ``ModelError`` for a layer
+    that is applied already, or two layers that share a tensor and want different weights.
+    """
+    with ExitStack() as stack:
+        room = stack.enter_context(Scratch()) if scratch is None else scratch
+        done: dict[int, str] = {}
+        for name, layer in layers.items():
+            module = model.get_submodule(name)
+            weight = weight_of(name, module)
+            if id(weight) in done:
+                _check_same(name, module, layer, done[id(weight)])
+            else:
+                _replace(stack, name, module, layer, room)
+                done[id(weight)] = name
+            activation = layer.weight.scheme.activation
+            if activation is not None:
+                hook = _input_hook(activation, adapter_of(module).kind, layer.input_scale)
+                stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        yield model
+
+
+def original(name: str, module: nn.Module) -> Tensor:
+    """The full-precision weight matrix (rows, cols) of layer ``name``, applied or not."""
+    weight = weight_of(name, module)
+    saved: Tensor | None = _ORIGINALS.get(weight)
+    return adapter_of(module).matrix(module) if saved is None else saved.to(weight.device)
+
+
+def is_applied(name: str, module: nn.Module) -> bool:
+    """Whether the weight of layer ``name`` is replaced at the moment."""
+    return weight_of(name, module) in _ORIGINALS
+
+
+def weight_of(name: str, module: nn.Module) -> nn.Parameter:
+    """The module's own weight. Raises ``ModelError`` for one that is computed on the fly."""
+    weight = module._parameters.get("weight")
+    if weight is None:
+        raise ModelError(
+            f"the weight of layer {name!r} is not a parameter of its own",
+            "fold its parametrization (weight norm, LoRA) into the weight first",
+        )
+    return weight
+
+
+def _replace(
+    stack: ExitStack, name: str, module: nn.Module, layer: QuantizedLayer, room: Scratch
+) -> None:
+    weight, adapter = weight_of(name, module), adapter_of(module)
+    if weight in _ORIGINALS:
+        raise ModelError(f"layer {name!r} is quantized already", "leave the outer block first")
+    M = adapter.matrix(module)
+    if M.shape != layer.weight.shape:
+        raise ModelError(
+            f"layer {name!r} has weights {tuple(M.shape)}, its quantized form {layer.weight.shape}",
+            "quantize this model's own layers",
+        )
+    saved = room.keep(M)
+    stack.callback(_restore, module, saved)
+    _ORIGINALS[weight] = saved
+    adapter.assign(module, dequantize(layer.weight, weight.dtype).to(weight.device))
+
+
+def _restore(module: nn.Module, saved: Tensor) -> None:
+    interrupt = None
+    while True:
+        try:
+            adapter_of(module).assign(module, saved)
+            _ORIGINALS.pop(module._parameters["weight"], None)
+            break
+        except KeyboardInterrupt as error:  # finish first: a half-restored model is worthless
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
+
+
+def _check_same(name: str, module: nn.Module, layer: QuantizedLayer, other: str) -> None:
+    M = adapter_of(module).matrix(module)
+    if not torch.equal(dequantize(layer.weight, M.dtype).to(M.device), M):
+        raise ModelError(
+            f"layers {name!r} and {other!r} share a weight but are to be quantized differently",
+            "give tied layers the same scheme",
+        )
+
+
+def _input_hook(activation: Activation, kind: str, step: Tensor | None) -> Any:
+    if activation.static and step is None:
+        raise ModelError("a static activation scheme without a step", "build the layer by Builder")
+
+    def hook(
+        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        x = fake_quantize(call_input(args, kwargs), activation, kind, step)
+        if args:
+            return (x, *args[1:]), kwargs
+        return args, {**kwargs, next(iter(kwargs)): x}
+
+    return hook
