@@ -1,0 +1,38 @@
+"""The contract of allocators: one frozen problem in, one allocation out.
+
+An allocator is a function ``(problem, *, time_limit=None) -> Allocation``. It
+- chooses one allowed scheme for each layer, the same one throughout a group, within every limit;
+- is deterministic, prints nothing, keeps nothing between calls;
+- reports loss and costs as correctly rounded sums over layers, and a ``bound`` that is below the
+  loss of every allocation within the limits (nan if it proves none);
+- raises ``Infeasible`` when it finds that nothing fits, saying which limit binds and the least
+  that would do, and ``ProblemError`` when some group has no scheme that all its layers may take;
+- given ``time_limit`` (seconds), returns the best found until then; heuristics may ignore it.
+
+A new allocator is one file here that registers itself, and one import in ``__init__``. The same
+contract runs as tests over every registered one.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from bitfront.registry import Registry
+from bitfront.types import Allocation, Problem
+
+
+class Allocator(Protocol):
+    def __call__(self, problem: Problem, *, time_limit: float | None = None) -> Allocation: ...
+
+
+ALLOCATORS: Registry[Allocator] = Registry("solver")
+
+
+def allocate(
+    problem: Problem, solver: str = "ilp", *, time_limit: float | None = None
+) -> Allocation:
+    """One scheme per layer, by the allocator named ``solver``.
+
+    Raises ``UnknownName`` for a solver that is not registered, and what the allocator raises.
+    """
+    return ALLOCATORS[solver](problem, time_limit=time_limit)

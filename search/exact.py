@@ -1,0 +1,174 @@
+"""The least loss within all limits, proven: bound, fix, decide the rest.
+
+1. The Lagrangian dual gives a lower bound and, per choice, what taking it adds (``dual``).
+2. Local moves from the relaxed answers give an allocation, so an upper bound (``moves``).
+3. A choice that lifts the lower above the upper bound is out. What is left is the core; it is
+   decided exactly (``core``), the cheapest part first, since any better allocation shrinks it.
+4. Among equal losses the least first cost is found the same way, over what is left then.
+
+Steps 1 and 3 follow the core concept for multiple-choice knapsacks (Pisinger, "A minimal algorithm
+for the multiple-choice knapsack problem", 1995), with several resources and CP-SAT in place of
+dynamic programming. All fixing allows for rounding, so the proof holds for the doubles as given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from bitfront.errors import Infeasible
+
+from .core import Answer, decide
+from .dual import Dual, climb, excess
+from .items import Bool, Float, Items, Picks
+from .moves import descend, fill
+
+FIRST_CORE = 128  # choices decided at first, beyond one an item; four times as many at each turn
+STARTS = 8  # relaxed answers that are repaired
+EXPLAIN_SECONDS = 10.0  # for each figure in the message on limits that clash
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """picks (G,) within all limits; no allocation within them has a loss below ``bound``."""
+
+    picks: Picks
+    bound: float
+
+
+def solve(items: Items, deadline: float = math.inf) -> Solution:
+    """The least loss, then the least first cost, within all limits, at best by ``deadline``.
+
+    ``deadline`` is in ``time.perf_counter``'s seconds. Every single limit must be reachable
+    (``limits.require``). Raises ``Infeasible`` when they are not so together.
+    """
+    best = items.best()
+    if items.fits(best):
+        return Solution(best, items.losses(best))
+    dual = climb(items)
+    best = _start(items, dual, deadline)
+    size, bound = FIRST_CORE, dual.bound
+    while bound < items.losses(best) - items.rounding(best) and time.perf_counter() < deadline:
+        kept = dual.keep(items, items.losses(best))
+        core = _cheapest(kept, excess(items, dual.prices), best, size)
+        whole = bool((core == kept).all())
+        answer = _decide(items, core, best, deadline)
+        if answer.picks is not None and items.rank(answer.picks) < items.rank(best):
+            best = answer.picks
+        if whole:
+            # what was fixed is no better than best, what was decided no better than the answer
+            bound = max(bound, min(answer.bound, items.losses(best)))
+            if not answer.proven or (dual.keep(items, items.losses(best)) == kept).all():
+                break
+        size *= 4
+    if bound >= items.losses(best) - items.rounding(best):
+        best = _thrifty(items, dual, best, deadline)
+    return Solution(best, bound)
+
+
+def foothold(items: Items, deadline: float = math.inf) -> Picks:
+    """Some picks within all limits. Raises ``Infeasible`` when there are none.
+
+    Where stepping down gets stuck between several limits, one resource is minimized within the
+    others, which is a problem with one limit less.
+    """
+    picks = descend(items, items.best(), items.loss)
+    if picks is not None:
+        return picks
+    last = len(items.resources) - 1
+    found = solve(_minimizing(items, last), deadline)
+    if items.fits(found.picks):
+        return found.picks
+    if found.bound > items.room[last] + items.slack[last]:
+        raise _clash(items, deadline)
+    raise Infeasible(
+        f"no allocation within {_limits(items)} was found in the time given",
+        "allow more time, or raise a limit",
+    )
+
+
+def _start(items: Items, dual: Dual, deadline: float) -> Picks:
+    """The best allocation that is found by repairing relaxed answers."""
+    value = excess(items, dual.prices)
+    repaired = (descend(items, t.picks, value) for t in dual.tangents[:STARTS])
+    found = [fill(items, picks) for picks in repaired if picks is not None]
+    if not found:
+        return fill(items, foothold(items, deadline))
+    return min(found, key=items.rank)
+
+
+def _cheapest(kept: Bool, value: Float, best: Picks, size: int) -> Bool:
+    """(G, C) the ``size`` kept choices of least ``value`` beyond each item's, and ``best``."""
+    rows = np.arange(len(best))
+    choices = np.where(kept, value, np.inf)
+    choices[rows, best] = -np.inf
+    flat = np.sort(choices[np.isfinite(choices)])
+    if len(flat) <= 2 * size:  # not worth two turns
+        core = kept.copy()
+    else:
+        core = kept & (value <= flat[size - 1])
+    core[rows, best] = True
+    return core
+
+
+def _decide(items: Items, core: Bool, best: Picks, deadline: float) -> Answer:
+    return decide(items, core, items.loss, _rows(items), best, deadline - time.perf_counter())
+
+
+def _rows(items: Items) -> list[tuple[Float, float]]:
+    # half of the slack covers the costs' rounding down to integers, so that the answer fits
+    return list(zip(items.cost, items.room + items.slack / 2, strict=True))
+
+
+def _thrifty(items: Items, dual: Dual, best: Picks, deadline: float) -> Picks:
+    """Of the allocations whose loss equals that of ``best``, one with the least first cost."""
+    seconds = deadline - time.perf_counter()
+    if not items.problem.costs or seconds <= 0:
+        return best
+    loss = items.losses(best) + items.rounding(best)
+    kept = dual.keep(items, loss)
+    kept[np.arange(len(best)), best] = True
+    rows = [*_rows(items), (items.loss, loss)]
+    answer = decide(items, kept, items.first, rows, best, seconds)
+    if answer.picks is None or items.rank(answer.picks)[1] >= items.rank(best)[1]:
+        return best
+    return answer.picks
+
+
+def _minimizing(items: Items, r: int) -> Items:
+    """The least of resource ``r`` within the other limits, as a problem of its own."""
+    others = [i for i in range(len(items.resources)) if i != r]
+    return dataclasses.replace(
+        items,
+        resources=tuple(items.resources[i] for i in others),
+        loss=np.where(items.allowed, items.cost[r], np.inf),
+        cost=items.cost[others],
+        room=items.room[others],
+        slack=items.slack[others],
+    )
+
+
+def _limits(items: Items) -> str:
+    limits = items.problem.limits
+    return " and ".join(f"{name} <= {limits[name]:.12g}" for name in items.resources)
+
+
+def _clash(items: Items, deadline: float) -> Infeasible:
+    """What to say of limits that can each be met, but not together."""
+    remedies = []
+    for r, name in enumerate(items.resources):
+        end = min(deadline, time.perf_counter() + EXPLAIN_SECONDS)
+        try:
+            found = solve(_minimizing(items, r), end)
+        except Infeasible:  # the others clash without this one
+            continue
+        least = math.fsum([found.bound, items.problem.fixed.get(name, 0.0)])
+        remedies.append(f"{name} to {least:.12g}")
+    return Infeasible(
+        f"no allocation is within {_limits(items)} together, though each can be met alone",
+        f"keep the others and raise {' or '.join(remedies)}" if remedies else "raise several",
+    )

@@ -1,0 +1,27 @@
+"""Limits that no allocation can meet."""
+
+from __future__ import annotations
+
+import math
+
+from bitfront.errors import Infeasible
+
+from .items import Items
+
+
+def require(items: Items) -> None:
+    """Raises ``Infeasible`` when a limit is below the least total of its resource.
+
+    Names each such resource with its limit and the least that would do, in ``binding`` too.
+    """
+    least = items.least()
+    fixed = items.problem.fixed
+    binding = {
+        name: (items.problem.limits[name], math.fsum([least[r], fixed.get(name, 0.0)]))
+        for r, name in enumerate(items.resources)
+        if least[r] > items.room[r] + items.slack[r]
+    }
+    if binding:
+        words = [f"the limit on {n} is {a:.12g}, the least possible {b:.12g}" for n, (a, b) in binding.items()]
+        remedy = " and ".join(f"{n} to {b:.12g} or more" for n, (_, b) in binding.items())
+        raise Infeasible("; ".join(words), f"raise {remedy}, or allow smaller schemes", binding)
