@@ -1,0 +1,18 @@
+"""Profilers: how much each metric worsens when one layer takes one scheme."""
+
+from . import fisher, mse, perturb
+from .base import PROFILERS, Checkpoints, NoCheckpoints, Profiler, Subject, assemble
+from .fisher import heavy_tail_warning
+
+__all__ = [
+    "PROFILERS",
+    "Checkpoints",
+    "NoCheckpoints",
+    "Profiler",
+    "Subject",
+    "assemble",
+    "fisher",
+    "heavy_tail_warning",
+    "mse",
+    "perturb",
+]

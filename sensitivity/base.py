@@ -1,0 +1,138 @@
+"""The contract of profilers: a subject and (layer, scheme) pairs in, measurements out.
+
+A profiler says its settings (whatever changes its numbers), measures pairs, and turns recorded
+measurements into tables. It stores nothing itself: it yields measurements as they become known,
+and hands the partial sums of long passes to ``Checkpoints``, so that whoever drives it commits
+them. It leaves the model bit-identical, also after an exception.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitfront.quant.build import Builder
+from bitfront.registry import Registry
+from bitfront.scratch import Scratch
+from bitfront.tasks.base import Batch, Task
+from bitfront.tasks.evaluation import Evaluator
+from bitfront.types import Layer, Measurement, Scheme, Sensitivities, content_key
+
+from .prefix import Prefix
+
+PROFILERS: Registry[type[Profiler]] = Registry("profiler")
+
+Pair = tuple[Layer, Scheme]
+
+
+@dataclass(eq=False)
+class Subject:
+    """What is profiled: a task's calibration data, and its layers quantized on demand."""
+
+    task: Task
+    builder: Builder
+    scratch: Scratch
+
+    @property
+    def batches(self) -> Sequence[Batch]:
+        """The calibration batches."""
+        return self.task.calibration
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """The real metrics on the calibration data (runs the full model once)."""
+        return Evaluator(self.task, self.task.calibration, self.scratch)
+
+    @cached_property
+    def prefix(self) -> Prefix:
+        """Partial forward passes over the calibration data."""
+        return Prefix(self.task, self.task.calibration, self.scratch)
+
+
+class Checkpoints(Protocol):
+    """Where a pass over the calibration data keeps its finished batches."""
+
+    def load(self) -> dict[int, dict[str, NDArray[Any]]]:
+        """Batch index -> arrays of every finished batch."""
+
+    def save(self, index: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Keep one finished batch."""
+
+
+class NoCheckpoints:
+    """Forgets: for passes that nobody will resume."""
+
+    def load(self) -> dict[int, dict[str, NDArray[Any]]]:
+        return {}
+
+    def save(self, index: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        del index, arrays
+
+
+class Profiler(ABC):
+    """One way to estimate how much each metric worsens when one layer takes one scheme.
+
+    Subclasses are frozen dataclasses whose fields are their settings.
+    """
+
+    name: ClassVar[str]
+    one_pass: ClassVar[bool]  # whether all pairs come from one pass, checkpointed by batch
+
+    def settings(self) -> dict[str, Any]:
+        """Everything besides study, layer and scheme that the numbers depend on, JSON-like."""
+        return asdict(self)  # type: ignore[call-overload]
+
+    @property
+    def settings_key(self) -> str:
+        """Content key under which measurements of these settings are recorded."""
+        return content_key({"profiler": self.name, **self.settings()})
+
+    @abstractmethod
+    def measure(
+        self, subject: Subject, pairs: Sequence[Pair], checkpoints: Checkpoints
+    ) -> Iterator[list[Measurement]]:
+        """Measurements of all ``pairs``, in batches, as they become known.
+
+        With equal settings the numbers of a pair do not depend on which other pairs are asked.
+        Raises ``ModelError`` (outputs not finite, a layer that the outputs do not depend on) and
+        ``SchemeError``.
+        """
+
+    @abstractmethod
+    def tables(
+        self, measurements: Iterable[Measurement], layers: Sequence[str], schemes: Sequence[str]
+    ) -> dict[str, Sensitivities]:
+        """Name -> table, from recorded measurements. The first one is the profiler's best."""
+
+
+def assemble(
+    measurements: Iterable[Measurement],
+    layers: Sequence[str],
+    schemes: Sequence[str],
+    value: str,
+    *,
+    metric: str,
+    profiler: str,
+    notes: Mapping[str, Any] | None = None,
+) -> Sensitivities:
+    """The table of one recorded ``value``; nan where nothing was measured."""
+    rows = {name: i for i, name in enumerate(layers)}
+    columns = {name: j for j, name in enumerate(schemes)}
+    values = np.full((len(rows), len(columns)), np.nan)
+    stderr = values.copy()
+    samples = 0
+    for m in measurements:
+        if m.layer in rows and m.scheme in columns and value in m.values:
+            estimate = m.values[value]
+            at = rows[m.layer], columns[m.scheme]
+            values[at], stderr[at] = estimate.value, estimate.stderr
+            samples = max(samples, estimate.samples)
+    return Sensitivities(
+        metric, tuple(layers), tuple(schemes), values, stderr, samples, profiler, notes or {}
+    )

@@ -1,0 +1,118 @@
+"""Squared error of each layer's output on calibration inputs: the layer-wise loss of AdaQuant.
+
+    mse[l, c] = mean over samples of ‖ΔY_c‖² / mean over samples of ‖Y‖²
+
+(Hubara et al., arXiv:2006.10518, eq. 2, with the quantized weights in place of optimized ones.)
+Relative to the output's own energy, so that layers of different scale can be added up. Inputs are
+those of the full-precision model; no gradients, no loss: cheap, and blind to what the rest of the
+network makes of the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from bitfront.errors import ModelError
+from bitfront.quant.activations import fake_quantize
+from bitfront.quant.formats import dequantize
+from bitfront.quant.layers import adapter_of
+from bitfront.quant.statistics import call_input
+from bitfront.quant.weights import QuantizedLayer
+from bitfront.types import Estimate, Measurement, Sensitivities
+
+from .base import PROFILERS, Checkpoints, Pair, Profiler, Subject, assemble
+from .stability import ratio_estimate
+from .store import keep_quantized
+from .taps import evaluating
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@PROFILERS.register("mse")
+@dataclass(frozen=True)
+class MSE(Profiler):
+    """Relative squared error of layer outputs (dimensionless)."""
+
+    name: ClassVar[str] = "mse"
+    one_pass: ClassVar[bool] = True
+
+    def measure(
+        self, subject: Subject, pairs: Sequence[Pair], checkpoints: Checkpoints
+    ) -> Iterator[list[Measurement]]:
+        candidates = keep_quantized(subject, pairs)
+        finished = checkpoints.load()
+        for index in range(len(subject.batches)):
+            if index not in finished:
+                finished[index] = self._batch(subject, candidates, index)
+                checkpoints.save(index, finished[index])
+        parts = [finished[index] for index in sorted(finished)]
+        found = []
+        for layer, scheme in pairs:
+            column = [q.weight.scheme for q in candidates[layer.name]].index(scheme)
+            error = np.concatenate([p[f"error/{layer.name}"][column] for p in parts])
+            energy = np.concatenate([p[f"energy/{layer.name}"] for p in parts])
+            if not energy.sum():
+                raise ModelError(f"layer {layer.name!r} gives only zeros", "leave it out")
+            value, stderr = ratio_estimate(error, energy)
+            values = {"mse": Estimate(value, stderr, len(error))}
+            found.append(Measurement(self.name, self.settings_key, layer.name, str(scheme), values))
+        yield found
+
+    def tables(
+        self, measurements: Iterable[Measurement], layers: Sequence[str], schemes: Sequence[str]
+    ) -> dict[str, Sensitivities]:
+        """The one table ``mse``."""
+        table = assemble(measurements, layers, schemes, "mse", metric="mse", profiler=self.name)
+        return {"mse": table}
+
+    def _batch(
+        self, subject: Subject, candidates: Mapping[str, list[QuantizedLayer]], index: int
+    ) -> Arrays:
+        task, batch = subject.task, subject.batches[index]
+        N = batch.samples
+        arrays: Arrays = {}
+        for name, quantized in candidates.items():
+            arrays[f"error/{name}"] = np.zeros((len(quantized), N))
+            arrays[f"energy/{name}"] = np.zeros(N)
+
+        def listen(name: str) -> Any:
+            def hook(module: nn.Module, args: Any, kwargs: Any, output: torch.Tensor) -> None:
+                x, adapter = call_input(args, kwargs), adapter_of(module)
+                W = adapter.matrix(module)
+                full = adapter.apply(module, x, W).float()
+                arrays[f"energy/{name}"] += _per_sample(full, N)
+                for column, q in enumerate(candidates[name]):
+                    activation = q.weight.scheme.activation
+                    xq = x
+                    if activation is not None:
+                        xq = fake_quantize(x, activation, adapter.kind, q.input_scale)
+                    changed = adapter.apply(module, xq, dequantize(q.weight, W.dtype).to(W.device))
+                    arrays[f"error/{name}"][column] += _per_sample(changed.float() - full, N)
+
+            return hook
+
+        with ExitStack() as stack, torch.no_grad():
+            stack.enter_context(evaluating(task.model))
+            for name in candidates:
+                handle = task.module(name).register_forward_hook(listen(name), with_kwargs=True)
+                stack.callback(handle.remove)
+            task.outputs(batch)
+        return arrays
+
+
+def _per_sample(y: torch.Tensor, N: int) -> NDArray[np.float64]:
+    """Σ y² per sample (N,); a call that is not one block per sample counts as its first sample."""
+    squares = y.double().square()
+    if y.shape[0] % N:
+        total = np.zeros(N)
+        total[0] = float(squares.sum())
+        return total
+    return squares.reshape(N, -1).sum(1).cpu().numpy()

@@ -1,0 +1,67 @@
+"""One layer, one scheme at a time: the real metrics, measured. Slow, and what others are judged by.
+
+The forward pass up to the first changed block is reused where the model allows it (prefix.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from bitfront.quant.surgery import applied
+from bitfront.types import Measurement, Sensitivities
+
+from .base import PROFILERS, Checkpoints, Pair, Profiler, Subject, assemble
+from .taps import evaluating
+
+
+@PROFILERS.register("perturb")
+@dataclass(frozen=True)
+class Perturb(Profiler):
+    """Worsening of every metric of the task on the calibration data (KL in nats)."""
+
+    name: ClassVar[str] = "perturb"
+    one_pass: ClassVar[bool] = False
+
+    def measure(
+        self, subject: Subject, pairs: Sequence[Pair], checkpoints: Checkpoints
+    ) -> Iterator[list[Measurement]]:
+        del checkpoints  # every pair is a unit of its own
+        subject.builder.prepare([(layer.name, scheme) for layer, scheme in pairs])
+        evaluator, prefix, model = subject.evaluator, subject.prefix, subject.task.model
+        with evaluating(model), torch.no_grad():
+            for depth, layer, scheme in sorted(
+                ((prefix.depth(layer.name), layer, scheme) for layer, scheme in pairs),
+                key=lambda unit: unit[0],
+            ):
+                began = time.perf_counter()
+                quantized = subject.builder.quantized(layer.name, scheme)
+                prefix.advance(depth)
+                with applied(model, {layer.name: quantized}):
+                    measured = evaluator.measure(prefix.outputs)
+                yield [
+                    Measurement(
+                        self.name,
+                        self.settings_key,
+                        layer.name,
+                        str(scheme),
+                        evaluator.worsening(measured),
+                        seconds=time.perf_counter() - began,
+                    )
+                ]
+
+    def tables(
+        self, measurements: Iterable[Measurement], layers: Sequence[str], schemes: Sequence[str]
+    ) -> dict[str, Sensitivities]:
+        """One table per metric, ``kl`` first."""
+        recorded = list(measurements)
+        metrics = dict.fromkeys(name for m in recorded for name in m.values)
+        order = sorted(metrics, key=lambda name: name != "kl")
+        return {
+            name: assemble(recorded, layers, schemes, name, metric=name, profiler=self.name)
+            for name in order
+        }

@@ -1,0 +1,21 @@
+"""Quantized candidates of a pass, kept compactly: one sweep of quantizing, then reuse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bitfront.quant.weights import QuantizedLayer
+
+from .base import Pair, Subject
+
+
+def keep_quantized(subject: Subject, pairs: Sequence[Pair]) -> dict[str, list[QuantizedLayer]]:
+    """Layer -> its candidates in the order of ``pairs``; codes wait in scratch memory."""
+    subject.builder.prepare([(layer.name, scheme) for layer, scheme in pairs])
+    kept: dict[str, list[QuantizedLayer]] = {}
+    for layer, scheme in pairs:
+        q = subject.builder.quantized(layer.name, scheme)
+        weight = replace(q.weight, codes=subject.scratch.keep(q.weight.codes))
+        kept.setdefault(layer.name, []).append(replace(q, weight=weight))
+    return kept
