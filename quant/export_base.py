@@ -1,0 +1,276 @@
+"""The contract of exporters, and what writing has in common.
+
+stored  suffix -> (safetensors dtype name, shape) of one layer's tensors; a tensor's full name
+        is the layer's, a dot and the suffix
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from bitfront.errors import ExportError
+from bitfront.types import Layer, Scheme
+
+from .folders import new_folder
+from .tensorfiles import SHARD_BYTES, Spec, Unit, dtype_name, write_files
+from .weights import QuantizedLayer
+
+MANIFEST = "bitfront.json"
+FORMAT_VERSION = 1
+KEEP = Scheme.parse("keep")
+
+Stored = Mapping[str, tuple[str, tuple[int, ...]]]
+_PACKAGES = ("bitfront", "torch", "transformers", "compressed-tensors", "safetensors")
+
+
+class Exporter(ABC):
+    """Writes a model with chosen layers quantized to a folder that something else loads.
+
+    Stateless. ``reason``, ``reason_model`` and ``stored`` are pure and touch no weights, so what a
+    container holds, and in how many bytes, is known before anything is quantized.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def reason(self, layer: Layer, scheme: Scheme) -> str | None:
+        """Why this container cannot hold ``layer`` under ``scheme``; None if it can."""
+
+    def reason_model(self, model: nn.Module) -> str | None:
+        """Why this container cannot hold ``model`` at all; None if it can."""
+        return None
+
+    @abstractmethod
+    def stored(self, layer: Layer, scheme: Scheme) -> Stored:
+        """What stands in the file for the layer, bias excluded; nothing for a weight shared.
+
+        A weight that is kept has its own shape in the file; here it is (rows, cols), as many bytes.
+        """
+
+    @abstractmethod
+    def pack(self, layer: Layer, quantized: QuantizedLayer) -> Mapping[str, Tensor]:
+        """The tensors of ``stored``, for a layer that is not kept."""
+
+    @abstractmethod
+    def open(self, folder: Path, fresh: Callable[[], nn.Module]) -> nn.Module:
+        """The exported model as its runtime loads it.
+
+        ``fresh`` makes the full-precision model anew, for runtimes that need it.
+        """
+
+    def accompany(
+        self, model: nn.Module, layers: Sequence[Layer], schemes: Mapping[str, Scheme], folder: Path
+    ) -> Mapping[str, Any]:
+        """Write what the runtime wants besides tensors; entries for the manifest."""
+        return {}
+
+    def write(
+        self,
+        model: nn.Module,
+        layers: Sequence[Layer],
+        schemes: Mapping[str, Scheme],
+        quantized: Callable[[str], QuantizedLayer],
+        folder: Path,
+        manifest: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        shard_bytes: int = SHARD_BYTES,
+        check: Callable[[Path], object] | None = None,
+    ) -> None:
+        """Write ``model`` with each layer under its scheme; layers without one are kept.
+
+        quantized: gives a layer's quantized weight; called once for each layer that is not kept,
+        in the order of the model's tensors, and not for layers that share another's weight.
+        manifest: JSON-like, what else a reader should know (figures of the trial, fingerprint).
+        check: called with the finished folder before it gets its name; raising keeps it away.
+
+        The folder appears whole or not at all. Raises ``ExportError`` for pairs or models that the
+        container cannot hold, and for a target that cannot be written.
+        """
+        schemes = {layer.name: schemes.get(layer.name, KEEP) for layer in layers} | dict(schemes)
+        self._refuse(model, layers, schemes)
+        units, aliases = self._plan(model, layers, schemes, quantized)
+        with new_folder(folder, overwrite) as partial:
+            digests = write_files(partial, units, shard_bytes)
+            about = self.accompany(model, layers, schemes, partial)
+            content = {
+                "format_version": FORMAT_VERSION,
+                "exporter": self.name,
+                "versions": _versions(),
+                "tensor_bytes": sum(unit.size for unit in units),
+                "layers": {layer.name: _entry(layer, schemes[layer.name]) for layer in layers},
+                "aliases": aliases,
+                **about,
+                "about": dict(manifest),
+                "digests": digests,
+            }
+            (partial / MANIFEST).write_text(json.dumps(content, indent=1, allow_nan=True) + "\n")
+            if check is not None:
+                check(partial)
+
+    def _refuse(
+        self, model: nn.Module, layers: Sequence[Layer], schemes: Mapping[str, Scheme]
+    ) -> None:
+        reason = self.reason_model(model)
+        if reason is not None:
+            raise ExportError(f"{self.name} cannot hold a {type(model).__name__}", reason)
+        named = {layer.name: layer for layer in layers}
+        for name in schemes:
+            if name not in named:
+                raise ExportError(f"a scheme for {name!r}", "the model has no such layer")
+        for layer in layers:
+            scheme = schemes[layer.name]
+            reason = self.reason(layer, scheme)
+            if reason is not None:
+                raise ExportError(f"{self.name} cannot hold {layer.name!r} as {scheme}", reason)
+            if layer.shares is not None and schemes.get(layer.shares, KEEP) != scheme:
+                raise ExportError(
+                    f"{layer.name!r} as {scheme} shares its weight with {layer.shares!r}",
+                    "give both the same scheme",
+                )
+
+    def _plan(
+        self,
+        model: nn.Module,
+        layers: Sequence[Layer],
+        schemes: Mapping[str, Scheme],
+        quantized: Callable[[str], QuantizedLayer],
+    ) -> tuple[list[Unit], dict[str, str]]:
+        """What to write, in the order of the model's tensors; alias -> tensor's name."""
+        state = tensors_of(model)
+        first: dict[object, str] = {}  # identity of a tensor -> the name that stands for it
+        packed: dict[str, Layer] = {}
+        for layer in layers:
+            if schemes[layer.name] == KEEP or layer.shares is not None:
+                continue
+            key = tensor_name(layer.name, "weight")
+            if key not in state:
+                raise ExportError(
+                    f"layer {layer.name!r} has no plain weight", "keep the model plain"
+                )
+            first[identity(state[key])] = key
+            packed[key] = layer
+        units, aliases = [], {}
+        for key, tensor in state.items():
+            owner = first.setdefault(identity(tensor), key)
+            if owner != key:
+                aliases[key] = owner
+            elif key in packed:
+                units.append(self._unit(packed[key], schemes[packed[key].name], quantized))
+            else:
+                spec = Spec(key, dtype_name(tensor.dtype), tuple(tensor.shape))
+                units.append(Unit((spec,), partial(dict, {key: tensor})))
+        for layer in layers:
+            if layer.shares is not None and self.stored(layer, schemes[layer.name]):
+                units.append(self._unit(layer, schemes[layer.name], quantized))
+        counts = Counter(spec.name for unit in units for spec in unit.specs)
+        twice = [name for name, times in counts.items() if times > 1]
+        if twice:
+            raise ExportError(f"two tensors named {twice[0]!r}", "rename the model's own")
+        return units, aliases
+
+    def _unit(
+        self, layer: Layer, scheme: Scheme, quantized: Callable[[str], QuantizedLayer]
+    ) -> Unit:
+        specs = layer_specs(self, layer, scheme)
+
+        def make() -> Mapping[str, Tensor]:
+            tensors = self.pack(layer, quantized(layer.name))
+            return {tensor_name(layer.name, suffix): tensor for suffix, tensor in tensors.items()}
+
+        return Unit(specs, make)
+
+
+def tensor_name(layer: str, suffix: str) -> str:
+    """Full name of a layer's tensor; the model itself, when it is a layer, is named ''."""
+    return f"{layer}.{suffix}" if layer else suffix
+
+
+def layer_specs(exporter: Exporter, layer: Layer, scheme: Scheme) -> tuple[Spec, ...]:
+    """The tensors of a layer in the file."""
+    stored = exporter.stored(layer, scheme)
+    return tuple(
+        Spec(tensor_name(layer.name, s), dtype, shape) for s, (dtype, shape) in stored.items()
+    )
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Name -> tensor of a model's parameters and persistent buffers, shared ones under each name.
+
+    Raises ``ExportError`` for weights that are not in memory and for state that is no tensor.
+    """
+    state = model.state_dict()
+    for key, tensor in state.items():
+        if not isinstance(tensor, Tensor):
+            raise ExportError(
+                f"{key!r} is a {type(tensor).__name__}", "only tensors can be written"
+            )
+        if tensor.is_meta:
+            raise ExportError(f"{key!r} has no data (meta device)", "load the model first")
+    return dict(state)
+
+
+def identity(tensor: Tensor) -> object:
+    """Equal for tensors that are the same memory seen in the same way."""
+    if not tensor.numel():
+        return id(tensor)
+    return (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an exported folder. Raises ``ExportError`` when none is there."""
+    folder = Path(folder)
+    try:
+        content = json.loads((folder / MANIFEST).read_text())
+        found = content["format_version"]
+    except OSError as error:
+        raise ExportError(
+            f"no {MANIFEST} in {folder.name!r}", "give a folder that was exported"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{MANIFEST} in {folder.name!r} is damaged", "export it again") from error
+    if found != FORMAT_VERSION:
+        raise ExportError(
+            f"{folder.name!r} is of format version {found}", f"this Bitfront reads {FORMAT_VERSION}"
+        )
+    return content
+
+
+def layer_of(name: str, entry: Mapping[str, Any]) -> tuple[Layer, Scheme]:
+    """A layer and its scheme from their manifest entry."""
+    rows, cols = entry["shape"]
+    layer = Layer(name, entry["kind"], rows, cols, entry["dtype"], shares=entry.get("shares"))
+    return layer, Scheme.parse(entry["scheme"])
+
+
+def _entry(layer: Layer, scheme: Scheme) -> dict[str, Any]:
+    shares = {} if layer.shares is None else {"shares": layer.shares}
+    return {
+        "scheme": str(scheme), "kind": layer.kind, "shape": [layer.rows, layer.cols],
+        "dtype": layer.dtype, **shares,
+    }  # fmt: skip
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue  # not installed: nothing of it is in the file
+    return found
+
+
+def torch_dtype(layer: Layer) -> torch.dtype:
+    """The dtype of a layer's weight in the full model."""
+    return getattr(torch, layer.dtype)

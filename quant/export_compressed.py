@@ -1,0 +1,265 @@
+"""compressed-tensors checkpoints: what plain ``AutoModelForCausalLM.from_pretrained`` loads.
+
+    suffix          weight-only integers, and with activations      w8a8       fp8       bf16, fp16
+    weight_packed   int32, dense little-endian words (packing.py)
+    weight_scale    (rows, groups)                                  same       same
+    weight_shape    int64, (2,)
+    weight                                                          int8       E4M3      as it is
+    input_scale     float32, (1,), static activations only          same
+
+Layers of one scheme form a config group with their names as targets; every other Linear is on the
+ignore list. Verified with compressed-tensors 0.20 and transformers 5.23: the loader casts scales to
+the model's dtype and multiplies there, which is ``formats.dequantize`` to the bit. Widths of 3, 5,
+6 and 7 bits are packed densely from 0.18 on and padded before, so older readers misread them.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bitfront.types import Layer, Scheme
+
+from .export_base import KEEP, Exporter, Stored, torch_dtype
+from .packed import groups, scale_name
+from .packing import pack, packed_bytes, to_unsigned
+from .suitability import takes
+from .tensorfiles import dtype_name
+from .weights import QuantizedLayer
+
+_CASTS = {"bf16": "BF16", "fp16": "F16"}
+_FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # as vLLM merges them
+_TOKENIZER_FILES = (
+    "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
+    "*.model", "*.tiktoken", "chat_template*", "LICENSE*",
+)  # fmt: skip
+
+
+class CompressedTensors(Exporter):
+    """Causal language models of transformers; Linear layers, and 16-bit casts of embeddings too."""
+
+    name = "compressed-tensors"
+
+    def reason(self, layer: Layer, scheme: Scheme) -> str | None:
+        if scheme == KEEP:
+            return None
+        if scheme.format in _CASTS:
+            known = ("linear", "hf_conv1d", "embedding")
+            return None if layer.kind in known else f"a {layer.kind} can only be kept"
+        if layer.kind != "linear":
+            return f"transformers' loader decompresses Linear layers only, not a {layer.kind}"
+        if layer.shares is not None:
+            return f"its weight is tied to {layer.shares!r}, which must stay in one piece"
+        if scheme.format in ("mxfp4", "nvfp4"):
+            return f"{scheme} is not written in this container; use integers, fp8 or safetensors"
+        if not scheme.symmetric:
+            return (
+                "compressed-tensors 0.19 and 0.20 fail to load zero points; use symmetric schemes"
+            )
+        return takes(layer, scheme)
+
+    def reason_model(self, model: nn.Module) -> str | None:
+        from transformers import PreTrainedModel
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+        if not isinstance(model, PreTrainedModel):
+            return "it is for causal language models of transformers; use safetensors"
+        known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model.config.model_type, ())
+        if type(model).__name__ not in ((known,) if isinstance(known, str) else known):
+            return "AutoModelForCausalLM would not load its class; use safetensors"
+        if getattr(model.config, "quantization_config", None) is not None:
+            return "it is quantized already; start from its full-precision weights"
+        return None
+
+    def stored(self, layer: Layer, scheme: Scheme) -> Stored:
+        rows, cols = layer.rows, layer.cols
+        if layer.shares is not None:
+            return {}
+        if scheme == KEEP:
+            return {"weight": (dtype_name(torch_dtype(layer)), (rows, cols))}
+        if scheme.format in _CASTS:
+            shape = (cols, rows) if layer.kind == "hf_conv1d" else (rows, cols)
+            return {"weight": (_CASTS[scheme.format], shape)}
+        tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+        if _format(scheme) == "pack-quantized":
+            tensors["weight_packed"] = ("I32", (rows, packed_bytes(cols, scheme.bits, 4) // 4))
+            tensors["weight_shape"] = ("I64", (2,))
+        else:
+            tensors["weight"] = ("F8_E4M3" if scheme.format == "fp8" else "I8", (rows, cols))
+        tensors["weight_scale"] = (scale_name(layer, scheme), (rows, groups(layer, scheme)))
+        if scheme.activation is not None and scheme.activation.static:
+            tensors["input_scale"] = ("F32", (1,))
+        return tensors
+
+    def pack(self, layer: Layer, quantized: QuantizedLayer) -> Mapping[str, Tensor]:
+        q = quantized.weight
+        if q.scheme.format in _CASTS:
+            return {"weight": q.codes.T if layer.kind == "hf_conv1d" else q.codes}
+        assert q.scale is not None
+        tensors = {"weight_scale": q.scale}
+        if _format(q.scheme) == "pack-quantized":
+            words = pack(to_unsigned(q.codes, q.scheme.bits), q.scheme.bits, unit=4)
+            tensors["weight_packed"] = words.view(torch.int32)
+            tensors["weight_shape"] = torch.tensor(q.shape)
+        else:
+            tensors["weight"] = q.codes
+        if quantized.input_scale is not None:
+            tensors["input_scale"] = quantized.input_scale.reshape(1)
+        return tensors
+
+    def open(self, folder: Path, fresh: Callable[[], nn.Module]) -> nn.Module:
+        from transformers import AutoModelForCausalLM
+
+        model: nn.Module = AutoModelForCausalLM.from_pretrained(folder)
+        return model.eval()
+
+    def accompany(
+        self, model: nn.Module, layers: Sequence[Layer], schemes: Mapping[str, Scheme], folder: Path
+    ) -> Mapping[str, Any]:
+        from transformers import PreTrainedModel
+
+        assert isinstance(model, PreTrainedModel)
+        config = copy.deepcopy(model.config)
+        config.dtype = model.dtype
+        config.architectures = [type(model).__name__]
+        content = json.loads(config.to_json_string())
+        quantization = quantization_config(model, schemes)
+        if quantization is not None:
+            content["quantization_config"] = quantization
+        (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n")
+        if model.generation_config is not None:
+            model.generation_config.save_pretrained(folder)
+        copied = _copy_tokenizer(model.name_or_path or "", folder)
+        return {"tokenizer": copied, "vllm": vllm_notes(schemes)}
+
+
+def quantization_config(model: nn.Module, schemes: Mapping[str, Scheme]) -> dict[str, Any] | None:
+    """``quantization_config`` of config.json; None when no layer needs one."""
+    targets: dict[Scheme, list[str]] = {}
+    for name, scheme in schemes.items():
+        if scheme != KEEP and scheme.format not in _CASTS:
+            targets.setdefault(_grid(scheme), []).append(name)
+    if not targets:
+        return None
+    quantized = {name for names in targets.values() for name in names}
+    formats = {_format(scheme) for scheme in targets}
+    return {
+        "quant_method": "compressed-tensors",
+        "format": formats.pop() if len(formats) == 1 else "mixed-precision",
+        "quantization_status": "compressed",
+        "config_groups": {
+            f"group_{i}": _config_group(scheme, names)
+            for i, (scheme, names) in enumerate(targets.items())
+        },
+        "ignore": [
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear) and name not in quantized
+        ],
+    }
+
+
+def vllm_notes(schemes: Mapping[str, Scheme]) -> list[str]:
+    """What vLLM will not take as it is, or only slowly; from reading its source (0.33)."""
+    notes = []
+    for siblings in _FUSED:
+        parts: dict[str, dict[str, Scheme]] = {}
+        for name, scheme in schemes.items():
+            parent, _, last = name.rpartition(".")
+            if last in siblings:
+                parts.setdefault(parent, {})[last] = _grid(scheme)
+        for parent, found in parts.items():
+            if len(set(found.values())) > 1:
+                spelled = ", ".join(f"{last} {scheme}" for last, scheme in found.items())
+                notes.append(f"{parent}: vLLM fuses these and refuses them unlike: {spelled}")
+    for scheme in dict.fromkeys(_grid(scheme) for scheme in schemes.values()):
+        note = _vllm_note(scheme)
+        if note is not None:
+            notes.append(f"{scheme}: {note}")
+    return notes
+
+
+def _vllm_note(scheme: Scheme) -> str | None:
+    if scheme.format != "int":
+        return None
+    if scheme.activation is None:
+        return (
+            None
+            if scheme.bits in (4, 8)
+            else "weight-only without fast kernels (4 and 8 bits have)"
+        )
+    if scheme.activation.bits != 8 or scheme.bits not in (4, 8):
+        return "vLLM has no kernel for these activations"
+    return None
+
+
+def _grid(scheme: Scheme) -> Scheme:
+    """The scheme without its quantizer, which leaves no trace in a checkpoint."""
+    return Scheme.parse(str(scheme).partition("+")[0])
+
+
+def _format(scheme: Scheme) -> str:
+    if scheme.format == "fp8":
+        return "naive-quantized"
+    whole = scheme.bits == 8 and scheme.group is None and scheme.activation is not None
+    return "int-quantized" if whole else "pack-quantized"
+
+
+def _config_group(scheme: Scheme, names: Sequence[str]) -> dict[str, Any]:
+    weights = {
+        "num_bits": scheme.bits,
+        "type": "int" if scheme.format == "int" else "float",
+        "symmetric": True,
+        "strategy": "channel" if scheme.group is None else "group",
+        "group_size": scheme.group,
+        "dynamic": False,
+    }
+    inputs = None
+    if scheme.activation is not None:
+        inputs = {
+            "num_bits": scheme.activation.bits,
+            "type": "int",
+            "symmetric": True,
+            "strategy": "tensor" if scheme.activation.static else "token",
+            "dynamic": not scheme.activation.static,
+        }
+    return {
+        "targets": list(names),
+        "format": _format(scheme),
+        "weights": weights,
+        "input_activations": inputs,
+    }
+
+
+def _copy_tokenizer(source: str, folder: Path) -> list[str]:
+    """Copy tokenizer files from a local folder or from the hub's cache; their names."""
+    origin = _local_folder(source)
+    if origin is None:
+        return []
+    files = {path for pattern in _TOKENIZER_FILES for path in origin.glob(pattern)}
+    for path in files:
+        if path.is_file():
+            shutil.copyfile(path, folder / path.name)
+    return sorted(path.name for path in files if path.is_file())
+
+
+def _local_folder(source: str) -> Path | None:
+    if not source:
+        return None  # made from a configuration: there is no tokenizer
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(source, "config.json")
+    except HFValidationError:
+        return None
+    return Path(found).parent if isinstance(found, str) else None

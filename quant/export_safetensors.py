@@ -1,0 +1,34 @@
+"""Any module as safetensors: packed weights at their true width, and a manifest to load them by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from bitfront.types import Layer, Scheme
+
+from . import packed
+from .export_base import Exporter, Stored
+from .load import load
+from .suitability import takes
+from .weights import QuantizedLayer
+
+
+class Safetensors(Exporter):
+    """Every layer kind and every scheme (see ``packed``); ``bitfront.load`` reads it back."""
+
+    name = "safetensors"
+
+    def reason(self, layer: Layer, scheme: Scheme) -> str | None:
+        return takes(layer, scheme)
+
+    def stored(self, layer: Layer, scheme: Scheme) -> Stored:
+        return packed.stored(layer, scheme)
+
+    def pack(self, layer: Layer, quantized: QuantizedLayer) -> Mapping[str, Tensor]:
+        return packed.to_tensors(layer, quantized)
+
+    def open(self, folder: Path, fresh: Callable[[], nn.Module]) -> nn.Module:
+        return load(fresh(), folder)

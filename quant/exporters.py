@@ -1,0 +1,42 @@
+"""Everything that a model can be exported to. A new container is one file and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import nn
+
+from bitfront.registry import Registry
+from bitfront.types import Layer, Scheme
+
+from .costs import other_bytes
+from .export_base import KEEP, Exporter
+from .export_compressed import CompressedTensors, vllm_notes
+from .export_safetensors import Safetensors
+from .tensorfiles import SHARD_BYTES, Spec, tensor_bytes
+
+EXPORTERS: Registry[Exporter] = Registry("exporter")
+EXPORTERS.register(Safetensors.name)(Safetensors())
+EXPORTERS.register(CompressedTensors.name)(CompressedTensors())
+
+
+def predicted_bytes(
+    exporter: Exporter, model: nn.Module, layers: Sequence[Layer], schemes: Mapping[str, Scheme]
+) -> int:
+    """Tensor bytes of the export of ``model``, known before anything is quantized.
+
+    Layers without a scheme are kept. Equals ``tensor_bytes`` of the folder exactly.
+    """
+    stored = (exporter.stored(layer, schemes.get(layer.name, KEEP)) for layer in layers)
+    packed = sum(Spec("", *tensor).size for tensors in stored for tensor in tensors.values())
+    return packed + other_bytes(model, layers)
+
+
+__all__ = [
+    "EXPORTERS",
+    "SHARD_BYTES",
+    "Exporter",
+    "predicted_bytes",
+    "tensor_bytes",
+    "vllm_notes",
+]

@@ -1,0 +1,97 @@
+"""Folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bitfront.errors import ExportError
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full: free some space or choose another place",
+    errno.EDQUOT: "the quota is used up: free some space or choose another place",
+    errno.EROFS: "the file system is read-only: choose another place",
+    errno.EACCES: "no permission to write there: choose another place",
+    errno.EPERM: "no permission to write there: choose another place",
+}
+
+
+@contextmanager
+def new_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
+    """An empty folder beside ``folder`` that takes its name when the block ends.
+
+    Everything is flushed to the disk first, then one rename makes it appear. When the block raises,
+    it vanishes and ``folder`` is as before. A folder that is there already and not empty is refused
+    unless ``overwrite`` is given, which exchanges it. Raises ``ExportError``, also in place of any
+    ``OSError`` of the block.
+    """
+    folder = Path(folder).absolute()
+    _check_target(folder, overwrite)
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        partial.mkdir()
+        yield partial
+        _flush(partial)
+        _place(partial, folder)
+        _flush_entry(folder.parent)
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0, error.strerror or str(error))
+        raise ExportError(f"cannot write {folder.name!r}", remedy) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_target(folder: Path, overwrite: bool) -> None:
+    if not folder.parent.is_dir():
+        raise ExportError(f"no folder {str(folder.parent)!r} to write into", "create it first")
+    if folder.exists() and not folder.is_dir():
+        raise ExportError(f"{folder.name!r} is a file", "give the name of a folder")
+    if not overwrite and folder.is_dir() and any(folder.iterdir()):
+        raise ExportError(
+            f"{folder.name!r} is there and not empty", "choose another, or overwrite it"
+        )
+
+
+def _flush(folder: Path) -> None:
+    for path in folder.iterdir():
+        _flush_entry(path)
+    _flush_entry(folder)
+
+
+def _flush_entry(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _place(partial: Path, folder: Path) -> None:
+    """Rename ``partial`` to ``folder``; what was there is left under the name ``partial``."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        os.rename(partial, folder)  # POSIX: an empty folder is replaced
+    elif not _exchange(partial, folder):
+        aside = partial.with_suffix(".old")
+        os.rename(folder, aside)
+        try:
+            os.rename(partial, folder)
+        except OSError:
+            os.rename(aside, folder)
+            raise
+        os.rename(aside, partial)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Exchange two names in one step, where the system can (Linux)."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    if renameat2 is None:
+        return False
+    paths = os.fsencode(a), os.fsencode(b)
+    return renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0
