@@ -41,6 +41,7 @@ class Exporter(ABC):
     """
 
     name: ClassVar[str]
+    stands_alone: ClassVar[bool]  # whether the folder says what the model is, not only its weights
 
     @abstractmethod
     def reason(self, layer: Layer, scheme: Scheme) -> str | None:
@@ -62,10 +63,11 @@ class Exporter(ABC):
         """The tensors of ``stored``, for a layer that is not kept."""
 
     @abstractmethod
-    def open(self, folder: Path, fresh: Callable[[], nn.Module]) -> nn.Module:
+    def open(self, folder: Path, model: nn.Module | None = None) -> nn.Module:
         """The exported model as its runtime loads it.
 
-        ``fresh`` makes the full-precision model anew, for runtimes that need it.
+        model: a full-precision model of the same architecture, which is overwritten; needed unless
+        the container ``stands_alone``. Raises as the runtime does.
         """
 
     def accompany(

@@ -18,7 +18,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class CompressedTensors(Exporter):
     """Causal language models of transformers; Linear layers, and 16-bit casts of embeddings too."""
 
     name = "compressed-tensors"
+    stands_alone = True
 
     def reason(self, layer: Layer, scheme: Scheme) -> str | None:
         if scheme == KEEP:
@@ -114,11 +115,11 @@ class CompressedTensors(Exporter):
             tensors["input_scale"] = quantized.input_scale.reshape(1)
         return tensors
 
-    def open(self, folder: Path, fresh: Callable[[], nn.Module]) -> nn.Module:
+    def open(self, folder: Path, model: nn.Module | None = None) -> nn.Module:
         from transformers import AutoModelForCausalLM
 
-        model: nn.Module = AutoModelForCausalLM.from_pretrained(folder)
-        return model.eval()
+        opened: nn.Module = AutoModelForCausalLM.from_pretrained(folder)
+        return opened.eval()
 
     def accompany(
         self, model: nn.Module, layers: Sequence[Layer], schemes: Mapping[str, Scheme], folder: Path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ class Safetensors(Exporter):
     """Every layer kind and every scheme (see ``packed``); ``bitfront.load`` reads it back."""
 
     name = "safetensors"
+    stands_alone = False
 
     def reason(self, layer: Layer, scheme: Scheme) -> str | None:
         return takes(layer, scheme)
@@ -30,5 +31,6 @@ class Safetensors(Exporter):
     def pack(self, layer: Layer, quantized: QuantizedLayer) -> Mapping[str, Tensor]:
         return packed.to_tensors(layer, quantized)
 
-    def open(self, folder: Path, fresh: Callable[[], nn.Module]) -> nn.Module:
-        return load(fresh(), folder)
+    def open(self, folder: Path, model: nn.Module | None = None) -> nn.Module:
+        assert model is not None
+        return load(model, folder)
