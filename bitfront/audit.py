@@ -263,7 +263,7 @@ def answer(room: Path) -> dict[str, Any]:
     exporter, folder = EXPORTERS[request["exporter"]], Path(request["folder"])
     torch.set_num_threads(request["threads"])
     try:
-        TensorFolder(folder).verify(read_manifest(folder)["digests"])
+        TensorFolder(folder).verify(read_manifest(folder).digests)
         seen, model = _reopened(exporter, folder, request, room)
     except BitfrontError as error:
         return {**_NOTHING, "failures": [str(error)]}

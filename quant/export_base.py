@@ -10,6 +10,7 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -229,27 +230,45 @@ def identity(tensor: Tensor) -> object:
     return (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of an exported folder. Raises ``ExportError`` when none is there."""
-    folder = Path(folder)
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """What ``bitfront.json`` says that a reader needs.
+
+    layers: each with its scheme. aliases: name -> the tensor stored for it. digests: tensor ->
+    SHA-256.
+    """
+
+    exporter: str
+    layers: tuple[tuple[Layer, Scheme], ...]
+    aliases: Mapping[str, str]
+    digests: Mapping[str, str]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an exported folder. Raises ``ExportError`` when none is there, or damaged."""
     try:
         content = json.loads((folder / MANIFEST).read_text())
         found = content["format_version"]
+        if found != FORMAT_VERSION:
+            raise ExportError(
+                f"{folder.name!r} is of format version {found}",
+                f"this Bitfront reads {FORMAT_VERSION}",
+            )
+        return Manifest(
+            content["exporter"],
+            tuple(_layer(name, entry) for name, entry in content["layers"].items()),
+            dict(content["aliases"]),
+            dict(content["digests"]),
+        )
     except OSError as error:
         raise ExportError(
             f"no {MANIFEST} in {folder.name!r}", "give a folder that was exported"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ExportError(f"{MANIFEST} in {folder.name!r} is damaged", "export it again") from error
-    if found != FORMAT_VERSION:
-        raise ExportError(
-            f"{folder.name!r} is of format version {found}", f"this Bitfront reads {FORMAT_VERSION}"
-        )
-    return content
 
 
-def layer_of(name: str, entry: Mapping[str, Any]) -> tuple[Layer, Scheme]:
-    """A layer and its scheme from their manifest entry."""
+def _layer(name: str, entry: Mapping[str, Any]) -> tuple[Layer, Scheme]:
     rows, cols = entry["shape"]
     layer = Layer(name, entry["kind"], rows, cols, entry["dtype"], shares=entry.get("shares"))
     return layer, Scheme.parse(entry["scheme"])

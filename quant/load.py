@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from bitfront.errors import ExportError, ModelError
 from bitfront.types import Layer, Scheme
 
-from .export_base import KEEP, identity, layer_of, read_manifest, tensor_name, tensors_of
+from .export_base import KEEP, identity, read_manifest, tensor_name, tensors_of
 from .formats import dequantize
 from .layers import adapter_for, adapter_of
 from .packed import from_tensors, stored
@@ -39,31 +39,25 @@ def load(model: M, folder: str | Path) -> M:
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    if manifest.get("exporter") != "safetensors":
+    if manifest.exporter != "safetensors":
         raise ExportError(
-            f"{folder.name!r} was exported as {manifest.get('exporter')}",
+            f"{folder.name!r} was exported as {manifest.exporter}",
             "open it with the runtime it was made for",
         )
     files = TensorFolder(folder)
-    try:
-        layers = [layer_of(name, entry) for name, entry in manifest["layers"].items()]
-        aliases, digests = dict(manifest["aliases"]), dict(manifest["digests"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ExportError(
-            f"the manifest of {folder.name!r} is damaged", "export it again"
-        ) from error
+    layers = manifest.layers
     plain = _check_files(files, layers)
     state = tensors_of(model)
     _check_layers(model, layers)
-    _check_names(state, plain, layers, aliases)
+    _check_names(state, plain, layers, manifest.aliases)
     _check_plain(state, files.specs, plain)
-    files.verify(digests)
+    files.verify(manifest.digests)
     with torch.no_grad():
         for name in plain:
             state[name].copy_(files.read(name))
         for layer, scheme in layers:
             _load_layer(model, layer, scheme, files)
-        for alias, owner in aliases.items():
+        for alias, owner in manifest.aliases.items():
             if identity(state[alias]) != identity(state[owner]):
                 state[alias].copy_(state[owner])
     return model
