@@ -20,11 +20,12 @@ from torch import Tensor
 from bitfront.errors import SchemeError
 from bitfront.types import Scheme
 
-from .scales import check_reach, stored
+from .scales import check_reach, slices, stored
 from .weights import QuantizedWeight, scale_dtype
 
 E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # value of each code; bit 3 is the sign
 E4M3_MAX = 448.0
+_E4M3_LEAST = 2.0**-9
 _MIDDLES = tuple((a + b) / 2 for a, b in pairwise(E2M1))
 _NVFP4_TOPS = (6.0, 5.5, 5.0, 4.5, 4.0, 3.5, 3.0)  # what a group's largest weight may map to
 _MXFP4_SHIFTS = (0, 1, -1)  # from the exponent of the MX specification
@@ -82,18 +83,14 @@ class MXFP4:
         top = w.abs().amax(-1, keepdim=True)
         # frexp: top = m · 2^x with m in [0.5, 1), so floor(log2 top) = x - 1; E2M1 reaches 2^2
         e = torch.where(top > 0, torch.frexp(top).exponent - 3, 0)
-        candidates = [(e + shift).clamp(-126, 127) for shift in _MXFP4_SHIFTS]
-        codes, best = _least_error(w, [torch.ldexp(torch.ones_like(top), e) for e in candidates])
-        exponent = torch.stack(candidates).gather(0, best[None])[0]
-        return QuantizedWeight(
-            scheme, codes.flatten(1), (exponent + 127).squeeze(-1).to(torch.uint8)
-        )
+        biased = torch.stack([(e + shift + 127).clamp(1, 254) for shift in _MXFP4_SHIFTS])
+        codes, best = _least_error(w, _power_of_two(biased))
+        exponent = biased.gather(0, best)[0]
+        return QuantizedWeight(scheme, codes.flatten(1), exponent.squeeze(-1).to(torch.uint8))
 
     def dequantize(self, q: QuantizedWeight) -> Tensor:
         assert q.scale is not None
-        exponent = q.scale.to(torch.int32) - 127
-        s = torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), exponent)
-        return _times(q, s)
+        return _times(q, _power_of_two(q.scale))
 
 
 class NVFP4:
@@ -107,10 +104,10 @@ class NVFP4:
         finite = torch.finfo(torch.float32)
         t = min(max(reach / largest, finite.tiny), finite.max) if largest else 1.0
         tensor_scale = torch.tensor(t, dtype=torch.float32, device=M.device)
-        scales = [_e4m3(top * (tensor_scale / code)) for code in _NVFP4_TOPS]
-        scales = [torch.where(s.float() > 0, s.float(), 2.0**-9).to(s.dtype) for s in scales]
-        codes, best = _least_error(w, [s.float() / tensor_scale for s in scales])
-        chosen = torch.stack([s.float() for s in scales]).gather(0, best[None])[0]
+        fits = torch.stack([_e4m3(top * (tensor_scale / code)).float() for code in _NVFP4_TOPS])
+        scales = torch.where(fits > 0, fits, _E4M3_LEAST)
+        codes, best = _least_error(w, scales / tensor_scale)
+        chosen = scales.gather(0, best)[0]
         return QuantizedWeight(
             scheme, codes.flatten(1), _e4m3(chosen).squeeze(-1), tensor_scale=tensor_scale
         )
@@ -133,13 +130,31 @@ def e2m1_values(codes: Tensor) -> Tensor:
     return table[codes.int()]
 
 
-def _least_error(w: Tensor, scales: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Codes of ``w`` (rows, groups, g) under the best of ``scales`` a group, and which it was."""
-    errors = [
-        (e2m1_values(e2m1_codes(w / s)) * s - w).square().sum(-1, keepdim=True) for s in scales
-    ]
-    best = torch.stack(errors).argmin(0)
-    return e2m1_codes(w / torch.stack(scales).gather(0, best[None])[0]), best
+def _least_error(w: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes of ``w`` (rows, groups, g) under the best of ``scales`` (candidates, rows, groups, 1).
+
+    Also which candidate that is (1, rows, groups, 1).
+    """
+    codes = torch.empty_like(w, dtype=torch.uint8)
+    best = torch.empty((1, *scales.shape[1:]), dtype=torch.int64, device=w.device)
+    for rows in slices(w):
+        part, options = w[rows], scales[:, rows]
+        errors = [_nearest_e2m1(part / s).mul_(s).sub_(part).square_().sum(-1) for s in options]
+        best[0, rows] = torch.stack(errors).argmin(0).unsqueeze(-1)
+        codes[rows] = e2m1_codes(part / options.gather(0, best[:, rows])[0])
+    return codes, best
+
+
+def _nearest_e2m1(x: Tensor) -> Tensor:
+    """The E2M1 values nearest to ``x``: steps of a half up to 2, of 1 up to 4, of 2 up to 6."""
+    size = x.abs()
+    step = torch.where(size > 2, torch.where(size > 4, 2.0, 1.0), 0.5)
+    return torch.div(x, step).round_().mul_(step).clamp_(-6, 6)
+
+
+def _power_of_two(biased: Tensor) -> Tensor:
+    """float32 2^(biased - 127), exactly, for 1 to 254: the exponent field of a float32."""
+    return (biased.int() << 23).view(torch.float32)
 
 
 def _times(q: QuantizedWeight, s: Tensor) -> Tensor:

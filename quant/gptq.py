@@ -101,6 +101,6 @@ def _sweep(
             rounded = S[..., i] * (q if zero is None else q - zero)
             e = (block[..., i] - rounded) / factor[:, i, i, None]
             errors[..., i] = e
-            block[..., i + 1 :] -= e.unsqueeze(-1) * factor[:, None, i, i + 1 :]
-        W[..., stop:] -= errors @ U[:, start:stop, stop:]
+            block[..., i + 1 :].baddbmm_(e.unsqueeze(-1), factor[:, i : i + 1, i + 1 :], alpha=-1)
+        W[..., stop:].baddbmm_(errors, U[:, start:stop, stop:], alpha=-1)
     return codes

@@ -26,8 +26,8 @@ RATIOS = tuple(0.955**i for i in range(29))
 WIDTHS = tuple(0.92**i for i in range(12))  # asymmetric: widths of the range, ...
 SHARES = (0.0, 0.5, 1.0)  # ... and how much of the rest is cut off below
 REFITS = 4
-_SLICE = {"cpu": 1 << 17}  # elements
-_LARGE_SLICE = 1 << 24
+# elements; on the CPU just below where torch would start its threads for each small operation
+_CPU_SLICE, _GPU_SLICE = (1 << 15) - 1, 1 << 24
 
 
 def integer_range(bits: int, symmetric: bool) -> tuple[int, int]:
@@ -56,7 +56,7 @@ def symmetric_scales(w: Tensor, bits: int, dtype: torch.dtype, v: Tensor | None 
     the largest weight needs a scale beyond ``dtype``.
     """
     scale = torch.empty(w.shape[:2], dtype=dtype, device=w.device)
-    for rows in _slices(w):
+    for rows in slices(w):
         scale[rows] = _symmetric(w[rows], bits, dtype, _part(v, rows)).squeeze(-1).to(dtype)
     return scale
 
@@ -67,10 +67,16 @@ def asymmetric_scales(
     """Scales (rows, groups) in ``dtype`` and zero points (rows, groups) uint8, as above."""
     scale = torch.empty(w.shape[:2], dtype=dtype, device=w.device)
     zero = torch.empty(w.shape[:2], dtype=torch.uint8, device=w.device)
-    for rows in _slices(w):
+    for rows in slices(w):
         s, z = _asymmetric(w[rows], bits, dtype, _part(v, rows))
         scale[rows], zero[rows] = s.squeeze(-1).to(dtype), z.squeeze(-1).to(torch.uint8)
     return scale, zero
+
+
+def slices(w: Tensor) -> Iterator[slice]:
+    """Ranges of rows that cover ``w``, each small enough for many operations to stay in cache."""
+    step = max(1, (_CPU_SLICE if w.device.type == "cpu" else _GPU_SLICE) // w[0].numel())
+    return (slice(i, i + step) for i in range(0, w.shape[0], step))
 
 
 def check_reach(largest: Tensor, reach: float, dtype: torch.dtype) -> None:
@@ -162,11 +168,6 @@ def _error(s: Tensor, a: Tensor, b: Tensor) -> Tensor:
 def _pick(value: Tensor, error: Tensor, best: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
     better = error < least
     return torch.where(better, value, best), torch.where(better, error, least)
-
-
-def _slices(w: Tensor) -> Iterator[slice]:
-    step = max(1, _SLICE.get(w.device.type, _LARGE_SLICE) // max(1, w[0].numel()))
-    return (slice(i, i + step) for i in range(0, w.shape[0], step))
 
 
 def _part(v: Tensor | None, rows: slice) -> Tensor | None:
