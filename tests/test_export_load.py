@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -253,7 +255,7 @@ def test_real_networks(
 ) -> None:
 
     monkeypatch.syspath_prepend(str(assets))
-    import archs
+    archs: Any = importlib.import_module("archs")
 
     made: dict[str, tuple[Callable[[], nn.Module], str, torch.Tensor]] = {
         "resnet20": (
