@@ -9,6 +9,8 @@ the histogram of calibration magnitudes, by squared error.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -28,8 +30,17 @@ def fake_quantize(x: Tensor, activation: Activation, kind: str, step: Tensor | N
     """
     s = _dynamic_step(x, activation.bits, kind) if step is None else step.to(x)
     lo, hi = integer_range(activation.bits, symmetric=True)
-    rounded = (x.detach() / s).round_().clamp_(lo, hi).mul_(s)
-    return x + (rounded - x.detach()) if x.requires_grad else rounded
+    return _StraightThrough.apply(x, s, lo, hi)
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, s: Tensor, lo: int, hi: int) -> Tensor:
+        return (x / s).round_().clamp_(lo, hi).mul_(s)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return grad, None, None, None
 
 
 def static_step(statistics: InputStatistics, bits: int) -> Tensor:

@@ -5,10 +5,10 @@
     U   (G, cols, cols)   upper Cholesky factor of H⁻¹ (H⁻¹ = Uᵀ U)
     e   (G, R)            (w_i - ŵ_i) / U_ii of column i; every later column j takes off e · U_ij
 
-Deviations from the paper's code: scales come from a squared-error search on the original weights
-(so groups are static, also when columns are reordered, and no group index is stored); columns that
-no input ever touches are rounded to nearest instead of zeroed; U comes from one Cholesky
-factorization of the reversed H and a triangular inverse.
+Deviations from the paper's code: scales come from a squared-error search on the original weights,
+each error weighed by diag(H) (so groups are static, also when columns are reordered, and no group
+index is stored); columns that no input ever touches are rounded to nearest instead of zeroed; U
+comes from one Cholesky factorization of the reversed H and a triangular inverse.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def gptq(
     assert stats.H is not None
     H = stats.H.to(M.device, torch.float32)
     G, cols, _ = H.shape
-    scale, zero = grid(M, scheme)
+    scale, zero = grid(M, scheme, _importance(H, M.shape[0]))
 
     W = M.float().unflatten(0, (G, -1)).clone()
     s, z = (None if t is None else t.float().unflatten(0, (G, -1)) for t in (scale, zero))
@@ -59,12 +59,24 @@ def gptq(
     return with_codes(scheme, codes.flatten(0, 1), scale, zero)
 
 
+def _importance(H: Tensor, rows: int) -> Tensor:
+    """diag(H) damped and with mean 1.01, (rows, cols), or (1, cols) without convolution groups."""
+    diagonal = H.diagonal(dim1=1, dim2=2)
+    v = diagonal / _mean(diagonal) + DAMPING
+    return v if len(v) == 1 else v.repeat_interleave(rows // len(v), 0)
+
+
+def _mean(diagonal: Tensor) -> Tensor:
+    """Mean of (G, cols) over columns, (G, 1); 1 where all inputs are 0."""
+    mean = diagonal.mean(1, keepdim=True)
+    return torch.where(mean > 0, mean, 1.0)
+
+
 def inverse_factor(H: Tensor) -> Tensor:
     """U of the notation table, of damped H; dead inputs stand alone."""
     H = H.clone()
     diagonal = H.diagonal(dim1=1, dim2=2)  # a view
-    mean = diagonal.mean(1, keepdim=True)
-    mean = torch.where(mean > 0, mean, 1.0)
+    mean = _mean(diagonal)
     diagonal += torch.where(diagonal > 0, DAMPING * mean, mean)
     # with J the reversal: J H J = L Lᵀ, so H = R Rᵀ with upper R = J L J, and U = R⁻¹
     L, info = torch.linalg.cholesky_ex(H.flip(1, 2))

@@ -46,7 +46,7 @@ def encode(w: Tensor, s: Tensor, z: Tensor | None, lo: int, hi: int) -> Tensor:
 def stored(s: Tensor, dtype: torch.dtype) -> Tensor:
     """``s`` rounded to ``dtype``, as float32: positive, and not beyond the largest number."""
     info = torch.finfo(dtype)
-    return s.clamp(info.smallest_normal, info.max).to(dtype).float()
+    return s.clamp(info.smallest_normal * info.eps, info.max).to(dtype).float()
 
 
 def symmetric_scales(w: Tensor, bits: int, dtype: torch.dtype, v: Tensor | None = None) -> Tensor:
