@@ -10,7 +10,7 @@
 Layers of one scheme form a config group with their names as targets; every other Linear is on the
 ignore list. Verified with compressed-tensors 0.20 and transformers 5.23: the loader casts scales to
 the model's dtype and multiplies there, which is ``formats.dequantize`` to the bit. Widths of 3, 5,
-6 and 7 bits are packed densely from 0.18 on and padded before, so older readers misread them.
+6 and 7 bits are packed densely from 0.19 on and padded up to 0.17, so old readers misread them.
 """
 
 from __future__ import annotations

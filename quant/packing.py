@@ -5,7 +5,7 @@
                                  least significant bit first, padded with zeros to whole units
 
 Eight codes fill exactly b bytes, so packing goes by eights through one 64-bit word. With units of
-four bytes a row is also the little-endian int32 words that compressed-tensors from 0.18 on reads.
+four bytes a row is also the little-endian int32 words that compressed-tensors from 0.19 on reads.
 """
 
 from __future__ import annotations

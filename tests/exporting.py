@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -13,6 +14,7 @@ from bitfront.quant.layers import adapter_for
 from bitfront.quant.quantizers import quantize
 from bitfront.quant.surgery import original
 from bitfront.quant.weights import QuantizedLayer
+from bitfront.tasks.base import Batch, Task
 from bitfront.types import Layer, Scheme, parse_schemes
 
 WEIGHT_SCHEMES = parse_schemes(
@@ -139,3 +141,36 @@ def mix(
         ]
         schemes[layer.name] = able[int(torch.randint(len(able), (), generator=generator))]
     return schemes
+
+
+class LiveTask(Task):
+    """A task around a model in hand."""
+
+    kind = "odd"
+    metrics = ("kl",)
+
+    def __init__(self, model: nn.Module, batch: Batch) -> None:
+        self.model, self.device = model, torch.device("cpu")
+        self.calibration = self.evaluation = [batch]
+
+    def outputs(self, batch: Batch) -> Tensor:
+        found = self.model(*batch.args, **batch.kwargs)
+        return found if isinstance(found, Tensor) else found.logits
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        return layers_of(self.model)
+
+    @cached_property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        return ()
+
+    def fingerprint(self) -> dict[str, str]:
+        return {}
+
+    def recipe(self) -> dict[str, Any]:
+        return {"kind": self.kind}
+
+
+def odd_task(seed: int = 0) -> LiveTask:
+    return LiveTask(odd_net(seed), Batch(odd_inputs(), {}, 2))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from bitfront import audit as auditing
 from bitfront.audit import audit, compare, export
@@ -18,69 +16,38 @@ from bitfront.errors import ExportError
 from bitfront.quant.exporters import EXPORTERS
 from bitfront.quant.tensorfiles import read_header
 from bitfront.quant.weights import QuantizedLayer, QuantizedWeight
-from bitfront.tasks.base import Batch, Task
-from bitfront.types import Layer, Scheme
+from bitfront.tasks.base import Batch
+from bitfront.types import Scheme
 from tests import exporting as ex
 
 PACKED, PLAIN = EXPORTERS["compressed-tensors"], EXPORTERS["safetensors"]
 GATE, DOWN = (f"model.layers.1.mlp.{x}_proj" for x in ("gate", "down"))
 
 
-class Live(Task):
-    """A task around a model in hand, which no other process can make anew."""
-
-    kind = "live"
-    metrics = ("kl",)
-
-    def __init__(self, model: nn.Module, batch: Batch) -> None:
-        self.model, self.device = model, torch.device("cpu")
-        self.calibration = self.evaluation = [batch]
-
-    def outputs(self, batch: Batch) -> Tensor:
-        found = self.model(*batch.args, **batch.kwargs)
-        return found if isinstance(found, Tensor) else found.logits
-
-    @cached_property
-    def layers(self) -> tuple[Layer, ...]:
-        return ex.layers_of(self.model)
-
-    @cached_property
-    def groups(self) -> tuple[tuple[str, ...], ...]:
-        return ()
-
-    def fingerprint(self) -> dict[str, str]:
-        return {}
-
-    def recipe(self) -> dict[str, Any]:
-        return {"kind": self.kind}
+@pytest.fixture
+def llama() -> ex.LiveTask:
+    return ex.LiveTask(
+        ex.tiny_llama(), Batch((), {"input_ids": ex.token_ids(), "use_cache": False}, 2)
+    )
 
 
 @pytest.fixture
-def llama() -> Live:
-    return Live(ex.tiny_llama(), Batch((), {"input_ids": ex.token_ids(), "use_cache": False}, 2))
-
-
-@pytest.fixture
-def odd(monkeypatch: pytest.MonkeyPatch) -> Live:
+def odd(monkeypatch: pytest.MonkeyPatch) -> ex.LiveTask:
     """A plain network; its fresh process is this one, with a task made anew all the same."""
-    monkeypatch.setattr(auditing, "_ask", auditing.answer)
-    monkeypatch.setattr(auditing, "from_recipe", lambda recipe: odd_task(3))
-    return odd_task(0)
-
-
-def odd_task(seed: int) -> Live:
-    return Live(ex.odd_net(seed), Batch(ex.odd_inputs(), {}, 2))
+    monkeypatch.setattr(auditing, "_ask", auditing.respond)
+    monkeypatch.setattr(auditing, "from_recipe", lambda recipe: ex.odd_task(3))
+    return ex.odd_task(0)
 
 
 def exported(
-    task: Live, exporter: Any, schemes: Mapping[str, Scheme], folder: Path, **options: Any
+    task: ex.LiveTask, exporter: Any, schemes: Mapping[str, Scheme], folder: Path, **options: Any
 ) -> Callable[[str], QuantizedLayer]:
     quantized = ex.quantized_by(task.model, schemes)
     exporter.write(task.model, task.layers, schemes, quantized, folder, {}, **options)
     return quantized
 
 
-def test_language_model_in_a_fresh_process(llama: Live, tmp_path: Path) -> None:
+def test_language_model_in_a_fresh_process(llama: ex.LiveTask, tmp_path: Path) -> None:
     schemes = ex.mix(PACKED, llama.layers, 2)
     before = {name: tensor.clone() for name, tensor in llama.model.state_dict().items()}
     quantized = ex.quantized_by(llama.model, schemes)
@@ -94,7 +61,7 @@ def test_language_model_in_a_fresh_process(llama: Live, tmp_path: Path) -> None:
         assert torch.equal(tensor, before[name])
 
 
-def test_an_export_that_fails_does_not_appear(llama: Live, tmp_path: Path) -> None:
+def test_an_export_that_fails_does_not_appear(llama: ex.LiveTask, tmp_path: Path) -> None:
     """The quantizer gives another answer the second time: the export is not what was measured."""
     schemes = {GATE: Scheme.parse("w4"), DOWN: Scheme.parse("w3")}
     made = ex.quantized_by(llama.model, schemes)
@@ -124,7 +91,7 @@ def wrong_scale(layer: QuantizedLayer) -> QuantizedLayer:
 
 
 def test_another_models_config(
-    llama: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    llama: ex.LiveTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     schemes = {GATE: Scheme.parse("w4")}
     quantized = exported(llama, PACKED, schemes, tmp_path / "out")
@@ -136,13 +103,27 @@ def test_another_models_config(
 
     # the same shapes, other arithmetic: only the outputs can tell
     path.write_text(json.dumps({**config, "rms_norm_eps": 0.5}))
-    monkeypatch.setattr(auditing, "_ask", auditing.answer)
+    monkeypatch.setattr(auditing, "_ask", auditing.respond)
     found = compare(llama, PACKED, tmp_path / "out", llama.layers, schemes, quantized)
     assert "outputs differ by up to" in found.failures[0]
     assert "the first layer to differ is 'model.layers.0.self_attn.q_proj'" in found.failures[0]
 
 
-def test_plain_network(odd: Live, tmp_path: Path) -> None:
+def test_plain_network_in_a_fresh_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    kind = "from bitfront.tasks import TASKS\nTASKS['odd'] = 'tests.exporting:odd_task'\n"
+    (site / "sitecustomize.py").write_text(kind)
+    monkeypatch.syspath_prepend(str(site))
+    task = ex.odd_task()
+    schemes = ex.mix(PLAIN, task.layers, 8)
+    quantized = ex.quantized_by(task.model, schemes)
+    found = export(task, PLAIN, task.layers, schemes, quantized, tmp_path / "out", {})
+    assert found.max_difference == 0.0
+    assert found.bytes == found.predicted_bytes
+
+
+def test_plain_network(odd: ex.LiveTask, tmp_path: Path) -> None:
     schemes = ex.mix(PLAIN, odd.layers, 7)
     quantized = exported(odd, PLAIN, schemes, tmp_path / "out")
     found = audit(odd, PLAIN, tmp_path / "out", odd.layers, schemes, quantized)
@@ -176,7 +157,7 @@ def no_activation(folder: Path, schemes: dict[str, Scheme]) -> str:
 
 @pytest.mark.parametrize("damage", [flipped, lost_shard, scheme_not_measured, no_activation])
 def test_what_is_wrong_is_named(
-    odd: Live, tmp_path: Path, damage: Callable[[Path, dict[str, Scheme]], str]
+    odd: ex.LiveTask, tmp_path: Path, damage: Callable[[Path, dict[str, Scheme]], str]
 ) -> None:
     schemes = {"narrow": Scheme.parse("w4"), "mix": Scheme.parse("w8a8")}
     options = {"shard_bytes": 4_000} if damage is lost_shard else {}
@@ -189,17 +170,17 @@ def test_what_is_wrong_is_named(
 
 
 def test_other_data_in_the_task_made_anew(
-    odd: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    odd: ex.LiveTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quantized = exported(odd, PLAIN, {}, tmp_path / "out")
-    other = odd_task(3)
+    other = ex.odd_task(3)
     other.evaluation[0].args[0].add_(1)
     monkeypatch.setattr(auditing, "from_recipe", lambda recipe: other)
     found = compare(odd, PLAIN, tmp_path / "out", odd.layers, {}, quantized)
     assert "another first evaluation batch" in found.failures[0]
 
 
-def test_a_damaged_scale_is_found_by_its_weights(odd: Live, tmp_path: Path) -> None:
+def test_a_damaged_scale_is_found_by_its_weights(odd: ex.LiveTask, tmp_path: Path) -> None:
     """An exporter that wrote a wrong scale, with digests to match."""
     schemes = {"narrow": Scheme.parse("w4")}
     made = ex.quantized_by(odd.model, schemes)
