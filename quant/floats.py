@@ -38,7 +38,7 @@ class Cast:
         self.dtype = dtype
 
     def quantize(self, M: Tensor, scheme: Scheme) -> QuantizedWeight:
-        codes = M.to(self.dtype)
+        codes = M.to(self.dtype, copy=True)
         if not torch.isfinite(codes).all():
             raise SchemeError(
                 f"weights as large as {float(M.abs().max()):.3g} overflow {self.dtype}",
@@ -120,7 +120,7 @@ class NVFP4:
 
 def e2m1_codes(x: Tensor) -> Tensor:
     """uint8 codes of the nearest E2M1 values; ties go towards zero, which is never negative."""
-    magnitude = torch.bucketize(x.abs(), x.new_tensor(_MIDDLES))
+    magnitude = torch.bucketize(x.abs().contiguous(), x.new_tensor(_MIDDLES))
     return (magnitude + 8 * ((x < 0) & (magnitude > 0))).to(torch.uint8)
 
 
