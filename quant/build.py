@@ -38,7 +38,7 @@ class Builder:
         self,
         model: nn.Module,
         layers: Sequence[Layer],
-        run: Callable[[], None],
+        run: Callable[[], object],
         scratch: Scratch | None = None,
         moments_limit: int = MOMENTS_LIMIT,
     ) -> None:

@@ -41,7 +41,10 @@ class InputStatistics:
 
 
 def collect(
-    model: nn.Module, moments: Collection[str], magnitudes: Collection[str], run: Callable[[], None]
+    model: nn.Module,
+    moments: Collection[str],
+    magnitudes: Collection[str],
+    run: Callable[[], object],
 ) -> dict[str, InputStatistics]:
     """Statistics of the named layers, while ``run`` pushes the calibration data through ``model``.
 
@@ -102,8 +105,6 @@ class _Histogram:
     def add(self, x: Tensor) -> None:
         x = x.abs().float()
         top = float(x.max())
-        if not math.isfinite(top):
-            raise ModelError("inputs that are not finite", "check the model and its data")
         if top > 0:
             self._widen(math.ldexp(1.0, math.frexp(top)[1]) / BINS)  # top < BINS · width
         bins = (x / self.width).int() if self.width else torch.zeros_like(x, dtype=torch.int32)
@@ -138,6 +139,8 @@ class _Watch:
             return
         self.calls += 1
         if self.histogram is not None:
+            if not torch.isfinite(x).all():
+                raise self._not_finite()
             self.histogram.add(x)
         if self.moments is None:
             return
@@ -158,6 +161,9 @@ class _Watch:
         for part in x.split(max(1, CHUNK // unfolded)):
             moments.add(self.adapter.patches(self.module, part).flatten(0, 1))
 
+    def _not_finite(self) -> ModelError:
+        return ModelError(f"inputs of layer {self.name!r} are not finite", "check model and data")
+
     def close(self) -> None:
         """Check the whole pass."""
         if self.calls == 0:
@@ -177,14 +183,16 @@ class _Watch:
         if source is None or source.mean is None:
             return InputStatistics(counts=counts, width=width)
         if not torch.isfinite(source.mean).all():
-            raise ModelError(
-                f"inputs of layer {self.name!r} are not finite", "check model and data"
-            )
+            raise self._not_finite()
         return InputStatistics(source.mean, source.rows, counts, width)
 
 
 def _watch(
-    model: nn.Module, moments: set[str], magnitudes: set[str], run: Callable[[], None], share: bool
+    model: nn.Module,
+    moments: set[str],
+    magnitudes: set[str],
+    run: Callable[[], object],
+    share: bool,
 ) -> list[_Watch]:
     """One pass over the calibration data."""
     watches = [

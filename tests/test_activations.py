@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bitfront.quant.activations import fake_quantize, static_step
-from bitfront.quant.statistics import InputStatistics, collect
+from bitfront.quant.statistics import collect
 from bitfront.types import Activation
 
 
@@ -40,24 +40,23 @@ def test_static_is_what_compressed_tensors_computes(bits: int) -> None:
     assert torch.equal(fake_quantize(x, Activation(bits, static=True), "linear", step), theirs)
 
 
-@pytest.mark.parametrize("kind", ["linear", "hf_conv1d", "conv1d", "conv2d", "conv_transpose2d"])
-def test_what_shares_a_dynamic_step(kind: str) -> None:
-    """Scaling one token (or sample) leaves the codes of the others alone."""
-    x = inputs(3, 4, 6) if kind != "conv2d" else inputs(3, 4, 6, 5)
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        ("linear", (3, 4, 6)),
+        ("hf_conv1d", (3, 4, 6)),
+        ("conv1d", (3, 4, 6)),
+        ("conv2d", (3, 4, 6, 5)),
+        ("conv_transpose2d", (3, 4, 6, 5)),
+    ],
+)
+def test_what_shares_a_dynamic_step(kind: str, shape: tuple[int, ...]) -> None:
+    x = inputs(*shape)
     y = fake_quantize(x, Activation(8), kind, None)
-    scaled = x.clone()
-    scaled[1] *= 1000
-    z = fake_quantize(scaled, Activation(8), kind, None)
-    assert torch.equal(z[[0, 2]], y[[0, 2]])
-    steps = (
-        255
-        / 2
-        * y
-        / x.abs().amax(-1 if "conv1" not in kind or kind == "hf_conv1d" else (1, 2), keepdim=True)
-    )
-    if kind in ("linear", "hf_conv1d"):
-        torch.testing.assert_close(steps[1:], steps[1:].round(), rtol=0, atol=1e-4)
-    assert torch.isfinite(y).all()
+    dims = (-1,) if kind in ("linear", "hf_conv1d") else tuple(range(1, x.ndim))
+    step = x.abs().amax(dims, keepdim=True) / 127.5
+    expected = torch.where(step > 0, (x / step).round().clamp(-128, 127) * step, 0.0)
+    assert torch.equal(y, expected)
 
 
 def test_gradients_pass_and_values_are_the_same_with_and_without_them() -> None:
@@ -100,8 +99,3 @@ def test_static_step_of_zeros() -> None:
     model = nn.ModuleDict({"a": layer})
     found = collect(model, [], ["a"], lambda: layer(torch.zeros(4, 8)))["a"]
     assert float(static_step(found, 8)) == 1.0
-
-
-def test_static_step_refuses_statistics_without_magnitudes() -> None:
-    with pytest.raises(AssertionError):
-        static_step(InputStatistics(), 8)
