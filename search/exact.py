@@ -22,13 +22,15 @@ import numpy as np
 
 from bitfront.errors import Infeasible
 
-from .core import Answer, decide
+from .core import Answer, Row, decide
 from .dual import Dual, climb, excess
-from .items import Bool, Float, Items, Picks
+from .items import EPS, Bool, Float, Items, Picks
 from .moves import descend, fill
 
 FIRST_CORE = 128  # choices decided at first, beyond one an item; four times as many at each turn
 STARTS = 8  # relaxed answers that are repaired
+COARSE = 4096.0  # parts of the gap that a first decision tells apart
+TIE_WORK = 4.0  # CP-SAT's units, about a second each, spent on equal losses at most
 EXPLAIN_SECONDS = 10.0  # for each figure in the message on limits that clash
 
 
@@ -51,19 +53,20 @@ def solve(items: Items, deadline: float = math.inf) -> Solution:
         return Solution(best, items.losses(best))
     dual = climb(items)
     best = _start(items, dual, deadline)
-    size, bound = FIRST_CORE, dual.bound
+    size, bound, fine = FIRST_CORE, dual.bound, False
     while bound < items.losses(best) - items.rounding(best) and time.perf_counter() < deadline:
         kept = dual.keep(items, items.losses(best))
         core = _cheapest(kept, excess(items, dual.prices), best, size)
-        whole = bool((core == kept).all())
-        answer = _decide(items, core, best, deadline)
-        if answer.picks is not None and items.rank(answer.picks) < items.rank(best):
+        answer = _decide(items, core, best, bound, fine, deadline)
+        better = answer.picks is not None and items.fits(answer.picks)
+        if better and items.rank(answer.picks) < items.rank(best):
             best = answer.picks
-        if whole:
+        if (core == kept).all():
             # what was fixed is no better than best, what was decided no better than the answer
             bound = max(bound, min(answer.bound, items.losses(best)))
-            if not answer.proven or (dual.keep(items, items.losses(best)) == kept).all():
+            if fine or not answer.proven:
                 break
+            fine = True
         size *= 4
     if bound >= items.losses(best) - items.rounding(best):
         best = _thrifty(items, dual, best, deadline)
@@ -115,28 +118,50 @@ def _cheapest(kept: Bool, value: Float, best: Picks, size: int) -> Bool:
     return core
 
 
-def _decide(items: Items, core: Bool, best: Picks, deadline: float) -> Answer:
-    return decide(items, core, items.loss, _rows(items), best, deadline - time.perf_counter())
+def _decide(
+    items: Items, core: Bool, best: Picks, bound: float, fine: bool, deadline: float
+) -> Answer:
+    """The least loss in ``core``: at first only as finely as the gap asks, which is faster."""
+    loss = items.losses(best)
+    precision = items.rounding(best) / 2
+    if not fine:
+        precision = max(precision, (loss - bound) / COARSE)
+    return decide(
+        core,
+        Row(items.loss, precision),
+        _rows(items, 1.0 if fine else COARSE),
+        best,
+        deadline - time.perf_counter(),
+    )
 
 
-def _rows(items: Items) -> list[tuple[Float, float]]:
-    # half of the slack covers the costs' rounding down to integers, so that the answer fits
-    return list(zip(items.cost, items.room + items.slack / 2, strict=True))
+def _rows(items: Items, coarse: float = 1.0) -> list[Row]:
+    # half of the slack covers what costs lose in integers, so that a fine answer fits
+    half = items.slack / 2
+    return [
+        Row(table, coarse * h, room)
+        for table, h, room in zip(items.cost, half, items.room + half, strict=True)
+    ]
 
 
 def _thrifty(items: Items, dual: Dual, best: Picks, deadline: float) -> Picks:
-    """Of the allocations whose loss equals that of ``best``, one with the least first cost."""
+    """Of the allocations whose loss equals that of ``best``, one with the least first cost.
+
+    Proves that none is cheaper, or gives up after a fixed amount of work.
+    """
     seconds = deadline - time.perf_counter()
     if not items.problem.costs or seconds <= 0:
         return best
-    loss = items.losses(best) + items.rounding(best)
-    kept = dual.keep(items, loss)
+    loss = items.losses(best)
+    half = items.rounding(best) / 2
+    kept = dual.keep(items, loss + half)
     kept[np.arange(len(best)), best] = True
-    rows = [*_rows(items), (items.loss, loss)]
-    answer = decide(items, kept, items.first, rows, best, seconds)
-    if answer.picks is None or items.rank(answer.picks)[1] >= items.rank(best)[1]:
+    rows = [*_rows(items), Row(items.loss, half, loss + half)]
+    precision = EPS * math.fsum(np.abs(items.first[np.arange(len(best)), best]))
+    answer = decide(kept, Row(items.first, precision), rows, best, seconds, TIE_WORK)
+    if answer.picks is None or not items.fits(answer.picks):
         return best
-    return answer.picks
+    return min(best, answer.picks, key=lambda picks: items.rank(picks)[1])
 
 
 def _minimizing(items: Items, r: int) -> Items:

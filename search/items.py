@@ -144,7 +144,10 @@ def _sum(table: Float, item: tuple[int, ...]) -> Float:
         return table[item[0]]
     with np.errstate(invalid="ignore"):  # barred entries may be anything
         return np.array(
-            [math.fsum(column) if np.isfinite(column).all() else 0.0 for column in table[list(item)].T]
+            [
+                math.fsum(column) if np.isfinite(column).all() else 0.0
+                for column in table[list(item)].T
+            ]
         )
 
 

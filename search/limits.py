@@ -22,6 +22,9 @@ def require(items: Items) -> None:
         if least[r] > items.room[r] + items.slack[r]
     }
     if binding:
-        words = [f"the limit on {n} is {a:.12g}, the least possible {b:.12g}" for n, (a, b) in binding.items()]
+        words = [
+            f"the limit on {n} is {a:.12g}, the least possible {b:.12g}"
+            for n, (a, b) in binding.items()
+        ]
         remedy = " and ".join(f"{n} to {b:.12g} or more" for n, (_, b) in binding.items())
         raise Infeasible("; ".join(words), f"raise {remedy}, or allow smaller schemes", binding)

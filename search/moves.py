@@ -1,8 +1,8 @@
 """Moving one item at a time: down until the limits hold, up while there is room.
 
-    value  (G, C)  what a choice costs the objective: the loss, or the excess over a relaxation
-    drop   (G, C)  how much less of the exceeded resources a choice takes than the present pick,
-                   each resource in units of its span (greatest minus least total)
+value  (G, C)  what a choice costs the objective: the loss, or the excess over a relaxation
+drop   (G, C)  how much less of the exceeded resources a choice takes than the present pick,
+               each resource in units of its span (greatest minus least total)
 """
 
 from __future__ import annotations

@@ -1,0 +1,121 @@
+"""Allocation problems in JSON.
+
+    {"schemes": ["int4", "int8"],              names, C of them
+     "loss": [[0.46, 0.0016], ...],            layers × schemes, L × C
+     "costs": {"size": [[0.017, 0.035], ...]}, resource -> L × C
+     "tied": [[14, 16], ...],                  optional: layers (from 0) that share a scheme
+     "layers": ["conv1", ...]}                 optional: names, else layer0, layer1, ...
+
+Other keys are ignored. Scheme names need not be in Bitfront's grammar.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bitfront.errors import ProblemError
+from bitfront.types import Problem, closure
+
+_FORM = "give a JSON object with schemes, loss (layers × schemes) and costs (name -> the same)"
+
+
+def read_problem(path: str | Path, limits: Mapping[str, float] | None = None) -> Problem:
+    """The problem in the file ``path``, under ``limits`` (resource -> greatest total).
+
+    Raises ``ProblemError`` for a file that cannot be read or does not hold a problem.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ProblemError(f"cannot read {str(path)!r}", error.strerror or str(error)) from None
+    except UnicodeDecodeError:
+        raise ProblemError(f"{str(path)!r} is not a text file", _FORM) from None
+    try:
+        data = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ProblemError(f"{str(path)!r} is not JSON ({error})", _FORM) from None
+    try:
+        return parse_problem(data, limits or {})
+    except ProblemError as error:
+        raise ProblemError(f"{str(path)!r}: {error.what}", error.remedy) from None
+
+
+def parse_problem(data: Any, limits: Mapping[str, float]) -> Problem:
+    """The problem in ``data``, as read from JSON. Raises ``ProblemError``."""
+    if not isinstance(data, dict):
+        raise ProblemError(f"a {type(data).__name__} instead of an object", _FORM)
+    for key in ("schemes", "loss", "costs"):
+        if key not in data:
+            raise ProblemError(f"{key!r} is missing", _FORM)
+    schemes = _names(data["schemes"], "schemes")
+    loss = _table(data["loss"], "loss", None, schemes)
+    if not isinstance(data["costs"], dict):
+        raise ProblemError("costs are not an object", _FORM)
+    costs = {
+        name: _table(rows, f"costs of {name}", len(loss), schemes)
+        for name, rows in data["costs"].items()
+    }
+    layers = tuple(f"layer{i}" for i in range(len(loss)))
+    if data.get("layers") is not None:
+        layers = _names(data["layers"], "layers")
+        if len(layers) != len(loss):
+            raise ProblemError(f"{len(layers)} layers are named", f"loss has {len(loss)} rows")
+    tied = _tied(data.get("tied"), len(loss))
+    return Problem(layers, schemes, loss, costs, dict(limits), groups=tied)  # type: ignore[arg-type]
+
+
+def _names(value: Any, key: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ProblemError(f"{key} is not a list of names", f"write {key} as a list of strings")
+    twice = {name for name in value if value.count(name) > 1}
+    if not value or twice:
+        names = ", ".join(sorted(twice))
+        raise ProblemError(f"{key} names {names} twice" if twice else f"{key} is empty", _FORM)
+    return tuple(value)
+
+
+def _table(value: Any, key: str, length: int | None, schemes: tuple[str, ...]) -> list[list[float]]:
+    if not isinstance(value, list) or not value:
+        raise ProblemError(f"{key} is not a list of rows", _FORM)
+    if length is not None and len(value) != length:
+        raise ProblemError(f"{key} has {len(value)} rows", f"loss has {length}")
+    for i, row in enumerate(value):
+        if not isinstance(row, list):
+            raise ProblemError(f"row {i} of {key} is not a list", _FORM)
+        if len(row) != len(schemes):
+            raise ProblemError(
+                f"row {i} of {key} has {len(row)} entries", f"there are {len(schemes)} schemes"
+            )
+        for c, entry in enumerate(row):
+            if not _finite(entry):
+                raise ProblemError(
+                    f"{key} of layer {i} under {schemes[c]!r} is {json.dumps(entry)[:40]}",
+                    "every entry must be a finite number",
+                )
+    return value
+
+
+def _finite(entry: Any) -> bool:
+    if isinstance(entry, bool) or not isinstance(entry, int | float):
+        return False
+    try:
+        return math.isfinite(entry)
+    except OverflowError:  # an integer beyond the doubles
+        return False
+
+
+def _tied(value: Any, layers: int) -> tuple[tuple[int, ...], ...]:
+    if value is None:
+        return ()
+    help_ = f"write tied as lists of layer indices from 0 to {layers - 1}"
+    if not isinstance(value, list) or not all(isinstance(pair, list) for pair in value):
+        raise ProblemError("tied is not a list of lists", help_)
+    for pair in value:
+        for index in pair:
+            if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < layers:
+                raise ProblemError(f"tied names layer {json.dumps(index)[:40]}", help_)
+    return closure(pair for pair in value if pair)
