@@ -50,13 +50,20 @@ def cost_tables(
     bias. other_bytes: of all other parameters and buffers. average_over: which weights average
     bits are taken over, those being allocated, or those of ``kept`` too (at their own width).
     """
-    _check_owners([*layers, *kept])
+    by_name = {layer.name: layer for layer in [*layers, *kept]}
+    for layer in by_name.values():
+        if layer.shares is not None and layer.shares not in by_name:
+            raise ProblemError(
+                f"layer {layer.name!r} uses the weight of {layer.shares!r}, which is not counted",
+                "pass both, among the layers or those kept out",
+            )
     shape = (len(layers), len(schemes))
     tables = {resource: np.full(shape, np.nan) for resource in RESOURCES}
     reasons = {}
     for i, layer in enumerate(layers):
         for j, scheme in enumerate(schemes):
-            reason = takes(layer, scheme)
+            owner = by_name[layer.shares or layer.name]
+            reason = takes(layer, scheme) or takes(owner, scheme)
             if reason is not None:
                 reasons[layer.name, str(scheme)] = reason
                 continue
@@ -128,13 +135,3 @@ def _place(tensor: Tensor) -> tuple[object, ...]:
 def _total(layers: Sequence[Layer], stored: Stored) -> dict[str, float]:
     costs = [layer_costs(layer, KEEP, stored) for layer in layers]
     return {resource: sum(cost[resource] for cost in costs) for resource in RESOURCES}
-
-
-def _check_owners(layers: Sequence[Layer]) -> None:
-    names = {layer.name for layer in layers}
-    for layer in layers:
-        if layer.shares is not None and layer.shares not in names:
-            raise ProblemError(
-                f"layer {layer.name!r} uses the weight of {layer.shares!r}, which is not counted",
-                "pass both, among the layers or those kept out",
-            )

@@ -58,7 +58,8 @@ def quantize(M: Tensor, scheme: Scheme, stats: InputStatistics | None = None) ->
         )
     if not torch.isfinite(M).all():
         raise SchemeError("weights that are not finite", "repair the model first")
-    q = quantizer.run(M, scheme, stats)
+    # sums depend on the order in memory: equal matrices must get equal codes
+    q = quantizer.run(M.contiguous(), scheme, stats)
     if not torch.isfinite(dequantize(q, M.dtype)).all():
         raise SchemeError(
             f"{scheme} takes weights as large as {float(M.abs().max()):.3g} beyond {M.dtype}",

@@ -97,7 +97,7 @@ def _symmetric(w: Tensor, bits: int, dtype: torch.dtype, v: Tensor | None) -> Te
     check_reach(top, -lo, dtype)
     vw = w if v is None else v * w
     best, least = torch.ones_like(top), torch.full_like(top, torch.inf)
-    for ratio in RATIOS:
+    for ratio in (*RATIOS, hi / (hi + 1)):  # the last maps the largest weight to the least code
         p = encode(w, stored(top * (ratio / hi), dtype), None, lo, hi)
         a, b = _moments(p, vw, v)
         s = stored(a / b, dtype)
@@ -121,7 +121,8 @@ def _asymmetric(
     vw = w if v is None else v * w
     best_s, best_z = torch.ones_like(span), torch.zeros_like(span)
     least = torch.full_like(span, torch.inf)
-    for width in WIDTHS:
+    # one code wider, both ends fit whatever rounding does to the zero point
+    for width in (hi / (hi - 1), *WIDTHS):
         for share in SHARES if width < 1 else SHARES[:1]:
             s = stored(span * (width / hi), dtype)
             z = _zero_point(floor + span * (share * (1 - width)), s, hi)
