@@ -146,12 +146,14 @@ def _make_folder(url: URL) -> None:
 
 def _configure_sqlite(timeout: float) -> Callable[[Any, Any], None]:
     def configure(connection: Any, record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.execute("PRAGMA synchronous = FULL")
-        # taking up write-ahead logging needs a lock that SQLite does not wait for
-        _patiently(lambda: cursor.execute("PRAGMA journal_mode = WAL"), timeout)
-        cursor.close()
+        try:
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA synchronous = FULL")
+            # taking up write-ahead logging needs a lock that SQLite does not wait for
+            _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"), timeout)
+        except sqlite3.Error:
+            connection.close()  # SQLAlchemy would leave it open
+            raise
 
     return configure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -66,8 +67,8 @@ def translated(url: URL, error: DBAPIError) -> StorageError:
     cause = error.orig
     if isinstance(cause, sqlite3.Error):
         code = getattr(cause, "sqlite_errorname", "") or ""
-        if code.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) and _full(url):
-            code = "SQLITE_FULL"
+        if code.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")):
+            code = _closer(url, code)
         table = _SQLITE
     else:
         code = getattr(cause, "sqlstate", None) or ""
@@ -83,6 +84,11 @@ def translated(url: URL, error: DBAPIError) -> StorageError:
     return StorageError(f"{named(url)} failed ({reason})", f"code {code}" if code else "")
 
 
-def _full(url: URL) -> bool:
-    folder = Path(url.database or "").parent
-    return folder.is_dir() and shutil.disk_usage(folder).free < _SMALL
+def _closer(url: URL, code: str) -> str:
+    """What SQLite's ``code`` comes from, where the file system tells more than SQLite does."""
+    path = Path(url.database or "")
+    if path.parent.is_dir() and shutil.disk_usage(path.parent).free < _SMALL:
+        return "SQLITE_FULL"
+    if path.is_file() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        return "SQLITE_READONLY"
+    return code
