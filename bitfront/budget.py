@@ -63,7 +63,7 @@ class Budget:
         return cls(float(match[1]), match[2])
 
     def __str__(self) -> str:
-        return f"{self.amount:.15g}{self.unit}"
+        return f"{float(self.amount)!r}".removesuffix(".0") + self.unit
 
     @property
     def resource(self) -> str:

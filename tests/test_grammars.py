@@ -1,0 +1,142 @@
+"""The spellings of schemes and budgets: what is read, what is refused, and with which line."""
+
+from __future__ import annotations
+
+import pytest
+
+from bitfront.budget import Budget
+from bitfront.errors import BudgetError, SchemeError
+from bitfront.scheme import Activation, Scheme, parse_schemes
+
+SCHEMES = {
+    "w4": Scheme("int", 4),
+    "w4g128": Scheme("int", 4, group=128),
+    "w8a8": Scheme("int", 8, activation=Activation(8)),
+    "w8a8s": Scheme("int", 8, activation=Activation(8, static=True)),
+    "w2g32z": Scheme("int", 2, group=32, symmetric=False),
+    "w3g64+gptq": Scheme("int", 3, group=64, quantizer="gptq"),
+    "w5g1za6s+gptq:act": Scheme("int", 5, 1, False, Activation(6, True), "gptq:act"),
+}
+
+
+@pytest.mark.parametrize(("text", "scheme"), SCHEMES.items())
+def test_schemes_are_read_and_written(text: str, scheme: Scheme) -> None:
+    assert Scheme.parse(text) == scheme
+    assert str(scheme) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "bits", "group"),
+    [
+        ("keep", 0, None),
+        ("bf16", 16, None),
+        ("fp16", 16, None),
+        ("fp8", 8, None),
+        ("mxfp4", 4, 32),
+        ("nvfp4", 4, 16),
+    ],
+)
+def test_floats_know_their_width(text: str, bits: int, group: int | None) -> None:
+    scheme = Scheme.parse(text)
+    assert (scheme.format, scheme.bits, scheme.group, str(scheme)) == (text, bits, group, text)
+    assert Scheme.parse(text) == scheme
+
+
+def test_case_space_and_the_default_quantizer_are_not_spelled() -> None:
+    assert str(Scheme.parse(" W4G128Z ")) == "w4g128z"
+    assert str(Scheme.parse("w4+rtn")) == "w4"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "unknown scheme '': spell it like"),
+        ("int4", "unknown scheme 'int4'"),
+        ("w", "unknown scheme 'w'"),
+        ("w4 g32", "unknown scheme 'w4 g32'"),
+        ("w4z32", "unknown scheme 'w4z32'"),
+        ("bf16a8", "unknown scheme 'bf16a8'"),
+        ("w4g", "unknown scheme 'w4g'"),
+        ("w4s", "unknown scheme 'w4s'"),
+        ("w-4", "unknown scheme 'w-4'"),
+        ("w1", "scheme 'w1': integer weights of 1 bits: use one of 2, 3, 4, 5, 6, 7, 8"),
+        ("w16", "scheme 'w16': integer weights of 16 bits"),
+        ("w4g0", "scheme 'w4g0': group size 0: use a positive group size"),
+        ("w4a16", "scheme 'w4a16': activations of 16 bits: use one of 4, 6, 8"),
+        ("w4+awq", "scheme 'w4.awq': quantizer 'awq': use one of rtn, gptq, gptq:act"),
+    ],
+)
+def test_misspelled_schemes(text: str, line: str) -> None:
+    with pytest.raises(SchemeError, match=f"^{line}"):
+        Scheme.parse(text)
+
+
+def test_floats_take_no_options() -> None:
+    with pytest.raises(SchemeError, match="bf16 with options of integer schemes"):
+        Scheme("bf16", 16, quantizer="gptq")
+    with pytest.raises(SchemeError, match="unknown scheme 'int5'"):
+        Scheme("int5")
+
+
+def test_lists_of_schemes() -> None:
+    w4, w8, keep = map(Scheme.parse, ("w4", "w8", "keep"))
+    assert parse_schemes("w4 w8,keep") == parse_schemes(["w4", w8, "keep", "W4"]) == (w4, w8, keep)
+    nothings: tuple[str | list[str], ...] = ("", " , ", [])
+    for nothing in nothings:
+        with pytest.raises(SchemeError, match="no schemes were given"):
+            parse_schemes(nothing)
+
+
+FULL = {"bytes": 1000.0, "bits": 32000.0, "stored_bits": 32000.0, "bops": 5e9, "seconds": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "resource", "limit"),
+    [
+        ("700MB", "bytes", 700e6),
+        ("700 mb", "bytes", 700e6),
+        ("1.5KiB", "bytes", 1536.0),
+        ("2GiB", "bytes", 2.0 * 2**30),
+        ("1TB", "bytes", 1e12),
+        ("12B", "bytes", 12.0),
+        ("40%", "bytes", 400.0),
+        ("3.5bpw", "bits", 3.5 * 250),
+        ("4.25ebpw", "stored_bits", 4.25 * 250),
+        ("8GBOPs", "bops", 8e9),
+        ("1e3bops", "bops", 1e3),
+        ("50%BOPs", "bops", 2.5e9),
+        ("12ms", "seconds", 0.012),
+        ("3us", "seconds", 3e-6),
+        (".5s", "seconds", 0.5),
+    ],
+)
+def test_budgets_limit_their_resource(text: str, resource: str, limit: float) -> None:
+    budget = Budget.parse(text)
+    assert budget.resource == resource
+    assert budget.limit(FULL, weights=250) == pytest.approx(limit, rel=1e-15)
+    assert Budget.parse(str(budget)) == budget
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "cannot read budget ''"),
+        ("MB", "cannot read budget 'MB'"),
+        ("-3bpw", "cannot read budget '-3bpw'"),
+        ("3,5bpw", "cannot read budget '3,5bpw'"),
+        ("nanMB", "cannot read budget 'nanMB'"),
+        ("700", "unknown unit in budget '700'"),
+        ("700MO", "unknown unit in budget '700MO'"),
+        ("40%s", "unknown unit in budget '40%s'"),
+        ("0MB", "budget '0MB' is not a positive number"),
+        ("1e999MB", "budget 'infMB' is not a positive number"),
+    ],
+)
+def test_misspelled_budgets(text: str, line: str) -> None:
+    with pytest.raises(BudgetError, match=f"^{line}: write a number and a unit"):
+        Budget.parse(text)
+
+
+def test_a_budget_on_what_is_not_counted_says_what_is() -> None:
+    with pytest.raises(BudgetError, match="limits seconds, which is not counted here: choose"):
+        Budget.parse("12ms").limit({"bytes": 1.0, "bits": 1.0}, weights=1)
