@@ -1,7 +1,7 @@
 """What a task is: a model, batches, outputs as distributions, metrics. One subclass per family.
 
-    N  samples of a batch (images, sequences)      P  positions of a sample (tokens; 1 for images)
-    K  classes of a position (vocabulary)          scored (N, P)  positions that count
+N  samples of a batch (images, sequences)      P  positions of a sample (tokens; 1 for images)
+K  classes of a position (vocabulary)          scored (N, P)  positions that count
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from bitfront.types import Layer
+
+if TYPE_CHECKING:
+    from .metrics import Metric
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +84,12 @@ class Task(ABC):
         Raises ``ModelError`` when the task was made from a live object that no other process can
         make again.
         """
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name. Raises ``UnknownName`` when there is none."""
+        from .metrics import METRICS
+
+        return METRICS[name]
 
     def module(self, layer: str) -> nn.Module:
         """The module of a layer."""

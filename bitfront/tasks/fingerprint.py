@@ -1,0 +1,64 @@
+"""Digests of what a measurement depends on: weights, data, architecture. Bounded in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .base import Batch
+
+_CHUNK = 64 << 20  # bytes
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        digest.update(name.encode())
+        _tensor(digest, tensor)
+    return digest.hexdigest()
+
+
+def batches_digest(batches: Iterable[Batch]) -> str:
+    """SHA-256 over the tensors and values of batches, labels and masks included."""
+    digest = hashlib.sha256()
+    for batch in batches:
+        parts = (batch.args, dict(batch.kwargs), batch.labels, batch.scored)
+        for part in _leaves(parts):
+            if isinstance(part, Tensor):
+                _tensor(digest, part)
+            else:
+                digest.update(repr(part).encode())
+    return digest.hexdigest()
+
+
+def architecture_digest(model: nn.Module) -> str:
+    """SHA-256 over module types and their arguments, as the model prints itself."""
+    text = re.sub(r"0x[0-9a-f]+", "", str(model))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _tensor(digest: Any, tensor: Tensor) -> None:
+    digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+    flat = tensor.detach().reshape(-1)
+    step = max(1, _CHUNK // max(1, tensor.element_size()))
+    for start in range(0, flat.numel(), step):
+        piece = flat[start : start + step].to("cpu").contiguous()
+        digest.update(piece.view(torch.uint8).numpy().data)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield key
+            yield from _leaves(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value

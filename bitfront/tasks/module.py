@@ -1,0 +1,134 @@
+"""Module tasks: any ``nn.Module``, brought by a Python function. docs/tasks.md has the contract.
+
+N  samples      P  positions (1 unless the outputs are 3-D)      K  classes or numbers
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bitfront.errors import ModelError
+
+from .base import Batch
+from .boundary import foreign, function_at
+from .brought import UserBatch, batches, brought, own_metrics
+from .grouping import with_hand_groups
+from .metrics import METRICS, Metric
+from .placement import dtype_of
+from .running import ModelTask
+from .vision import logits_of, parse_arguments
+
+
+class ModuleTask(ModelTask):
+    """A user's own model, data and metrics.
+
+    function: ``path/to/file.py:name``, or a live callable (which no other process can call again);
+        called with ``arguments``.
+    dtype: when given, the model and floating-point inputs are converted to it.
+
+    Warns when the function brings no evaluation batches: calibration batches take their place.
+    """
+
+    kind = "module"
+
+    def __init__(
+        self,
+        function: str | Callable[..., Any],
+        arguments: Mapping[str, Any] | str | None = None,
+        *,
+        dtype: str = "auto",
+        device: str = "auto",
+    ) -> None:
+        self._recipe: dict[str, Any] = {
+            "function": _absolute(function) if isinstance(function, str) else function,
+            "arguments": parse_arguments(arguments),
+            "dtype": dtype,
+            "device": device,
+        }
+        make = function_at(function) if isinstance(function, str) else function
+        name = getattr(make, "__name__", "the function")
+        with foreign(f"calling {name}"):
+            returned = make(**self._recipe["arguments"])
+        self._user = user = brought(returned, name)
+        self.output = user.output
+        self.place(user.model, device, dtype)
+        self.cast = dtype_of(dtype)
+        self.calibration = batches(user.calibration, "calibration", user)
+        if user.evaluation is None:
+            warnings.warn(
+                f"{name} brings no evaluation batches: results on calibration batches look better "
+                "than on unseen data",
+                stacklevel=2,
+            )
+            self.evaluation = self.calibration
+        else:
+            self.evaluation = batches(user.evaluation, "evaluation", user)
+        self._own = own_metrics(user)
+        self.metrics = (*self._standard(), *self._own)
+
+    def predict(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: Batch) -> Tensor:
+        forward = self._user.forward
+        made = forward(self.model, *args) if forward else self.model(*args, **kwargs)
+        z = logits_of(made)
+        if z.dim() < 2 or (self.output == "categorical" and z.dim() > 3):
+            raise ModelError(
+                f"the model's {self.output} outputs have shape {tuple(z.shape)}",
+                "categorical outputs are (samples, classes) or (samples, positions, classes); "
+                "use output='gaussian' for numbers of any shape",
+            )
+        if isinstance(batch, UserBatch) and batch.shape is not None:
+            batch.shape[:] = z.shape
+        if self.output == "gaussian":
+            return z.reshape(z.shape[0], 1, -1)
+        return z if z.dim() == 3 else z[:, None]
+
+    def metric(self, name: str) -> Metric:
+        return self._own[name] if name in self._own else METRICS[name]
+
+    @cached_property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        return with_hand_groups(self.survey.groups, self._user.groups, self.layers)
+
+    def fingerprint(self) -> dict[str, str]:
+        return {**super().fingerprint(), "forward": _source_digest(self._user.forward)}
+
+    def recipe(self) -> dict[str, Any]:
+        if not isinstance(self._recipe["function"], str):
+            raise ModelError(
+                "the task was made from a live function", "give path/to/file.py:name instead"
+            )
+        return {"kind": self.kind, **self._recipe}
+
+    def _standard(self) -> tuple[str, ...]:
+        if self.output == "gaussian":
+            return ("kl",)
+        labels = [b.labels for b in (*self.calibration, *self.evaluation)]
+        if any(found is None for found in labels):
+            return ("kl", "agreement")
+        positions = max(found.shape[1] for found in labels if found is not None)
+        if positions > 1:
+            return ("kl", "nll", "perplexity", "top1", "agreement")
+        return ("kl", "nll", "top1", "flips", "agreement")
+
+
+def _absolute(function: str) -> str:
+    path, _, name = function.rpartition(":")
+    return f"{Path(path).expanduser().resolve()}:{name}"
+
+
+def _source_digest(function: Callable[..., Any] | None) -> str:
+    if function is None:
+        return "the model's own"
+    try:
+        source = inspect.getsource(function)
+    except (OSError, TypeError):  # made by C code, functools.partial or an interactive session
+        source = repr(type(function))
+    return hashlib.sha256(source.encode()).hexdigest()

@@ -1,0 +1,132 @@
+"""What the tasks have in common: a placed model, checked outputs, layers, groups, fingerprints.
+
+z  outputs (N, P, K)
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bitfront.errors import DataError, ModelError
+from bitfront.types import Layer
+
+from .base import Batch, Task
+from .boundary import foreign
+from .discovery import Survey, survey
+from .fingerprint import architecture_digest, batches_digest, weights_digest
+from .placement import device_of, dtype_of, floating_dtype, moved
+
+
+class ModelTask(Task):
+    """A task around one ``nn.Module``; subclasses load it, make batches and call ``predict``.
+
+    The model is put in evaluation mode, on the device, in the dtype. ``cast`` is the dtype that
+    floating-point inputs are given in, None to leave them.
+    """
+
+    cast: torch.dtype | None = None
+
+    def place(self, model: nn.Module, device: str, dtype: str) -> None:
+        """Set ``model`` and ``device``. Raises ``ModelError`` naming a non-finite tensor."""
+        target = dtype_of(dtype)
+        self.device = device_of(device)
+        check_finite(model)
+        with foreign(
+            f"moving the model to {self.device}", "use a smaller model, or another device"
+        ):
+            self.model = model.to(self.device, target).eval()
+
+    @abstractmethod
+    def predict(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: Batch) -> Tensor:
+        """Call the model on a batch's arguments, already moved: (N, P, K)."""
+
+    def outputs(self, batch: Batch) -> Tensor:
+        args = moved(tuple(batch.args), self.device, self.cast)
+        kwargs = moved(dict(batch.kwargs), self.device, self.cast)
+        with foreign("running the model"):
+            z = self.predict(args, kwargs, batch)
+        _check(z, batch, self.output)
+        return z
+
+    @cached_property
+    def survey(self) -> Survey:
+        """What one batch shows of the model."""
+        batch = self.calibration[0]
+        return survey(self.model, lambda: self.outputs(batch), batch.samples)
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        return self.survey.layers
+
+    @cached_property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        return self.survey.groups
+
+    def fingerprint(self) -> dict[str, str]:
+        return {
+            "task": self.kind,
+            "architecture": architecture_digest(self.model),
+            "weights": weights_digest(self.model),
+            "dtype": str(floating_dtype(self.model)).removeprefix("torch."),
+            "output": self.output,
+            "calibration": batches_digest(self.calibration),
+            "evaluation": batches_digest(self.evaluation),
+        }
+
+
+def check_finite(model: nn.Module) -> None:
+    """Raises ``ModelError`` naming the first parameter or buffer that is not finite.
+
+    Infinities are allowed in buffers only: attention masks are made of them.
+    """
+    for name, tensor in model.named_parameters():
+        if not torch.isfinite(tensor).all():
+            bad = int((~torch.isfinite(tensor)).sum())
+            raise ModelError(
+                f"weights {name!r} have {bad} elements that are NaN or infinite",
+                "the file is damaged or training diverged: use other weights",
+            )
+    for name, buffer in model.named_buffers():
+        if buffer.is_floating_point() and torch.isnan(buffer).any():
+            raise ModelError(f"buffer {name!r} holds NaN", "use other weights")
+
+
+def _check(z: Any, batch: Batch, output: str) -> None:
+    if not isinstance(z, Tensor) or z.dim() != 3 or not z.is_floating_point():
+        shape = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
+        raise ModelError(
+            f"the model's outputs are {shape}", "they must be numbers for each sample and position"
+        )
+    if z.shape[0] != batch.samples:
+        raise ModelError(
+            f"the model gave outputs for {z.shape[0]} samples of a batch of {batch.samples}",
+            "its first output dimension must be the sample",
+        )
+    if not torch.isfinite(z.detach()).all():
+        raise ModelError(
+            "the model's outputs are not finite",
+            "check the weights and the input's scale, or use a wider dtype",
+        )
+    if batch.labels is not None and output == "categorical":
+        check_labels(batch.labels, batch.scored, z.shape)
+
+
+def check_labels(labels: Tensor, scored: Tensor | None, shape: torch.Size) -> None:
+    """Raises ``DataError`` when labels do not fit outputs of ``shape`` (N, P, K)."""
+    if labels.shape != shape[:2]:
+        raise DataError(
+            f"labels of shape {tuple(labels.shape)} for outputs of shape {tuple(shape)}",
+            "give one class index for each sample and position",
+        )
+    counted = labels if scored is None else labels[scored]
+    if counted.numel() and (int(counted.min()) < 0 or int(counted.max()) >= shape[2]):
+        raise DataError(
+            f"labels from {int(counted.min())} to {int(counted.max())} for {shape[2]} classes",
+            f"labels are class indices from 0 to {shape[2] - 1}",
+        )
