@@ -1,1 +1,61 @@
+"""Mixed-precision search and allocation for neural networks: the public verbs.
+
+Everything here loads on first use, so that ``import bitfront`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bitfront.deploy import export
+    from bitfront.pipeline import Answer, Choices, profile, search
+    from bitfront.quant.load import load
+    from bitfront.search import allocate
+    from bitfront.study import Study, open_study
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Answer",
+    "Choices",
+    "Study",
+    "allocate",
+    "export",
+    "load",
+    "open_study",
+    "profile",
+    "search",
+]
+
+_LAZY = {
+    "Answer": "pipeline",
+    "Choices": "pipeline",
+    "Study": "study",
+    "allocate": "search",
+    "export": "deploy",
+    "load": "quant.load",
+    "open_study": "study",
+    "profile": "pipeline",
+    "search": "pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class _Package(ModuleType):
+    """Keeps ``bitfront.search`` the verb when the room of the same name is imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _LAZY and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

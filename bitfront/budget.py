@@ -67,7 +67,7 @@ class Budget:
 
     @property
     def resource(self) -> str:
-        """The name of the limited resource: ``bytes``, ``bits``, ``stored_bits``, ``bops``, ``seconds``."""
+        """What is limited: ``bytes``, ``bits``, ``stored_bits``, ``bops`` or ``seconds``."""
         return _UNITS[self.unit.lower()][0]
 
     def limit(self, full: Mapping[str, float], weights: int) -> float:

@@ -1,4 +1,4 @@
-"""One idiom for everything that comes in kinds: a dict, a decorator, a miss that lists the names."""
+"""One idiom for all that comes in kinds: a dict, a decorator, a miss that lists the names."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What crosses a room's border: frozen values over numpy, never a tensor.
 
-    L layers, C schemes, N calibration samples. Tables are float64 arrays (L, C), read-only.
-    Sensitivities are in the metric's unit (nats for KL), costs in their resource's:
-    bytes, bits, stored_bits (bits with scales and zero points), bops, seconds.
+L layers, C schemes, N calibration samples. Tables are float64 arrays (L, C), read-only.
+Sensitivities are in the metric's unit (nats for KL), costs in their resource's:
+bytes, bits, stored_bits (bits with scales and zero points), bops, seconds.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class Problem:
     costs: Mapping[str, Float]
     limits: Mapping[str, float]
     fixed: Mapping[str, float] = field(default_factory=dict)
-    allowed: Bool | None = None
+    allowed: Bool = None  # type: ignore[assignment]  # all, once checked
     groups: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
@@ -186,7 +186,11 @@ class Problem:
         allowed = frozen(np.ones(shape) if self.allowed is None else self.allowed, np.bool_)
         loss = frozen(self.loss)
         costs = {name: frozen(table) for name, table in self.costs.items()}
-        tables = {"loss": loss, "allowed": allowed, **{f"costs of {k}": v for k, v in costs.items()}}
+        tables = {
+            "loss": loss,
+            "allowed": allowed,
+            **{f"costs of {k}": v for k, v in costs.items()},
+        }
         for name, table in tables.items():
             if table.shape != shape:
                 raise ProblemError(f"{name} has shape {table.shape}", f"expected {shape}")

@@ -136,14 +136,14 @@ def _answering(block: nn.Module, answer: Any, device: torch.device) -> Iterator[
         return tree_map(lambda t: t.to(device, copy=True) if isinstance(t, Tensor) else t, answer)
 
     had = block.__dict__.get("forward")
-    block.forward = forward  # type: ignore[method-assign]
+    block.forward = forward
     try:
         yield
     finally:
         if had is None:
             del block.forward
         else:
-            block.forward = had  # type: ignore[method-assign]
+            block.forward = had
 
 
 def _hollow(leaf: Any) -> Any:
@@ -163,7 +163,10 @@ def _trace(task: Task, batch: Batch) -> tuple[list[str], list[int], dict[str, in
             elements += [prefix + child for child, _ in module.named_children()]
     outermost = [n for n in elements if not any(n.startswith(f"{o}.") for o in elements)]
     layers = [layer.name for layer in task.layers]
-    clock, starts, ends, calls = 0, {}, {}, dict.fromkeys(outermost, 0)
+    clock = 0
+    starts: dict[str, int] = {}
+    ends: dict[str, int] = {}
+    calls = dict.fromkeys(outermost, 0)
 
     def begin(name: str) -> Callable[..., None]:
         def hook(*_: Any) -> None:

@@ -54,12 +54,7 @@ class LayerScores:
         self.calls += 1
         adapter = adapter_of(self.module)
         W = original(self.name, self.module).float()
-        changes = torch.stack(
-            [
-                dequantize(q.weight, self.module.weight.dtype).float().to(W.device) - W
-                for q in self.candidates
-            ]
-        )  # fmt: skip  (C, rows, cols)
+        changes = torch.stack([self._quantized(q).to(W.device) - W for q in self.candidates])
         N = self.samples
         if x.shape[0] % N:  # not one block of entries per sample: the whole call is one sample
             N = 1

@@ -1,0 +1,57 @@
+"""From a trial to a folder that other programs load, audited before it is called done."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bitfront import audit
+from bitfront.quant.exporters import EXPORTERS
+from bitfront.quant.weights import QuantizedLayer
+from bitfront.study import KEEP, Study
+from bitfront.types import Scheme, Trial
+
+if TYPE_CHECKING:
+    from bitfront.audit import Audit
+
+
+def export(
+    study: Study,
+    trial: Trial | int,
+    folder: str | Path,
+    *,
+    format: str | None = None,
+    overwrite: bool = False,
+) -> Audit:
+    """Write a trial's model to ``folder``; it appears only when a fresh process agrees with it.
+
+    format: an exporter's name (default: compressed-tensors for language models, else safetensors).
+    Raises ``ExportError`` (nothing half-written is left), ``UnknownName``.
+    """
+    if isinstance(trial, int):
+        trial = study.trial(trial)
+    name = format or ("compressed-tensors" if study.task.kind == "language" else "safetensors")
+    exporter = EXPORTERS[name]
+    schemes = {layer: Scheme.parse(s) for layer, s in trial.schemes.items() if s != KEEP}
+    study.builder.prepare(schemes.items())
+
+    def quantized(layer: str) -> QuantizedLayer:
+        return study.builder.quantized(layer, schemes[layer])
+
+    manifest = {
+        "study": study.name,
+        "trial": trial.id,
+        "solver": trial.solver,
+        "costs": dict(trial.costs),
+        "metrics": {metric: asdict(e) for metric, e in trial.metrics.items()},
+    }
+    found = audit.export(
+        study.task, exporter, study.task.layers, schemes, quantized, folder, manifest,
+        overwrite=overwrite,
+    )  # fmt: skip
+    record = {"max_difference": found.max_difference, "spread": found.spread}
+    study.store.add_export(
+        study.record, trial.id, name, str(Path(folder).resolve()), found.bytes, record
+    )
+    return found

@@ -1,0 +1,83 @@
+"""From tables, budgets, groups and pins to the one problem that an allocator is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import numpy as np
+
+from bitfront.errors import BudgetError, ProblemError
+from bitfront.types import Budget, Costs, Problem, Sensitivities, closure
+
+KEEP = "keep"
+
+
+def points(budgets: Sequence[str | Budget]) -> list[tuple[Budget, ...]]:
+    """Budgets on one resource are points of a sweep; budgets on different resources hold together.
+
+    ``["3bpw", "4bpw", "2GBOPs"]`` gives two points, each with the limit on BOPs. Raises
+    ``BudgetError`` when there is none.
+    """
+    parsed = [b if isinstance(b, Budget) else Budget.parse(b) for b in budgets]
+    if not parsed:
+        raise BudgetError("no budget was given", "give at least one, like 40% or 3.5bpw")
+    sweeps: dict[str, list[Budget]] = {}
+    for budget in dict.fromkeys(parsed):
+        sweeps.setdefault(budget.resource, []).append(budget)
+    return list(product(*sweeps.values()))
+
+
+def limits(budgets: Sequence[Budget], costs: Costs) -> dict[str, float]:
+    """Resource -> greatest total, for budgets that hold together."""
+    return {b.resource: b.limit(costs.full, costs.weights) for b in budgets}
+
+
+def build_problem(
+    table: Sensitivities,
+    costs: Costs,
+    budgets: Sequence[Budget],
+    *,
+    groups: Sequence[Sequence[str]] = (),
+    pins: Mapping[str, str] | None = None,
+) -> Problem:
+    """The problem of ``table`` under ``costs`` and ``budgets``; ``keep`` costs no loss.
+
+    A pair is allowed where costs know it and no pin bars it. Raises ``ProblemError`` for a layer
+    that can take none of the schemes (with the reasons), and for an allowed pair without a
+    sensitivity.
+    """
+    index = {name: i for i, name in enumerate(costs.layers)}
+    rows = [table.layers.index(name) for name in costs.layers]
+    loss = np.zeros((len(costs.layers), len(costs.schemes)))
+    for j, scheme in enumerate(costs.schemes):
+        if scheme != KEEP:
+            loss[:, j] = table.values[rows, table.schemes.index(scheme)]
+    allowed = np.isfinite(next(iter(costs.tables.values())))
+    for layer, scheme in (pins or {}).items():
+        allowed[index[layer]] &= np.array([s == scheme for s in costs.schemes])
+    for name, i in index.items():
+        if not allowed[i].any():
+            raise ProblemError(*_nothing(name, costs, (pins or {}).get(name)))
+    tied = closure([index[name] for name in group if name in index] for group in groups)
+    return Problem(
+        layers=costs.layers,
+        schemes=costs.schemes,
+        loss=loss,
+        costs=costs.tables,
+        limits=limits(budgets, costs),
+        fixed=costs.fixed,
+        allowed=allowed,
+        groups=tied,
+    )
+
+
+def _nothing(layer: str, costs: Costs, pin: str | None) -> tuple[str, str]:
+    if pin is not None:
+        reason = costs.reasons.get((layer, pin), "it is not among the schemes")
+        return f"layer {layer!r} is pinned to {pin}, which it cannot take ({reason})", "pin another"
+    reasons = dict.fromkeys(why for (name, _), why in costs.reasons.items() if name == layer)
+    return (
+        f"layer {layer!r} can take none of the schemes ({'; '.join(reasons)})",
+        "add schemes that it can take, such as w4 or keep, or exclude the layer",
+    )
