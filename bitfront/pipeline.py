@@ -40,8 +40,6 @@ from bitfront.types import (
     parse_schemes,
 )
 
-VERIFY_ROUNDS = 32  # a bound for safety: each round measures at least one new pair
-
 
 @dataclass(frozen=True)
 class Choices:
@@ -129,7 +127,7 @@ def search(
     candidate is built, measured and stored as a trial; the one of least ``metric`` on the
     calibration data answers the point.
 
-    Raises ``Infeasible`` when a point cannot be met, before anything is measured for it.
+    Raises ``Infeasible`` when a point cannot be met, before any allocation is measured for it.
     """
     chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
     wanted = parse_schemes(schemes)
@@ -280,7 +278,7 @@ def _verified(
     layers = {layer.name: layer for layer in study.task.layers}
     recorded = study.measurements(perturb.name, perturb.settings_key)
     spent = 0
-    for _ in range(VERIFY_ROUNDS * len(table.layers)):
+    while True:  # each round measures a new pair, and pairs are finite
         table = _replaced(table, recorded)
         allocation = allocate(problem(table), solver)
         chosen = [(n, s) for n, s in allocation.schemes.items() if s != KEEP]
@@ -294,7 +292,6 @@ def _verified(
         spent += len(units)
         if left[0] is not None:
             left[0] -= len(units)
-    raise AssertionError("each round measures a new pair, and pairs are finite")
 
 
 def _replaced(

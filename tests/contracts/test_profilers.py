@@ -1,0 +1,134 @@
+"""What every profiler promises, over every registered one and two kinds of network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from bitfront.quant.build import Builder
+from bitfront.quant.suitability import takes
+from bitfront.scratch import Scratch
+from bitfront.sensitivity import PROFILERS, NoCheckpoints, Subject
+from bitfront.sensitivity.base import Pair
+from bitfront.types import Measurement, Scheme
+from tests.small_tasks import TASKS
+
+SCHEMES = [Scheme.parse(s) for s in ("w2", "w4", "w8", "w4a8", "w4g4z")]
+
+
+class Kept:
+    """Checkpoints in a dict, which fails at the batch ``until`` to stand for a kill."""
+
+    def __init__(self, until: int | None = None) -> None:
+        self.parts: dict[int, dict[str, NDArray[Any]]] = {}
+        self.saved: list[int] = []
+        self.until = until
+
+    def load(self) -> dict[int, dict[str, NDArray[Any]]]:
+        return dict(self.parts)
+
+    def save(self, index: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        if index == self.until:
+            raise KeyboardInterrupt
+        self.parts[index] = dict(arrays)
+        self.saved.append(index)
+
+
+@pytest.fixture(params=list(TASKS))
+def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+    task = TASKS[request.param]()
+
+    def run() -> None:
+        with torch.no_grad():
+            for batch in task.calibration:
+                task.outputs(batch)
+
+    with Scratch() as scratch:
+        yield Subject(task, Builder(task.model, task.layers, run, scratch), scratch)
+
+
+def pairs_of(subject: Subject) -> list[Pair]:
+    return [(la, s) for la in subject.task.layers for s in SCHEMES if takes(la, s) is None]
+
+
+def measured(name: str, subject: Subject, pairs: list[Pair]) -> dict[tuple[str, str], Measurement]:
+    parts = PROFILERS[name]().measure(subject, pairs, NoCheckpoints())
+    return {(m.layer, m.scheme): m for part in parts for m in part}
+
+
+@pytest.mark.parametrize("name", list(PROFILERS))
+def test_every_pair_is_measured_with_an_error_bar(name: str, subject: Subject) -> None:
+    pairs = pairs_of(subject)
+    found = measured(name, subject, pairs)
+    assert set(found) == {(la.name, str(s)) for la, s in pairs}
+    for m in found.values():
+        assert m.values
+        for estimate in m.values.values():
+            assert np.isfinite(estimate.value)
+            assert np.isfinite(estimate.stderr)
+            assert estimate.samples >= 1
+
+
+@pytest.mark.parametrize("name", list(PROFILERS))
+def test_coarser_schemes_hurt_more_in_total(name: str, subject: Subject) -> None:
+    found = measured(name, subject, pairs_of(subject))
+    table = next(iter(PROFILERS[name]().tables(
+        found.values(), [la.name for la in subject.task.layers], ["w2", "w4", "w8"]
+    ).values()))  # fmt: skip
+    w2, w4, w8 = table.values.sum(0)
+    assert w2 > w4 > w8 > 0
+
+
+@pytest.mark.parametrize("name", list(PROFILERS))
+def test_a_pair_does_not_depend_on_the_others(name: str, subject: Subject) -> None:
+    pairs = pairs_of(subject)
+    alone = measured(name, subject, pairs[3:4])
+    together = measured(name, subject, pairs)
+    (key,) = alone
+    for value in alone[key].values:  # other matrix shapes may round the last bits differently
+        assert alone[key].values[value].value == pytest.approx(
+            together[key].values[value].value, rel=1e-5
+        )
+
+
+@pytest.mark.parametrize("name", list(PROFILERS))
+def test_the_model_is_left_as_it_was(name: str, subject: Subject) -> None:
+    model = subject.task.model
+    model.train()
+    next(model.parameters()).requires_grad_(False)
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    flags = [p.requires_grad for p in model.parameters()]
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()]
+
+    generator = PROFILERS[name]().measure(subject, pairs_of(subject), Kept(until=1))
+    if PROFILERS[name].one_pass:
+        with pytest.raises(KeyboardInterrupt):
+            next(generator)
+    else:  # stopped between two pairs
+        next(generator)
+    generator.close()  # type: ignore[attr-defined]
+
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+    assert [p.requires_grad for p in model.parameters()] == flags
+    assert all(p.grad is None for p in model.parameters())
+    assert all(m.training for m in model.modules())
+    assert [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()] == hooks
+
+
+@pytest.mark.parametrize("name", [n for n, p in PROFILERS.items() if p.one_pass])
+def test_an_interrupted_pass_goes_on_after_its_last_batch(name: str, subject: Subject) -> None:
+    pairs, kept = pairs_of(subject), Kept(until=1)
+    with pytest.raises(KeyboardInterrupt):
+        list(PROFILERS[name]().measure(subject, pairs, kept))
+    assert kept.saved == [0]
+    kept.until = None
+    (resumed,) = PROFILERS[name]().measure(subject, pairs, kept)
+    assert kept.saved == list(range(len(subject.batches)))
+    straight = measured(name, subject, pairs)
+    for m in resumed:
+        assert m.values == straight[m.layer, m.scheme].values

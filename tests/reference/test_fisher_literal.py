@@ -1,0 +1,88 @@
+"""Fisher scores against per-sample Jacobians in float64, one sample and one pair at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from bitfront.quant.build import Builder
+from bitfront.quant.formats import dequantize
+from bitfront.quant.layers import adapter_of
+from bitfront.quant.suitability import takes
+from bitfront.scratch import Scratch
+from bitfront.sensitivity import NoCheckpoints, Subject
+from bitfront.sensitivity.fisher import Fisher
+from bitfront.sensitivity.probes import probe
+from bitfront.types import Scheme
+from tests.small_tasks import TASKS
+
+SCHEMES = [Scheme.parse(s) for s in ("w2", "w4", "w8", "w4g4z")]
+
+
+def exact_kl(z: Tensor, dz: Tensor) -> float:
+    """½ Σ_p Δzᵀ (diag p - p pᵀ) Δz per position, of one sample (P, K)."""
+    p = torch.softmax(z, -1)
+    return float(0.5 * ((p * dz**2).sum(-1) - (p * dz).sum(-1) ** 2).sum())
+
+
+@pytest.mark.parametrize("kind", list(TASKS))
+def test_many_draws_approach_the_exact_quadratic_form(kind: str) -> None:
+    task = TASKS[kind](dtype="float64")
+    with Scratch() as scratch:
+        subject = Subject(task, Builder(task.model, task.layers, lambda: None, scratch), scratch)
+        pairs = [(la, s) for la in task.layers for s in SCHEMES if takes(la, s) is None]
+        draws = 256
+        profiler = Fisher(temperatures=(1.0,), draws=draws, elementwise=1.0)
+        (found,) = profiler.measure(subject, pairs, NoCheckpoints())
+        for m in found:
+            module = task.module(m.layer)
+            adapter = adapter_of(module)
+            W = adapter.matrix(module).clone()
+            dW = dequantize(
+                subject.builder.quantized(m.layer, Scheme.parse(m.scheme)).weight, W.dtype
+            ) - W  # fmt: skip
+            total, count = 0.0, 0
+            for batch in task.calibration:
+                step = 1e-5
+                with torch.no_grad():
+                    z = task.outputs(batch)
+                    adapter.assign(module, W + step * dW)
+                    dz = (task.outputs(batch) - z) / step
+                    adapter.assign(module, W)
+                total += sum(exact_kl(z[i], dz[i]) for i in range(len(z)))
+                count += z.shape[0] * z.shape[1]
+            estimate = m.values["sample@1"].value
+            # one draw of s² has at most a chi-square's relative spread √2, averaged over draws
+            # and samples whose shares are unequal: four sigma with no help from the samples
+            assert estimate == pytest.approx(total / count, rel=4 * (2 / draws) ** 0.5)
+
+
+@pytest.mark.parametrize("kind", ["rademacher", "labels"])
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_probes_have_the_fisher_matrix_as_second_moment(kind: str, temperature: float) -> None:
+    z = torch.tensor([[[2.0, 0.5, -1.0, 0.0]]])
+    draws = 40_000
+    generator = torch.Generator().manual_seed(5)
+    u = probe(
+        z.expand(draws, 1, 4),
+        "categorical",
+        kind=kind,
+        temperature=temperature,
+        generator=generator,
+    )[:, 0].double()
+    p = torch.softmax(z[0, 0].double() / temperature, -1)
+    expected = torch.diag(p) - torch.outer(p, p)
+    found = u.T @ u / draws
+    # |u_i u_j| <= 1, so a mean of so many draws is within 5 / sqrt(draws) at five sigma
+    assert torch.allclose(found, expected, rtol=0, atol=5 / draws**0.5)
+
+
+def test_positions_that_are_not_scored_are_not_probed() -> None:
+    z = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    scored = torch.tensor([[True, False, True], [False, True, True]])
+    u = probe(
+        z, "categorical", kind="rademacher", temperature=1.0,
+        generator=torch.Generator().manual_seed(0), scored=scored,
+    )  # fmt: skip
+    assert torch.equal(u.abs().sum(-1) > 0, scored)

@@ -1,0 +1,96 @@
+"""The main job on a small network: nothing is measured twice, and the database is the truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import bitfront
+from bitfront.errors import Infeasible, ProblemError, StudyMismatch
+from bitfront.problems import points
+from bitfront.sensitivity.base import Profiler
+from tests.small_tasks import attentive, convolutional
+
+SCHEMES = "w2 w3 w4 w8 keep"
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
+    """(profiler, layer, scheme) of every pair that is handed to a profiler."""
+    seen: list[tuple[str, str, str]] = []
+    for kind in Profiler.__subclasses__():
+        original = kind.measure
+
+        def measure(self, subject, pairs, checkpoints, original=original):  # type: ignore[no-untyped-def]
+            seen.extend((self.name, layer.name, str(scheme)) for layer, scheme in pairs)
+            return original(self, subject, pairs, checkpoints)
+
+        monkeypatch.setattr(kind, "measure", measure)
+    return seen
+
+
+def test_a_finished_search_is_answered_from_the_database(
+    tmp_path: Path, counted: list[tuple[str, str, str]]
+) -> None:
+    db = tmp_path / "b.db"
+    with bitfront.open_study("s", convolutional(), db) as study:
+        first = bitfront.search(study, SCHEMES, ["4bpw", "6bpw"])
+    assert len(counted) == len(set(counted))
+    counted.clear()
+    with bitfront.open_study("s", convolutional(), db) as study:
+        again = bitfront.search(study, SCHEMES, ["4bpw", "6bpw"])
+    assert counted == []
+    assert [a.trial.id for a in again] == [a.trial.id for a in first]
+    for answer, limit in zip(first, (4, 6), strict=True):
+        weights = {"stem": 216, "blocks.0": 576, "blocks.2": 16, "twice": 64, "head": 40}
+        assert set(answer.trial.schemes) == set(weights)
+        assert answer.trial.costs["bits"] <= limit * sum(weights.values())
+        assert answer.trial.metrics["kl"].value > 0
+
+
+def test_a_new_budget_and_a_new_scheme_measure_only_what_is_new(
+    tmp_path: Path, counted: list[tuple[str, str, str]]
+) -> None:
+    with bitfront.open_study("s", convolutional(), tmp_path / "b.db") as study:
+        bitfront.search(study, SCHEMES, ["4bpw"])
+        counted.clear()
+        bitfront.search(study, SCHEMES, ["5bpw"], choices=bitfront.Choices(groups="off"))
+        assert not [c for c in counted if c[0] == "fisher"]
+        counted.clear()
+        bitfront.profile(study, f"{SCHEMES} w6")
+        assert {scheme for _, _, scheme in counted} == {"w6"}
+
+
+def test_verified_allocations_rest_on_measured_values(tmp_path: Path) -> None:
+    with bitfront.open_study("s", attentive(), tmp_path / "b.db") as study:
+        (answer,) = bitfront.search(study, SCHEMES, ["4bpw"])
+        assert answer.table != "verified" or answer.unverified == 0
+        recorded = study.store.measurements(study.record, "perturb")
+        assert {m.layer for m in recorded} == set(answer.trial.schemes)
+
+
+def test_another_model_is_refused(tmp_path: Path) -> None:
+    bitfront.open_study("s", convolutional(), tmp_path / "b.db").close()
+    with pytest.raises(StudyMismatch, match="weights"):
+        bitfront.open_study("s", attentive(), tmp_path / "b.db")
+
+
+def test_impossible_budgets_say_the_least_that_would_do(tmp_path: Path) -> None:
+    with bitfront.open_study("s", convolutional(), tmp_path / "b.db") as study:
+        with pytest.raises(Infeasible, match="bits"):
+            bitfront.search(study, SCHEMES, ["1bpw"])
+        assert study.trials() == []
+
+
+def test_a_layer_without_a_scheme_is_named_with_the_reason(tmp_path: Path) -> None:
+    with (
+        bitfront.open_study("s", convolutional(), tmp_path / "b.db") as study,
+        pytest.raises(ProblemError, match="group size 8 does not divide 27 inputs"),
+    ):
+        bitfront.search(study, "w4g8 w8g8", ["6bpw"])
+
+
+def test_budgets_on_one_resource_are_a_sweep() -> None:
+    found = [[str(b) for b in point] for point in points(["3bpw", "4bpw", "2GBOPs"])]
+    assert found == [["3bpw", "2GBOPs"], ["4bpw", "2GBOPs"]]
