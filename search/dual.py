@@ -55,8 +55,12 @@ class Dual:
     def keep(self, items: Items, loss: float) -> Bool:
         """(G, C) which choices may be in an allocation of at most ``loss``."""
         kept = items.allowed
+        finite = np.where(kept, items.loss, 0.0)
         for tangent in self.tangents:
-            kept = kept & (tangent.bound + excess(items, tangent.prices) <= loss)
+            # R + 2 roundings of a choice's own terms; the bound allows for those of the least
+            size = np.abs(finite) + np.tensordot(tangent.prices, np.abs(items.cost), axes=1)
+            low = excess(items, tangent.prices) - (len(tangent.prices) + 2) * EPS * size
+            kept = kept & (tangent.bound + low <= loss + EPS * abs(loss))
         return kept
 
 
@@ -98,7 +102,9 @@ def climb(items: Items) -> Dual:
     best = max(tangents, key=lambda t: t.value)
     # λ = unit·μ and f = start + span·θ, so that the solution is near 1 in every direction
     unit = np.where(best.prices > 0, best.prices, 1.0)
-    master = _Master(start.value, max(best.value - start.value, TINY), unit, room)
+    noise = EPS * (abs(start.value) + float(_spread(items).sum()))
+    span = max(best.value - start.value, noise) or 1.0
+    master = _Master(start.value, span, unit, room)
     for t in tangents:
         master.add(t)
     for _ in range(MAX_CUTS):
@@ -121,11 +127,9 @@ def _along(items: Items, start: Tangent) -> list[Tangent]:
     "Alike" is by what they exceed at ``start``. Gives the order of magnitude of the prices, which
     may be anything: losses span 1e-9 to 1e2, costs 1e-6 seconds to 1e15 operations.
     """
-    allowed = items.allowed
-    high = np.where(allowed, items.cost, -np.inf).max(axis=2).sum(axis=1)
-    low = np.where(allowed, items.cost, np.inf).min(axis=2).sum(axis=1)
-    spread = np.where(allowed, items.loss, -np.inf).max(axis=1) - items.loss.min(axis=1)
-    ray = max(float(spread.sum()), TINY) / np.maximum(high - low, TINY)
+    span = items.span()
+    ray = np.zeros(len(span))
+    np.divide(max(float(_spread(items).sum()), TINY), span, out=ray, where=span > 0)
     room = items.room + items.slack
     found = []
     lower, upper = -60.0, 60.0  # exponents of 2
@@ -136,6 +140,12 @@ def _along(items: Items, start: Tangent) -> list[Tangent]:
         rising = float((here.usage - room) @ ray) > 0
         lower, upper = (middle, upper) if rising else (lower, middle)
     return found
+
+
+def _spread(items: Items) -> Float:
+    """(G,) greatest minus least loss of each item."""
+    highest: Float = np.where(items.allowed, items.loss, -np.inf).max(axis=1)
+    return highest - items.loss.min(axis=1)
 
 
 class _Master:

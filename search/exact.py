@@ -56,6 +56,7 @@ def solve(items: Items, deadline: float = math.inf) -> Solution:
     size, bound, fine = FIRST_CORE, dual.bound, False
     while bound < items.losses(best) - items.rounding(best) and time.perf_counter() < deadline:
         kept = dual.keep(items, items.losses(best))
+        kept[np.arange(len(best)), best] = True
         core = _cheapest(kept, excess(items, dual.prices), best, size)
         answer = _decide(items, core, best, bound, fine, deadline)
         better = answer.picks is not None and items.fits(answer.picks)
@@ -110,10 +111,8 @@ def _cheapest(kept: Bool, value: Float, best: Picks, size: int) -> Bool:
     choices = np.where(kept, value, np.inf)
     choices[rows, best] = -np.inf
     flat = np.sort(choices[np.isfinite(choices)])
-    if len(flat) <= 2 * size:  # not worth two turns
-        core = kept.copy()
-    else:
-        core = kept & (value <= flat[size - 1])
+    whole = len(flat) <= 2 * size  # not worth two turns
+    core = kept & (whole or value <= flat[size - 1])
     core[rows, best] = True
     return core
 

@@ -30,6 +30,7 @@ Bool = NDArray[np.bool_]
 Picks = NDArray[np.intp]
 
 EPS = float(np.finfo(np.float64).eps)
+MAX_SIZE = 1e100  # of any total: prices and ratios of totals must stay finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,12 @@ class Items:
         lowest = np.where(self.allowed, self.cost, np.inf).min(axis=2)
         return np.array([math.fsum(row) for row in lowest])
 
+    def span(self) -> Float:
+        """(R,) greatest minus least total of each limited resource."""
+        high = np.where(self.allowed, self.cost, -np.inf).max(axis=2)
+        low = np.where(self.allowed, self.cost, np.inf).min(axis=2)
+        return (high - low).sum(axis=1)
+
     def best(self) -> Picks:
         """The least loss of each item, then the least first cost, whatever the limits."""
         ties = self.loss == self.loss.min(axis=1, keepdims=True)
@@ -104,7 +111,14 @@ class Items:
 
 
 def merge(problem: Problem) -> Items:
-    """The items of ``problem``. Raises ``ProblemError`` for a group without a common scheme."""
+    """The items of ``problem``.
+
+    Raises ``ProblemError`` for a group without a common scheme, and for numbers too large to add.
+    """
+    for name, table in {"loss": problem.loss, **problem.costs}.items():
+        largest = np.abs(table).max(axis=1, where=problem.allowed, initial=0.0)
+        if not math.fsum(np.minimum(largest, MAX_SIZE)) < MAX_SIZE:
+            raise ProblemError(f"{name} adds up to over {MAX_SIZE:g}", "use a larger unit")
     grouped = {index for group in problem.groups for index in group}
     alone = ((i,) for i in range(len(problem.layers)) if i not in grouped)
     members = tuple(sorted([*(tuple(g) for g in problem.groups if g), *alone]))

@@ -12,6 +12,7 @@ and Gersho 1988, "Efficient bit allocation for an arbitrary set of quantizers").
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ def walk(items: Items, cost: Float) -> Walk:
     for g, (losses, costs) in enumerate(zip(items.loss, cost, strict=True)):
         hull = _hull(losses, costs)
         start[g] = hull[0]
-        for a, b in zip(hull, hull[1:], strict=False):
+        for a, b in itertools.pairwise(hull):
             group.append(g)
             to.append(b)
             slope.append((losses[a] - losses[b]) / (costs[b] - costs[a]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .items import Float, Items, Picks
+from .items import Bool, Float, Items, Picks
 
 
 def descend(items: Items, picks: Picks, value: Float) -> Picks | None:
@@ -23,7 +23,7 @@ def descend(items: Items, picks: Picks, value: Float) -> Picks | None:
     rows = np.arange(len(picks))
     limit = items.room + items.slack
     used = items.cost[:, rows, picks].sum(axis=1)
-    weight = 1.0 / np.maximum(_span(items), np.finfo(float).tiny)
+    weight = 1.0 / np.maximum(items.span(), np.finfo(float).tiny)
     open_ = items.allowed.copy()
     exceeded = used > limit
     ratio, to = _steps(items, picks, value, open_, weight * exceeded, rows)
@@ -45,7 +45,7 @@ def descend(items: Items, picks: Picks, value: Float) -> Picks | None:
 
 
 def _steps(
-    items: Items, picks: Picks, value: Float, open_: np.ndarray, weight: Float, rows: Picks
+    items: Items, picks: Picks, value: Float, open_: Bool, weight: Float, rows: Picks
 ) -> tuple[Float, Picks]:
     """For each of ``rows`` the least rise per drop of any step, inf if none drops, and its end."""
     here = picks[rows]
@@ -83,10 +83,3 @@ def fill(items: Items, picks: Picks) -> Picks:
         if not items.fits(trial):  # by a rounding: ``more`` is a difference
             return picks
         picks = trial
-
-
-def _span(items: Items) -> Float:
-    """(R,) greatest minus least total."""
-    high = np.where(items.allowed, items.cost, -np.inf).max(axis=2)
-    low = np.where(items.allowed, items.cost, np.inf).min(axis=2)
-    return (high - low).sum(axis=1)

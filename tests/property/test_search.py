@@ -1,0 +1,148 @@
+"""Allocators against enumeration in rational arithmetic, on small random problems."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from bitfront.errors import Infeasible
+from bitfront.search import allocate, front
+from bitfront.types import Problem
+from tests.reference import allocation as reference
+
+EPS = float(np.finfo(float).eps)
+
+
+@st.composite
+def tables(draw: st.DrawFn, shape: tuple[int, int], signed: bool) -> np.ndarray:
+    """Integers, tenths, or doubles over twelve orders of magnitude; often with equal entries."""
+    kind = draw(st.sampled_from(["integers", "tenths", "wide", "zeros"]))
+    n = shape[0] * shape[1]
+    whole = draw(st.lists(st.integers(-4 if signed else 0, 12), min_size=n, max_size=n))
+    table = np.array(whole, dtype=float).reshape(shape)
+    if kind == "tenths":
+        return table / 10
+    if kind == "zeros":
+        return table * 0
+    if kind == "wide":
+        powers = draw(st.lists(st.floats(-9, 2), min_size=n, max_size=n))
+        return table * 10.0 ** np.array(powers).reshape(shape)
+    return table
+
+
+@st.composite
+def problems(draw: st.DrawFn, resources: int | None = None, plain: bool = False) -> Problem:
+    L, C = draw(st.integers(1, 5)), draw(st.integers(1, 4))
+    R = draw(st.integers(1, 3)) if resources is None else resources
+    loss = draw(tables((L, C), signed=True))
+    costs = {f"r{i}": draw(tables((L, C), signed=False)) for i in range(R)}
+    allowed = np.ones((L, C), dtype=bool)
+    groups: tuple[tuple[int, ...], ...] = ()
+    if not plain:
+        bars = draw(st.lists(st.tuples(st.integers(0, L - 1), st.integers(1, max(1, C - 1)))))
+        for i, c in bars:
+            if C > 1:
+                allowed[i, c] = False
+        if L > 2 and draw(st.booleans()):
+            groups = ((0, 2),)
+    limits = {}
+    for name, table in costs.items():
+        low, high = table.min(axis=1).sum(), table.max(axis=1).sum()
+        limits[name] = float(low + draw(st.floats(0, 1)) * (high - low))
+        if draw(st.booleans()):  # exactly the total of some choice, summed naively
+            pick = [draw(st.integers(0, C - 1)) for _ in range(L)]
+            limits[name] = float(sum(table[i, c] for i, c in enumerate(pick)))
+    names = tuple(f"l{i}" for i in range(L)), tuple(f"s{c}" for c in range(C))
+    return Problem(*names, loss, costs, limits, allowed=allowed, groups=groups)
+
+
+def widened(problem: Problem) -> Problem:
+    """Limits with the rounding that allocators grant: (L + 1)·eps·Σ|terms| + 4·eps·limit."""
+    limits = {}
+    for name, limit in problem.limits.items():
+        size = float(np.abs(problem.costs[name]).max(axis=1).sum()) + limit
+        limits[name] = limit + ((len(problem.layers) + 1) * size + 4 * limit) * EPS
+    return dataclasses.replace(problem, limits=limits)
+
+
+@settings(max_examples=300, deadline=None)
+@given(problems())
+def test_ilp_finds_the_optimum(problem: Problem) -> None:
+    strict, wide = reference.optimum(problem), reference.optimum(widened(problem))
+    if wide is None:
+        with pytest.raises(Infeasible):
+            allocate(problem)
+        return
+    if strict is None:
+        return  # within the limits by rounding only: either answer is right
+    got = allocate(problem)
+    limits = widened(problem).limits
+    assert all(got.costs[name] <= limit for name, limit in limits.items())
+    assert all(len({got.choice[i] for i in group}) == 1 for group in problem.groups)
+    # each loss is a rounded double: totals closer than eps·Σ|loss| are equal to an allocator
+    rounding = 2 * EPS * float(np.abs(np.where(problem.allowed, problem.loss, 0)).max(axis=1).sum())
+    assert float(wide[0]) - rounding <= got.loss <= float(strict[0]) + rounding
+    assert got.optimal
+    assert got.gap == 0
+    assert got.bound == got.loss
+    if strict == wide and rounding == 0:
+        assert got.loss == wide[0]
+
+
+@settings(max_examples=150, deadline=None)
+@given(problems())
+def test_ilp_breaks_ties_by_the_first_cost(problem: Problem) -> None:
+    assume(bool((problem.loss == np.rint(problem.loss)).all()))  # so that equal is equal
+    best = reference.optimum(problem)
+    assume(best is not None and best == reference.optimum(widened(problem)))
+    assert best is not None
+    assert allocate(problem).costs["r0"] == pytest.approx(float(best[1]), rel=8 * EPS)
+
+
+@settings(max_examples=150, deadline=None)
+@given(problems(), st.sampled_from(["greedy", "lagrange", "uniform"]))
+def test_heuristics_bound_the_optimum(problem: Problem, solver: str) -> None:
+    try:
+        got = allocate(problem, solver)
+    except Infeasible:
+        assert solver == "uniform" or reference.optimum(problem) is None
+        return
+    best = reference.optimum(widened(problem))
+    assert best is not None
+    rounding = 2 * EPS * float(np.abs(np.where(problem.allowed, problem.loss, 0)).max(axis=1).sum())
+    assert got.bound <= float(best[0]) + rounding
+    assert got.loss >= float(best[0]) - rounding
+
+
+@settings(max_examples=150, deadline=None)
+@given(problems(resources=1))
+def test_front_is_the_hull(problem: Problem) -> None:
+    corners = reference.hull(problem, "r0")
+    points = front(problem, "r0")
+    costs, losses = [p.costs["r0"] for p in points], [p.loss for p in points]
+    assert costs == sorted(costs)
+    assert losses == sorted(losses, reverse=True)
+    # corners that the doubles cannot tell from the line between others may be absent
+    xs = [float(x) for x, _ in corners]
+    ys = [float(y) for _, y in corners]
+    tolerance = 1e-12 * (max(map(abs, ys)) + float(np.abs(problem.loss).max()))
+    assert costs[0] == pytest.approx(xs[0], rel=1e-12)
+    assert losses[-1] == pytest.approx(ys[-1], abs=tolerance)
+    for cost, loss in zip(costs, losses, strict=True):
+        at = max(min(cost, xs[-1]), xs[0])
+        assert loss == pytest.approx(float(np.interp(at, xs, ys)), abs=_steepness(corners, at))
+
+
+def _steepness(corners: list[tuple[Fraction, Fraction]], at: float) -> float:
+    """How far the loss on the hull moves when the cost moves by its rounding."""
+    slopes = [
+        float((a[1] - b[1]) / (b[0] - a[0])) for a, b in zip(corners, corners[1:], strict=False)
+    ]
+    sizes = max(abs(float(y)) for _, y in corners)
+    return 1e-12 * sizes + 64 * EPS * (abs(at) + 1) * max(slopes, default=0.0) + math.ulp(1e-12)
