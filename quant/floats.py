@@ -20,7 +20,7 @@ from torch import Tensor
 from bitfront.errors import SchemeError
 from bitfront.types import Scheme
 
-from .scales import check_reach, slices, stored
+from .scales import check_reach, round_, slices, stored
 from .weights import QuantizedWeight, scale_dtype
 
 E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # value of each code; bit 3 is the sign
@@ -147,9 +147,10 @@ def _least_error(w: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
 
 def _nearest_e2m1(x: Tensor) -> Tensor:
     """The E2M1 values nearest to ``x``: steps of a half up to 2, of 1 up to 4, of 2 up to 6."""
+    x = x.clamp(-6, 6)
     size = x.abs()
     step = torch.where(size > 2, torch.where(size > 4, 2.0, 1.0), 0.5)
-    return torch.div(x, step).round_().mul_(step).clamp_(-6, 6)
+    return round_(x.div_(step)).mul_(step)
 
 
 def _power_of_two(biased: Tensor) -> Tensor:
