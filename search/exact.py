@@ -25,6 +25,7 @@ from bitfront.errors import Infeasible
 from .core import Answer, Row, decide
 from .dual import Dual, climb, excess
 from .items import EPS, Bool, Float, Items, Picks
+from .limits import exactly
 from .moves import descend, fill
 
 FIRST_CORE = 128  # choices decided at first, beyond one an item; four times as many at each turn
@@ -59,9 +60,9 @@ def solve(items: Items, deadline: float = math.inf) -> Solution:
         kept[np.arange(len(best)), best] = True
         core = _cheapest(kept, excess(items, dual.prices), best, size)
         answer = _decide(items, core, best, bound, fine, deadline)
-        better = answer.picks is not None and items.fits(answer.picks)
-        if better and items.rank(answer.picks) < items.rank(best):
-            best = answer.picks
+        found = answer.picks
+        if found is not None and items.fits(found) and items.rank(found) < items.rank(best):
+            best = found
         if (core == kept).all():
             # what was fixed is no better than best, what was decided no better than the answer
             bound = max(bound, min(answer.bound, items.losses(best)))
@@ -178,7 +179,7 @@ def _minimizing(items: Items, r: int) -> Items:
 
 def _limits(items: Items) -> str:
     limits = items.problem.limits
-    return " and ".join(f"{name} <= {limits[name]:.12g}" for name in items.resources)
+    return " and ".join(f"{name} <= {exactly(limits[name])}" for name in items.resources)
 
 
 def _clash(items: Items, deadline: float) -> Infeasible:
@@ -190,8 +191,10 @@ def _clash(items: Items, deadline: float) -> Infeasible:
             found = solve(_minimizing(items, r), end)
         except Infeasible:  # the others clash without this one
             continue
-        least = math.fsum([found.bound, items.problem.fixed.get(name, 0.0)])
-        remedies.append(f"{name} to {least:.12g}")
+        rows = np.arange(len(found.picks))
+        fixed = items.problem.fixed.get(name, 0.0)
+        least = math.fsum([*items.cost[r, rows, found.picks], fixed])
+        remedies.append(f"{name} to {exactly(least)}")
     return Infeasible(
         f"no allocation is within {_limits(items)} together, though each can be met alone",
         f"keep the others and raise {' or '.join(remedies)}" if remedies else "raise several",

@@ -22,9 +22,14 @@ def require(items: Items) -> None:
         if least[r] > items.room[r] + items.slack[r]
     }
     if binding:
-        words = [
-            f"the limit on {n} is {a:.12g}, the least possible {b:.12g}"
-            for n, (a, b) in binding.items()
-        ]
-        remedy = " and ".join(f"{n} to {b:.12g} or more" for n, (_, b) in binding.items())
+        words = (
+            f"the limit on {name} is {exactly(limit)}, the least possible is {exactly(total)}"
+            for name, (limit, total) in binding.items()
+        )
+        remedy = " and ".join(f"{name} to {exactly(total)}" for name, (_, total) in binding.items())
         raise Infeasible("; ".join(words), f"raise {remedy}, or allow smaller schemes", binding)
+
+
+def exactly(number: float) -> str:
+    """The shortest spelling that reads back as the same double: a limit so spelled will do."""
+    return repr(float(number)).removesuffix(".0")

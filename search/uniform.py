@@ -12,7 +12,7 @@ from bitfront.types import Allocation, Problem
 from .base import ALLOCATORS
 from .dual import climb
 from .items import Items, Picks, merge
-from .limits import require
+from .limits import exactly, require
 
 
 @ALLOCATORS.register("uniform")
@@ -48,7 +48,8 @@ def _misfit(items: Items, candidates: list[Picks]) -> Infeasible:
         if least > items.room[r] + items.slack[r]:
             binding[name] = (problem.limits[name], least + problem.fixed.get(name, 0.0))
     words = [
-        f"the least {name} is {b:.12g}, the limit {a:.12g}" for name, (a, b) in binding.items()
+        f"the least {name} is {exactly(b)}, the limit {exactly(a)}"
+        for name, (a, b) in binding.items()
     ]
     return Infeasible(
         f"no single scheme fits all limits ({'; '.join(words) or 'each limit alone can be met'})",

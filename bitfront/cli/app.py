@@ -1,0 +1,99 @@
+"""The commands, and the one place where errors become a line and an exit code.
+
+0    done
+1    a bug in Bitfront: one line; BITFRONT_DEBUG=1 shows the traceback
+2    bad input, a budget that cannot be met, a file that cannot be read or written
+130  interrupted
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Annotated, NoReturn
+
+import typer
+
+from bitfront import __version__
+from bitfront.errors import BitfrontError
+
+from .solve import solve
+
+# the root of what typer raises for a wrong command line; its module differs between versions
+_UsageError: type[Exception] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="bitfront", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
+)
+app.command()(solve)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bitfront {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Mixed-precision search and allocation for neural networks."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line ``arguments`` (default: the process's own) and exit."""
+    debug = os.environ.get("BITFRONT_DEBUG", "") not in ("", "0")
+    if not debug:
+        sys.excepthook = _bug
+    try:
+        code = app(arguments, prog_name="bitfront", standalone_mode=False)
+        sys.stdout.flush()
+    except (
+        BitfrontError,
+        OSError,
+        MemoryError,
+        KeyboardInterrupt,
+        typer.Abort,
+        _UsageError,
+    ) as error:
+        if debug:
+            raise
+        code = _explain(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: BaseException) -> int:
+    """Print one line on standard error; the exit code."""
+    if isinstance(error, BrokenPipeError):  # the reader has gone: nothing is left to be said
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        _line("interrupted")
+        return 130
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, BitfrontError):
+        where = f"{error.filename}: " if error.filename else ""
+        _line(f"{where}{error.strerror}")
+    elif isinstance(error, MemoryError):
+        _line(f"out of memory: {error}" if str(error) else "out of memory")
+    elif isinstance(error, _UsageError):
+        words = error.format_message()  # type: ignore[attr-defined]
+        _line(f"{words} (bitfront --help shows what can be given)")
+    else:
+        _line(str(error))
+    return 2
+
+
+def _bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    _line(f"unexpected {kind.__name__}: {error} (a bug; BITFRONT_DEBUG=1 shows where)")
+
+
+def _line(text: str) -> None:
+    print("error:", " ".join(text.split()), file=sys.stderr)

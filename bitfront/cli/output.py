@@ -1,0 +1,80 @@
+"""What commands print: one JSON document, or tables for people; all else goes to standard error."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+
+
+def emit(value: Any) -> None:
+    """``value`` as one JSON document on standard output; nan and inf, which JSON lacks, as null."""
+    print(json.dumps(plain(value), allow_nan=False, ensure_ascii=False))
+
+
+def plain(value: Any) -> Any:
+    """``value`` in JSON's types: mappings, sequences, numpy scalars and arrays."""
+    if hasattr(value, "tolist"):  # numpy, without importing it
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
+    """A table on standard output; numbers to the right, floats to six digits."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [list(row) for row in rows]
+    grid = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    for i, name in enumerate(columns):
+        numeric = all(isinstance(row[i], int | float) or row[i] is None for row in cells)
+        grid.add_column(Text(name), justify="right" if numeric and cells else "left")
+    for row in cells:
+        grid.add_row(*(Text(word(cell)) for cell in row))
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width to fold to
+        console = Console(width=10_000)
+    console.print(grid)
+
+
+def word(value: Any) -> str:
+    """One cell: floats to six digits, a dash for what is unknown."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def quiet_stdout() -> Iterator[None]:
+    """Send to standard error whatever is printed inside, by Python or by a library in C."""
+    sys.stdout.flush()
+    try:
+        saved = os.dup(1)
+    except OSError:  # standard output is closed: nothing can be printed there
+        yield
+        return
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(saved, 1)
+        os.close(saved)
