@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +31,9 @@ _WIDE = 30.0  # beyond this |d − m|, e^x may overflow and the usual form is as
 
 Positions = Callable[[Tensor, Tensor, "Tensor | None", str], Tensor]
 Samples = Callable[[Tensor, Batch], NDArray[np.float64]]
+
+
+P = TypeVar("P", bound=Positions)
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,9 @@ class Metric:
 METRICS: Registry[Metric] = Registry("metric")
 
 
-def _add(name: str, unit: str, **settings: object) -> Callable[[Positions], Positions]:
-    def file(positions: Positions) -> Positions:
-        METRICS[name] = Metric(name, positions, unit, **settings)  # type: ignore[arg-type]
+def _add(name: str, unit: str, **settings: Any) -> Callable[[P], P]:
+    def file(positions: P) -> P:
+        METRICS[name] = Metric(name, positions, unit, **settings)
         return positions
 
     return file
