@@ -3,7 +3,7 @@
 from . import greedy, ilp, lagrange, uniform
 from .base import ALLOCATORS, Allocator, allocate
 from .lagrange import front
-from .problem_file import read_problem
+from .problem_file import parse_problem, read_problem
 
 __all__ = [
     "ALLOCATORS",
@@ -13,6 +13,7 @@ __all__ = [
     "greedy",
     "ilp",
     "lagrange",
+    "parse_problem",
     "read_problem",
     "uniform",
 ]

@@ -126,6 +126,11 @@ def decide(
     solver.parameters.max_deterministic_time = min(work, FOREVER)
     status = solver.solve(model)
 
+    if status in (cp_model.UNKNOWN, cp_model.FEASIBLE) and (
+        solver.wall_time < solver.parameters.max_time_in_seconds
+        and solver.response_proto.deterministic_time < solver.parameters.max_deterministic_time
+    ):
+        raise KeyboardInterrupt  # which CP-SAT takes as a request to stop early
     if status == cp_model.INFEASIBLE:
         return Answer(None, math.inf, True)
     bound = math.fsum([*loss.base, loss.unit * solver.best_objective_bound])

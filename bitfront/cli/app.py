@@ -24,6 +24,8 @@ from .solve import solve
 # the root of what typer raises for a wrong command line; its module differs between versions
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="bitfront", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
 )
@@ -56,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         code = app(arguments, prog_name="bitfront", standalone_mode=False)
         sys.stdout.flush()
+        if code == INTERRUPTED:  # typer has caught it already
+            _line("interrupted")
     except (
         BitfrontError,
         OSError,
@@ -77,7 +81,7 @@ def _explain(error: BaseException) -> int:
         return 1
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         _line("interrupted")
-        return 130
+        return INTERRUPTED
     if isinstance(error, OSError) and error.strerror and not isinstance(error, BitfrontError):
         where = f"{error.filename}: " if error.filename else ""
         _line(f"{where}{error.strerror}")

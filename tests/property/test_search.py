@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from fractions import Fraction
 
@@ -141,8 +142,6 @@ def test_front_is_the_hull(problem: Problem) -> None:
 
 def _steepness(corners: list[tuple[Fraction, Fraction]], at: float) -> float:
     """How far the loss on the hull moves when the cost moves by its rounding."""
-    slopes = [
-        float((a[1] - b[1]) / (b[0] - a[0])) for a, b in zip(corners, corners[1:], strict=False)
-    ]
+    slopes = [float((a[1] - b[1]) / (b[0] - a[0])) for a, b in itertools.pairwise(corners)]
     sizes = max(abs(float(y)) for _, y in corners)
     return 1e-12 * sizes + 64 * EPS * (abs(at) + 1) * max(slopes, default=0.0) + math.ulp(1e-12)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bitfront.types import Problem
 
@@ -88,3 +91,23 @@ def hull(problem: Problem, resource: str) -> list[tuple[Fraction, Fraction]]:
             corners.pop()
         corners.append((x, y))
     return [(Fraction(x, UNIT), Fraction(y, UNIT)) for x, y in corners]
+
+
+def dynamic(
+    loss: NDArray[np.int64], costs: Sequence[NDArray[np.int64]], limits: Sequence[int]
+) -> int:
+    """The least total of integers ``loss`` (L, C) within two budgets, by dynamic programming.
+
+    costs: two tables (L, C) of integers, not negative. Every pair of totals is tabulated.
+    """
+    (a, b), (most_a, most_b) = costs, limits
+    never = np.iinfo(np.int64).max // 2
+    best = np.zeros((most_a + 1, most_b + 1), dtype=np.int64)
+    for row, x, y in zip(loss.tolist(), a.tolist(), b.tolist(), strict=True):
+        after = np.full_like(best, never)
+        for value, i, j in zip(row, x, y, strict=True):
+            if i <= most_a and j <= most_b:
+                rest = best[: most_a + 1 - i, : most_b + 1 - j] + value
+                np.minimum(after[i:, j:], rest, out=after[i:, j:])
+        best = after
+    return int(best[-1, -1])
