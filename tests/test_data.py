@@ -121,6 +121,19 @@ def test_evaluation_data_of_its_own(folder: Path) -> None:
     assert all(set(row) <= {0, 1, *range(28, 32)} for row in ids_of(task, "evaluation"))
 
 
+def test_sixteen_bits_are_what_transformers_loads(folder: Path) -> None:
+    """Rotary frequencies stay in float32, as in the exported model that will be loaded."""
+    from transformers import AutoModelForCausalLM
+
+    task = language(folder, dtype="bfloat16")
+    plain = AutoModelForCausalLM.from_pretrained(folder / "llama", dtype=torch.bfloat16)
+    for name, buffer in plain.named_buffers():
+        assert task.model.get_buffer(name).dtype == buffer.dtype
+    batch = task.calibration[0]
+    expected = plain(**batch.kwargs).logits[:, :-1]
+    assert torch.equal(task.outputs(batch), expected)
+
+
 def test_a_live_model_cannot_be_made_again(folder: Path) -> None:
     task = language(folder)
     np.savez(folder / "flat.npz", ids=np.arange(300) % 30)
@@ -265,6 +278,21 @@ def test_one_set_of_images_is_split_without_overlap(folder: Path) -> None:
     assert task.metrics == ("kl", "agreement")
     with pytest.raises(ModelError, match="live calibration"):
         task.recipe()
+
+
+def test_labels_may_be_on_evaluation_images_only(folder: Path) -> None:
+    task = vision(folder, "images.npz:x_train", evaluation=f"{folder}/images.npz:x_test,y_test")
+    assert list(Evaluator(task, task.calibration).metrics) == ["kl", "agreement"]
+    assert "top1" in Evaluator(task, task.evaluation).baseline.estimates()
+
+
+def test_a_single_set_of_training_images_is_split(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(folder / "train.npz", x_train=rng.integers(0, 256, (9, 6, 6, 3), dtype=np.uint8))
+    task = vision(folder, "train.npz")
+    assert [sum(b.samples for b in p) for p in (task.calibration, task.evaluation)] == [5, 4]
+    with pytest.raises(DataError, match="has 9 images for 9 to calibrate on"):
+        vision(folder, "train.npz", samples=9)
 
 
 def test_pixels_are_scaled_and_normalized(folder: Path) -> None:

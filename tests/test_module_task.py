@@ -145,7 +145,7 @@ def test_errors_of_user_code_say_where(tmp_path: Path) -> None:
         "import helper_of_mine\n\ndef bring():\n    return helper_of_mine.data()\n"
     )
     (tmp_path / "helper_of_mine.py").write_text("def data():\n    return {}['x']\n")
-    with pytest.raises(ModelError, match=r"mine.py:4: KeyError: 'x'") as caught:
+    with pytest.raises(ModelError, match=r"helper_of_mine.py:2: KeyError: 'x'") as caught:
         ModuleTask(f"{tmp_path / 'mine.py'}:bring")
     assert isinstance(caught.value.__cause__, KeyError), "kept for BITFRONT_DEBUG"
     (tmp_path / "syntax.py").write_text("\n\ndef bring(:\n")

@@ -46,22 +46,23 @@ def _place(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{Path(error.filename).name}:{error.lineno}: "
     frames = traceback.extract_tb(error.__traceback__)
-    users = [f for f in frames if "site-packages" not in f.filename and not _is_ours(f.filename)]
-    users = [f for f in users if Path(f.filename).is_file() and f.filename in _loaded]
+    users = [frame for frame in frames if _is_users(frame.filename)]
     return f"{Path(users[-1].filename).name}:{users[-1].lineno}: " if users else ""
 
 
-def _is_ours(filename: str) -> bool:
-    return filename.startswith(_OURS)
+_folders: set[Path] = set()  # of the files that ``function_at`` has run
 
 
-_loaded: set[str] = set()  # files that ``function_at`` has run
+def _is_users(filename: str) -> bool:
+    if "site-packages" in filename or filename.startswith(_OURS):
+        return False
+    return any(folder in Path(filename).parents for folder in _folders)
 
 
 def function_at(reference: str) -> Callable[..., Any]:
     """The function that ``path/to/file.py:name`` names; its file is run each time anew.
 
-    The file's folder is importable while it runs, so that it may import its neighbours.
+    The file may import its neighbours: its folder comes first while it runs, and last afterwards.
     Raises ``ModelError`` when there is no such file or name, or when the file raises.
     """
     path, _, name = reference.rpartition(":")
@@ -88,12 +89,15 @@ def _run(file: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    _loaded.add(str(file))
+    folder = str(file.parent)
+    _folders.add(file.parent)
     linecache.checkcache(str(file))
-    sys.path.insert(0, str(file.parent))
+    sys.path.insert(0, folder)
     try:
         with foreign(f"running {file.name}"):
             spec.loader.exec_module(module)
     finally:
-        sys.path.remove(str(file.parent))
+        sys.path.remove(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)
     return module

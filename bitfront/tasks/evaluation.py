@@ -121,7 +121,8 @@ class Evaluator:
     """The full model's outputs on ``batches``, and everything else measured against them.
 
     Made while the model is in full precision: it runs once, and its outputs are kept in
-    ``scratch`` (whose owner closes it), in their own dtype.
+    ``scratch`` (whose owner closes it), in their own dtype. ``metrics`` are the task's, but for
+    those that need labels where the batches have none.
     """
 
     def __init__(
@@ -130,7 +131,9 @@ class Evaluator:
         self.task = task
         self.batches = batches
         self._scratch = Scratch() if scratch is None else scratch
-        self.metrics: dict[str, Metric] = {name: task.metric(name) for name in task.metrics}
+        labelled = all(batch.labels is not None for batch in batches)
+        metrics = {name: task.metric(name) for name in task.metrics}
+        self.metrics = {n: m for n, m in metrics.items() if labelled or not m.needs_labels}
         with torch.no_grad():
             self._references = [self._scratch.keep(task.outputs(b)) for b in batches]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from .base import Batch
 
 _CHUNK = 64 << 20  # bytes
+_INCIDENTAL = ("_name_or_path", "transformers_version")  # change no output
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -38,8 +40,13 @@ def batches_digest(batches: Iterable[Batch]) -> str:
 
 
 def architecture_digest(model: nn.Module) -> str:
-    """SHA-256 over module types and their arguments, as the model prints itself."""
+    """SHA-256 over module types and their arguments, as the model prints itself, and over the
+    configuration of a transformers model."""
     text = re.sub(r"0x[0-9a-f]+", "", str(model))
+    config: Any = getattr(model, "config", None)
+    if config is not None and hasattr(config, "to_dict"):
+        values = {k: v for k, v in config.to_dict().items() if k not in _INCIDENTAL}
+        text += json.dumps(values, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

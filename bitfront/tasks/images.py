@@ -23,10 +23,9 @@ from .boundary import foreign
 
 IMAGE_KEYS = ("x", "images", "image", "pixel_values", "data", "arr_0")
 LABEL_KEYS = ("y", "labels", "label", "targets", "target", "arr_1")
-_PARTS = {
-    "calibration": ("train", "calibration", "calib", ""),
-    "evaluation": ("test", "val", "valid", "validation", "evaluation", "eval", ""),
-}
+_TRAIN = ("train", "calibration", "calib")
+_TEST = ("test", "val", "valid", "validation", "evaluation", "eval")
+_PARTS = {"calibration": (*_TRAIN, "", *_TEST), "evaluation": (*_TEST, "", *_TRAIN)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +66,8 @@ def read_images(source: str, part: str = "calibration") -> Images:
     """Images (and labels) of ``file.npz`` or ``file.npz:x_key,y_key``.
 
     Without keys, those of the file's ``part`` are taken (``x_train`` for calibration, ``x_test``
-    for evaluation), else plain ones (``x``, ``images``). Raises ``DataError`` listing the keys.
+    for evaluation), else plain ones (``x``), else the other part's. Raises ``DataError`` that
+    lists the keys.
     """
     path, keys = _split(source)
     if not path.is_file():

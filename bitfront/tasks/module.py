@@ -110,7 +110,7 @@ class ModuleTask(ModelTask):
     def _standard(self) -> tuple[str, ...]:
         if self.output == "gaussian":
             return ("kl",)
-        labels = [b.labels for b in (*self.calibration, *self.evaluation)]
+        labels = [b.labels for b in self.evaluation]
         if any(found is None for found in labels):
             return ("kl", "agreement")
         positions = max(found.shape[1] for found in labels if found is not None)

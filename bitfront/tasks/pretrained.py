@@ -63,6 +63,17 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:
         )
 
 
+def load_processor(name: str, *, trust_remote_code: bool = False) -> Any:
+    """The image processor of a local folder or of a name on the hub."""
+    from transformers import AutoImageProcessor
+
+    remedy = "install pillow, or give mean= and std="
+    with foreign(f"loading the image processor of {name!r}", remedy), _quiet():
+        return AutoImageProcessor.from_pretrained(
+            local_folder(name) or name, trust_remote_code=trust_remote_code, backend="pil"
+        )
+
+
 def local_folder(name: str) -> Path | None:
     """The folder that ``name`` is, or None if it must be a name on the hub."""
     path = Path(name).expanduser()
@@ -96,15 +107,19 @@ def _check_folder(folder: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' progress bars and load reports, which would break our own output."""
+    """Without progress bars, load reports and retries, which would break our own output."""
+    from huggingface_hub.utils import logging as hub
     from transformers.utils import logging
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    level, hub_level = logging.get_verbosity(), hub.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    hub.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(level)
+        hub.set_verbosity(hub_level)
         if bars:
             logging.enable_progress_bar()

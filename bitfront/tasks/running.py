@@ -35,6 +35,8 @@ class ModelTask(Task):
     def place(self, model: nn.Module, device: str, dtype: str) -> None:
         """Set ``model`` and ``device``. Raises ``ModelError`` naming a non-finite tensor."""
         target = dtype_of(dtype)
+        if target == floating_dtype(model):
+            target = None  # as loaded: buffers may be wider than the weights on purpose
         self.device = device_of(device)
         check_finite(model)
         with foreign(

@@ -160,7 +160,7 @@ def _documents(corpus: Corpus, length: int, tokenizer: Callable[[], Any]) -> Poo
 
 def _text_file(path: Path, text: str, field: str) -> Corpus:
     if path.suffix == ".jsonl":
-        rows = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+        rows = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
         records = [_json(line, f"{path.name}:{n}") for n, line in rows]
         return Corpus(path.name, "documents", [_field(r, field, path.name) for r in records])
     if path.suffix == ".json":

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bitfront.errors import InvalidInput, ModelError
+from bitfront.errors import DataError, InvalidInput, ModelError
 
 from .boundary import foreign, function_at
 from .images import ImageBatches, Images, Pixels, channels_first, draw_images, read_images
 from .placement import floating_dtype
-from .pretrained import load_pretrained, local_folder, resolved
+from .pretrained import load_pretrained, load_processor, local_folder, resolved
 from .running import ModelTask
 from .weights import load_weights
 
@@ -41,7 +41,7 @@ class VisionTask(ModelTask):
         processor prepares the images, and other models get pixels from 0 to 1.
     size: (H, W) that images are resized to; by default a transformers model's own.
 
-    Metrics need labels, but for KL and agreement.
+    Metrics other than KL and agreement need labels, those of them on calibration images too.
     """
 
     kind = "vision"
@@ -90,9 +90,8 @@ class VisionTask(ModelTask):
         prepare = self._preparation(first)
         self.calibration = ImageBatches(first, batch, prepare)
         self.evaluation = ImageBatches(second, batch, prepare)
-        labelled = first.y is not None and second.y is not None
         self.metrics = ("kl", "agreement")
-        if labelled:
+        if second.y is not None:
             self.metrics = ("kl", "nll", "top1", "flips", "agreement")
 
     def predict(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: Any) -> Tensor:
@@ -148,7 +147,13 @@ class VisionTask(ModelTask):
         if other is not None or first.keys != second.keys:
             return draw_images(first, samples, (seed, 0)), draw_images(second, held, (seed, 1))
         # one set of images for both: what calibration does not draw is for evaluation
-        count = len(first) // 2 if samples is None else min(samples, len(first) - 1)
+        count = len(first) // 2 if samples is None else samples
+        if not 1 <= count < len(first):
+            raise DataError(
+                f"{first.name} has {len(first)} images for {count} to calibrate on and the rest to "
+                "judge by",
+                "give more images, evaluation images of their own, or ask for fewer samples",
+            )
         order = np.random.default_rng((seed, 0)).permutation(len(first))
         rest = first.take(np.sort(order[count:]))
         return first.take(np.sort(order[:count])), draw_images(rest, held, (seed, 1))
@@ -236,13 +241,7 @@ def _processor(name: str, trusted: bool) -> Any:
     folder = local_folder(name) if not _is_reference(name) else None
     if _is_reference(name) or (folder and not (folder / "preprocessor_config.json").is_file()):
         return None
-    from transformers import AutoImageProcessor
-
-    remedy = "install pillow, or give mean= and std="
-    with foreign(f"loading the image processor of {name!r}", remedy):
-        return AutoImageProcessor.from_pretrained(
-            folder or name, trust_remote_code=trusted, backend="pil"
-        )
+    return load_processor(name, trust_remote_code=trusted)
 
 
 def _open(source: Any, part: str) -> Images:
