@@ -64,11 +64,14 @@ class FP8:
     """E4M3 values with one scale a row."""
 
     def quantize(self, M: Tensor, scheme: Scheme) -> QuantizedWeight:
-        w, dtype = M.float(), scale_dtype(M.dtype)
-        top = w.abs().amax(-1, keepdim=True)
+        dtype = scale_dtype(M.dtype)
+        top = _largest(M)
         check_reach(top, E4M3_MAX, dtype)
         s = torch.where(top > 0, stored(top / E4M3_MAX, dtype), 1.0)
-        return QuantizedWeight(scheme, _e4m3(w / s), s.to(dtype))
+        codes = torch.empty(M.shape, dtype=torch.float8_e4m3fn, device=M.device)
+        for rows in slices(M):
+            codes[rows] = _e4m3(M[rows].float() / s[rows])
+        return QuantizedWeight(scheme, codes, s.to(dtype))
 
     def dequantize(self, q: QuantizedWeight) -> Tensor:
         assert q.scale is not None
@@ -79,8 +82,8 @@ class MXFP4:
     """E2M1 values in groups that share a power of two."""
 
     def quantize(self, M: Tensor, scheme: Scheme) -> QuantizedWeight:
-        w = M.float().unflatten(1, (-1, scheme.group or M.shape[1]))
-        top = w.abs().amax(-1, keepdim=True)
+        w = M.unflatten(1, (-1, scheme.group or M.shape[1]))
+        top = _largest(w)
         # frexp: top = m · 2^x with m in [0.5, 1), so floor(log2 top) = x - 1; E2M1 reaches 2^2
         e = torch.where(top > 0, torch.frexp(top).exponent - 3, 0)
         biased = torch.stack([(e + shift + 127).clamp(1, 254) for shift in _MXFP4_SHIFTS])
@@ -97,8 +100,8 @@ class NVFP4:
     """E2M1 values in groups with E4M3 scales, themselves scaled by one number."""
 
     def quantize(self, M: Tensor, scheme: Scheme) -> QuantizedWeight:
-        w = M.float().unflatten(1, (-1, scheme.group or M.shape[1]))
-        top = w.abs().amax(-1, keepdim=True)
+        w = M.unflatten(1, (-1, scheme.group or M.shape[1]))
+        top = _largest(w)
         largest = float(top.max()) if top.numel() else 0.0
         reach = E4M3_MAX * E2M1[-1]
         finite = torch.finfo(torch.float32)
@@ -138,7 +141,7 @@ def _least_error(w: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
     codes = torch.empty_like(w, dtype=torch.uint8)
     best = torch.empty((1, *scales.shape[1:]), dtype=torch.int64, device=w.device)
     for rows in slices(w):
-        part, options = w[rows], scales[:, rows]
+        part, options = w[rows].float(), scales[:, rows]
         errors = [_nearest_e2m1(part / s).mul_(s).sub_(part).square_().sum(-1) for s in options]
         best[0, rows] = torch.stack(errors).argmin(0).unsqueeze(-1)
         codes[rows] = e2m1_codes(part / options.gather(0, best[:, rows])[0])
@@ -151,6 +154,12 @@ def _nearest_e2m1(x: Tensor) -> Tensor:
     size = x.abs()
     step = torch.where(size > 2, torch.where(size > 4, 2.0, 1.0), 0.5)
     return round_(x.div_(step)).mul_(step)
+
+
+def _largest(w: Tensor) -> Tensor:
+    """float32 magnitude of the largest number along the last dimension, which is kept."""
+    low, high = torch.aminmax(w, dim=-1, keepdim=True)
+    return torch.maximum(-low.float(), high.float())
 
 
 def _power_of_two(biased: Tensor) -> Tensor:

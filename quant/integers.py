@@ -15,16 +15,22 @@ from torch import Tensor
 
 from bitfront.types import Scheme
 
-from .scales import asymmetric_scales, encode, integer_range, symmetric_scales
+from .scales import asymmetric_scales, encode, integer_range, slices, symmetric_scales
 from .weights import QuantizedWeight, scale_dtype
+
+_BLOCK = 1 << 24  # weights in float32 at a time, so that a large embedding takes no copy of itself
 
 
 class Integers:
     """Codes of 2 to 8 bits, one scale per row or per ``scheme.group`` columns."""
 
     def quantize(self, M: Tensor, scheme: Scheme) -> QuantizedWeight:
+        codes = torch.empty(M.shape, dtype=_code_dtype(scheme), device=M.device)
         scale, zero = grid(M, scheme)
-        return with_codes(scheme, nearest(M.float(), scheme, scale, zero), scale, zero)
+        for rows in slices(M, _BLOCK):
+            z = None if zero is None else zero[rows]
+            codes[rows] = nearest(M[rows].float(), scheme, scale[rows], z).to(codes.dtype)
+        return QuantizedWeight(scheme, codes, scale, zero)
 
     def dequantize(self, q: QuantizedWeight) -> Tensor:
         assert q.scale is not None
@@ -39,7 +45,7 @@ def grid(M: Tensor, scheme: Scheme, v: Tensor | None = None) -> tuple[Tensor, Te
 
     M: (rows, cols). v: (rows, cols) or (1, cols), what each squared error counts.
     """
-    w = grouped(M.float(), scheme)
+    w = grouped(M, scheme)
     importance = None if v is None else grouped(v.float(), scheme)
     dtype = scale_dtype(M.dtype)
     if scheme.symmetric:
@@ -58,9 +64,11 @@ def with_codes(
     scheme: Scheme, codes: Tensor, scale: Tensor, zero: Tensor | None
 ) -> QuantizedWeight:
     """The quantized weight with ``codes`` given as floats."""
-    return QuantizedWeight(
-        scheme, codes.to(torch.int8 if scheme.symmetric else torch.uint8), scale, zero
-    )
+    return QuantizedWeight(scheme, codes.to(_code_dtype(scheme)), scale, zero)
+
+
+def _code_dtype(scheme: Scheme) -> torch.dtype:
+    return torch.int8 if scheme.symmetric else torch.uint8
 
 
 def grouped(M: Tensor, scheme: Scheme) -> Tensor:

@@ -71,14 +71,14 @@ def stored(s: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def symmetric_scales(w: Tensor, bits: int, dtype: torch.dtype, v: Tensor | None = None) -> Tensor:
-    """Scales (rows, groups) in ``dtype`` for float32 ``w`` (rows, groups, g).
+    """Scales (rows, groups) in ``dtype`` for ``w`` (rows, groups, g).
 
     ``v`` weighs the squared errors. Groups of zeros get the scale 1. Raises ``SchemeError`` when
     the largest weight needs a scale beyond ``dtype``.
     """
     scale = torch.empty(w.shape[:2], dtype=dtype, device=w.device)
     for rows in slices(w):
-        scale[rows] = _symmetric(w[rows], bits, dtype, _part(v, rows)).squeeze(-1).to(dtype)
+        scale[rows] = _symmetric(w[rows].float(), bits, dtype, _part(v, rows)).squeeze(-1).to(dtype)
     return scale
 
 
@@ -89,14 +89,19 @@ def asymmetric_scales(
     scale = torch.empty(w.shape[:2], dtype=dtype, device=w.device)
     zero = torch.empty(w.shape[:2], dtype=torch.uint8, device=w.device)
     for rows in slices(w):
-        s, z = _asymmetric(w[rows], bits, dtype, _part(v, rows))
+        s, z = _asymmetric(w[rows].float(), bits, dtype, _part(v, rows))
         scale[rows], zero[rows] = s.squeeze(-1).to(dtype), z.squeeze(-1).to(torch.uint8)
     return scale, zero
 
 
-def slices(w: Tensor) -> Iterator[slice]:
-    """Ranges of rows that cover ``w``, each small enough for many operations to stay in cache."""
-    step = max(1, (_CPU_SLICE if w.device.type == "cpu" else _GPU_SLICE) // w[0].numel())
+def slices(w: Tensor, size: int | None = None) -> Iterator[slice]:
+    """Ranges of rows that cover ``w``, each of ``size`` elements or one row.
+
+    By default small enough for many operations on a slice to stay in the cache.
+    """
+    if size is None:
+        size = _CPU_SLICE if w.device.type == "cpu" else _GPU_SLICE
+    step = max(1, size // w[0].numel())
     return (slice(i, i + step) for i in range(0, w.shape[0], step))
 
 
