@@ -30,10 +30,7 @@ from bitfront.search import ALLOCATORS, allocate, parse_problem
 from bitfront.types import Problem
 
 SIZES = [
-    (L, C, R)
-    for L in (20, 100, 1000, 10_000)
-    for C in (8, 32)
-    for R in ((1, 2, 3) if L < 10_000 else (1, 2))
+    (L, C, R) for L in (20, 100, 1000, 10_000) for C in (8, 32) for R in (1, 2, 3) if L * R < 30_000
 ]
 SEEDS = range(3)
 PATIENCE = 60.0  # seconds a problem

@@ -54,12 +54,12 @@ def solve(items: Items, deadline: float = math.inf) -> Solution:
         return Solution(best, items.losses(best))
     dual = climb(items)
     best = _start(items, dual, deadline)
-    size, bound, fine = FIRST_CORE, dual.bound, False
+    prices, size, bound, fine = dual.prices, FIRST_CORE, dual.bound, False
     while bound < items.losses(best) - items.rounding(best) and time.perf_counter() < deadline:
         kept = dual.keep(items, items.losses(best))
         kept[np.arange(len(best)), best] = True
-        core = _cheapest(kept, excess(items, dual.prices), best, size)
-        answer = _decide(items, core, best, bound, fine, deadline)
+        core = _cheapest(kept, excess(items, prices), best, size)
+        answer = _decide(items, core, best, prices, bound, fine, deadline)
         found = answer.picks
         if found is not None and items.fits(found) and items.rank(found) < items.rank(best):
             best = found
@@ -119,28 +119,26 @@ def _cheapest(kept: Bool, value: Float, best: Picks, size: int) -> Bool:
 
 
 def _decide(
-    items: Items, core: Bool, best: Picks, bound: float, fine: bool, deadline: float
+    items: Items, core: Bool, best: Picks, prices: Float, bound: float, fine: bool, deadline: float
 ) -> Answer:
     """The least loss in ``core``: at first only as finely as the gap asks, which is faster."""
     loss = items.losses(best)
-    precision = items.rounding(best) / 2
-    if not fine:
-        precision = max(precision, (loss - bound) / COARSE)
-    return decide(
-        core,
-        Row(items.loss, precision),
-        _rows(items, 1.0 if fine else COARSE),
-        best,
-        deadline - time.perf_counter(),
-    )
+    grain = 0.0 if fine else (loss - bound) / COARSE
+    objective = Row(items.loss, max(items.rounding(best) / 2, grain))
+    seconds = deadline - time.perf_counter()
+    return decide(core, objective, _rows(items, grain, prices), best, seconds)
 
 
-def _rows(items: Items, coarse: float = 1.0) -> list[Row]:
+def _rows(items: Items, grain: float = 0.0, prices: Float | None = None) -> list[Row]:
+    """The limits, read so finely that at ``prices`` no more than ``grain`` of loss is blurred."""
     # half of the slack covers what costs lose in integers, so that a fine answer fits
     half = items.slack / 2
+    precision = half.copy()
+    if prices is not None:
+        np.divide(grain, prices, out=precision, where=prices > 0)
     return [
-        Row(table, coarse * h, room)
-        for table, h, room in zip(items.cost, half, items.room + half, strict=True)
+        Row(table, max(h, p), room)
+        for table, h, p, room in zip(items.cost, half, precision, items.room + half, strict=True)
     ]
 
 

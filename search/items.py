@@ -102,8 +102,8 @@ class Items:
             name: math.fsum([*table[rows, choice], problem.fixed.get(name, 0.0)])
             for name, table in problem.costs.items()
         }
-        optimal = bound >= loss - self.rounding(picks)
-        bound = loss if optimal else bound
+        optimal = bool(bound >= loss - self.rounding(picks))
+        bound = loss if optimal else float(bound)
         names = tuple(problem.schemes[i] for i in choice)
         return Allocation(
             problem.layers, names, loss, costs, bound, loss - bound, optimal, seconds, solver
