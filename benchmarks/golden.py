@@ -19,11 +19,11 @@ import platform
 import statistics
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ortools
 
 from bitfront.errors import Infeasible
 from bitfront.search import ALLOCATORS, allocate, parse_problem
@@ -48,7 +48,7 @@ def main() -> None:
     report = {
         "commit": commit,
         "machine": f"{platform.machine()}, one thread, Python {platform.python_version()}, "
-        f"ortools {ortools.__version__}",
+        f"ortools {version('ortools')}",
         "golden": golden(options.assets / "golden" / "hawq_v3_resnet18.json"),
         "scaling": [scaling(*size) for size in SIZES if size[0] <= options.largest],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -240,3 +241,19 @@ def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
         {"a": float("nan"), "b": np.float64(2), "c": (np.int64(1), np.array([np.inf, 1.0]))}
     )
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": 2.0, "c": [1, [None, 1.0]]}
+
+
+def test_documentation(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The problem file and the Python lines of docs/allocators.md work as they stand."""
+    text = (ROOT / "docs" / "allocators.md").read_text()
+    (example,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "problem.json").write_text(example)
+    words = ["solve", str(tmp_path / "problem.json"), "--limit", "size=7", "--limit", "bops=12"]
+    assert in_process(words, capfd).returncode == 0
+    (python,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(python.replace("problem.json", str(tmp_path / "problem.json")), names)
+    assert names["best"].optimal
+    assert all(
+        f"`{name}`" in text for name in importlib.import_module("bitfront.search").ALLOCATORS
+    )

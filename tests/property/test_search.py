@@ -145,3 +145,24 @@ def _steepness(corners: list[tuple[Fraction, Fraction]], at: float) -> float:
     slopes = [float((a[1] - b[1]) / (b[0] - a[0])) for a, b in itertools.pairwise(corners)]
     sizes = max(abs(float(y)) for _, y in corners)
     return 1e-12 * sizes + 64 * EPS * (abs(at) + 1) * max(slopes, default=0.0) + math.ulp(1e-12)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_ilp_equals_dynamic_programming(seed: int) -> None:
+    """Too many choices to enumerate; in tenths, so that no table is exact in doubles."""
+    rng = np.random.default_rng(seed)
+    L, C = int(rng.integers(5, 25)), int(rng.integers(2, 12))
+    steps = np.arange(1, C + 1)
+    sizes = rng.integers(1, 6, (L, 1))
+    a, b = sizes * steps, rng.integers(0, 9, (L, C)) + rng.integers(1, 4, (L, 1)) * steps
+    loss = np.rint(10 ** rng.uniform(0, 6, (L, 1)) * 2.0**-steps * rng.uniform(0.8, 1.2, (L, C)))
+    loss = loss.astype(np.int64)
+    limits = [int(0.7 * t.min(1).sum() + 0.3 * t.max(1).sum()) for t in (a, b)]
+    optimum = reference.dynamic(loss, [a, b], limits)
+
+    costs: dict[str, np.ndarray] = {"a": a / 10, "b": b / 10}
+    names = tuple(f"l{i}" for i in range(L)), tuple(f"s{c}" for c in range(C))
+    found = allocate(Problem(*names, loss / 10, costs, {"a": limits[0] / 10, "b": limits[1] / 10}))
+    choice = [names[1].index(name) for name in found.choice]
+    assert int(loss[np.arange(L), choice].sum()) == optimum
+    assert found.optimal
