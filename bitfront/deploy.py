@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from bitfront import audit
 from bitfront.quant.exporters import EXPORTERS
 from bitfront.quant.weights import QuantizedLayer
-from bitfront.study import KEEP, Study
+from bitfront.scheme import KEEP
+from bitfront.study import Study
 from bitfront.types import Scheme, Trial
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def export(
     """
     if isinstance(trial, int):
         trial = study.trial(trial)
-    name = format or ("compressed-tensors" if study.task.kind == "language" else "safetensors")
+    name = format or study.container
     exporter = EXPORTERS[name]
     schemes = {layer: Scheme.parse(s) for layer, s in trial.schemes.items() if s != KEEP}
     study.builder.prepare(schemes.items())

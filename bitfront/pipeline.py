@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from bitfront.errors import InvalidInput
-from bitfront.problems import KEEP, build_problem, points
+from bitfront.problems import build_problem, points
 from bitfront.quant.costs import cost_tables, other_bytes
 from bitfront.quant.exporters import EXPORTERS
 from bitfront.quant.surgery import applied
+from bitfront.scheme import KEEP
 from bitfront.search import allocate
-from bitfront.sensitivity import PROFILERS, Profiler, heavy_tail_warning
+from bitfront.sensitivity import PROFILERS, Profiler
 from bitfront.sensitivity.perturb import Perturb
 from bitfront.sensitivity.taps import evaluating
 from bitfront.study import Progress, Study, silent
@@ -134,9 +135,10 @@ def search(
     choices = choices or Choices()
     sweep = points(budgets)
     selection = _select(study, choices)
-    costs = cost(study, wanted, choices)
+    costs = _costs(study, wanted, choices, selection)
     left = [max_measurements if verify else 0]
     answers = []
+    tables: dict[str, Sensitivities] = {}  # made once, and only if some point is new
     for budget in sweep:
         request = {
             "schemes": [str(s) for s in wanted], "budgets": [str(b) for b in budget],
@@ -148,7 +150,8 @@ def search(
             trial = study.trial(known.trial_id)
             answers.append(Answer(budget, trial, **known.details))
             continue
-        tables = profile(study, wanted, chosen, layers=selection.layers, progress=progress)
+        if not tables:
+            tables = profile(study, wanted, chosen, layers=selection.layers, progress=progress)
         answer = _point(study, tables, costs, selection, budget, solver, metric, left, progress)
         details = {
             name: getattr(answer, name)
@@ -162,9 +165,14 @@ def search(
 def cost(study: Study, schemes: Sequence[Scheme], choices: Choices | None = None) -> Costs:
     """What the chosen layers cost under ``schemes``, counted as the container stores them."""
     choices = choices or Choices()
-    selection = _select(study, choices)
+    return _costs(study, schemes, choices, _select(study, choices))
+
+
+def _costs(
+    study: Study, schemes: Sequence[Scheme], choices: Choices, selection: Selection
+) -> Costs:
     kept = [layer for layer in study.task.layers if layer.name in selection.kept_out]
-    exporter = EXPORTERS[container(study, choices)]
+    exporter = EXPORTERS[choices.container or study.container]
     return cost_tables(
         selection.layers,
         schemes,
@@ -173,12 +181,6 @@ def cost(study: Study, schemes: Sequence[Scheme], choices: Choices | None = None
         kept=kept,
         average_over=choices.average_over,
     )
-
-
-def container(study: Study, choices: Choices) -> str:
-    """The exporter in whose files bytes are counted."""
-    default = "compressed-tensors" if study.task.kind == "language" else "safetensors"
-    return choices.container or default
 
 
 def measure(
@@ -209,13 +211,6 @@ def measure(
         schemes=schemes, solver=solver, costs=costs, metrics=metrics, seconds=seconds, **known
     )
     return study.store.add_trial(study.record, trial)
-
-
-def warnings_of(tables: Mapping[str, Sensitivities]) -> list[str]:
-    """What a reader of a profile should be warned of."""
-    first = next(iter(tables.values()))
-    warning = heavy_tail_warning(first)
-    return [] if warning is None else [warning]
 
 
 def _point(

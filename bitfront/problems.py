@@ -8,9 +8,8 @@ from itertools import product
 import numpy as np
 
 from bitfront.errors import BudgetError, ProblemError
+from bitfront.scheme import KEEP
 from bitfront.types import Budget, Costs, Problem, Sensitivities, closure
-
-KEEP = "keep"
 
 
 def points(budgets: Sequence[str | Budget]) -> list[tuple[Budget, ...]]:

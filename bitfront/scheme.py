@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from bitfront.errors import SchemeError
 
+KEEP = "keep"  # spelling of the scheme that leaves a layer as it is
 WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8)
 ACTIVATION_BITS = (4, 6, 8)
 FLOAT_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp4": 4, "nvfp4": 4}
@@ -86,7 +87,7 @@ class Scheme:
     def parse(cls, text: str) -> Scheme:
         """The scheme that ``text`` spells. Raises ``SchemeError`` for anything else."""
         word = text.strip().lower()
-        if word == "keep" or word in FLOAT_BITS:
+        if word == KEEP or word in FLOAT_BITS:
             return _float(word)
         match = _INTEGER.fullmatch(word)
         if match is None:
@@ -129,7 +130,7 @@ def _float(name: str) -> Scheme:
         "format": name, "bits": FLOAT_BITS.get(name, 0), "group": FLOAT_GROUPS.get(name),
         "symmetric": True, "activation": None, "quantizer": "rtn",
     }  # fmt: skip
-    if name != "keep" and name not in FLOAT_BITS:
+    if name != KEEP and name not in FLOAT_BITS:
         raise SchemeError(f"unknown scheme {name!r}", _HELP)
     for field, value in values.items():
         object.__setattr__(scheme, field, value)

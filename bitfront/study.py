@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +17,6 @@ from bitfront.types import Measurement, Scheme, Trial
 
 if TYPE_CHECKING:
     from bitfront.tasks.base import Task
-
-KEEP = "keep"
 
 Progress = Callable[[str, int, int], None]
 """Called as (what, done, total) while something long runs."""
@@ -69,6 +67,11 @@ class Study:
     def judge(self) -> Evaluator:
         """The real metrics on the evaluation data."""
         return Evaluator(self.task, self.task.evaluation, self.scratch)
+
+    @property
+    def container(self) -> str:
+        """The exporter that fits the task, unless another is asked for."""
+        return "compressed-tensors" if self.task.kind == "language" else "safetensors"
 
     def measurements(
         self, profiler: str, settings: str, vectors: bool = False
@@ -126,9 +129,3 @@ def _settings(task: Task) -> dict[str, Any]:
         return {"kind": task.kind, "recipe": task.recipe()}
     except ModelError:  # made from a live object: nothing to make it anew from
         return {"kind": task.kind}
-
-
-def chosen(names: Sequence[str], schemes: Sequence[str]) -> dict[str, str]:
-    """Layer -> scheme, layers that keep their weights left out."""
-    pairs = zip(names, schemes, strict=True)
-    return {name: scheme for name, scheme in pairs if scheme != KEEP}

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from bitfront.errors import ExportError
 from bitfront.types import Layer, Scheme
 
+from .costs import KEEP
 from .folders import new_folder
 from .tensorfiles import SHARD_BYTES, Spec, Unit, dtype_name, write_files
 from .weights import QuantizedLayer
 
 MANIFEST = "bitfront.json"
 FORMAT_VERSION = 1
-KEEP = Scheme.parse("keep")
 
 Stored = Mapping[str, tuple[str, tuple[int, ...]]]
 _PACKAGES = ("bitfront", "torch", "transformers", "compressed-tensors", "safetensors")

@@ -9,7 +9,7 @@ them. It leaves the model bit-identical, also after an exception.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
@@ -29,6 +29,7 @@ from .prefix import Prefix
 PROFILERS: Registry[type[Profiler]] = Registry("profiler")
 
 Pair = tuple[Layer, Scheme]
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(eq=False)
@@ -109,6 +110,18 @@ class Profiler(ABC):
         self, measurements: Iterable[Measurement], layers: Sequence[str], schemes: Sequence[str]
     ) -> dict[str, Sensitivities]:
         """Name -> table, from recorded measurements. The first one is the profiler's best."""
+
+
+def by_batch(
+    subject: Subject, checkpoints: Checkpoints, measure: Callable[[int], Arrays]
+) -> list[Arrays]:
+    """``measure(index)`` of every calibration batch, in order; finished ones are not repeated."""
+    finished = checkpoints.load()
+    for index in range(len(subject.batches)):
+        if index not in finished:
+            finished[index] = measure(index)
+            checkpoints.save(index, finished[index])
+    return [finished[index] for index in sorted(finished)]
 
 
 def assemble(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,7 +23,7 @@ from bitfront.errors import InvalidInput, ModelError
 from bitfront.quant.weights import QuantizedLayer
 from bitfront.types import Estimate, Measurement, Sensitivities
 
-from .base import PROFILERS, Checkpoints, Pair, Profiler, Subject, assemble
+from .base import PROFILERS, Arrays, Checkpoints, Pair, Profiler, Subject, assemble, by_batch
 from .probes import PROBES, probe
 from .scores import LayerScores
 from .stability import effective_samples, ratio_estimate, split_half, top_share
@@ -31,8 +32,6 @@ from .taps import InputChanged, back_propagate, tapped
 
 STABLE = 0.98  # split-half rank correlation from which an estimator is trusted
 HEAVY = 0.3  # a score of which 1 % of the samples hold more than this is warned about
-
-Arrays = dict[str, NDArray[Any]]
 
 
 @PROFILERS.register("fisher")
@@ -70,12 +69,8 @@ class Fisher(Profiler):
         self, subject: Subject, pairs: Sequence[Pair], checkpoints: Checkpoints
     ) -> Iterator[list[Measurement]]:
         candidates = keep_quantized(subject, pairs)
-        finished = checkpoints.load()
-        for index in range(len(subject.batches)):
-            if index not in finished:
-                finished[index] = self._batch(subject, candidates, index)
-                checkpoints.save(index, finished[index])
-        yield self._measurements(pairs, candidates, finished)
+        parts = by_batch(subject, checkpoints, partial(self._batch, subject, candidates))
+        yield self._measurements(pairs, candidates, parts)
 
     def tables(
         self, measurements: Iterable[Measurement], layers: Sequence[str], schemes: Sequence[str]
@@ -156,9 +151,8 @@ class Fisher(Profiler):
         self,
         pairs: Sequence[Pair],
         candidates: Mapping[str, list[QuantizedLayer]],
-        finished: Mapping[int, Arrays],
+        parts: Sequence[Arrays],
     ) -> list[Measurement]:
-        parts = [finished[index] for index in sorted(finished)]
         count = np.concatenate([part["count"] for part in parts])
         sub = np.concatenate(
             [np.arange(len(p["count"])) < p[f"e/{next(iter(candidates))}"].shape[-1] for p in parts]

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,12 +29,10 @@ from bitfront.quant.statistics import call_input
 from bitfront.quant.weights import QuantizedLayer
 from bitfront.types import Estimate, Measurement, Sensitivities
 
-from .base import PROFILERS, Checkpoints, Pair, Profiler, Subject, assemble
+from .base import PROFILERS, Arrays, Checkpoints, Pair, Profiler, Subject, assemble, by_batch
 from .stability import ratio_estimate
 from .store import keep_quantized
 from .taps import evaluating
-
-Arrays = dict[str, NDArray[Any]]
 
 
 @PROFILERS.register("mse")
@@ -48,12 +47,7 @@ class MSE(Profiler):
         self, subject: Subject, pairs: Sequence[Pair], checkpoints: Checkpoints
     ) -> Iterator[list[Measurement]]:
         candidates = keep_quantized(subject, pairs)
-        finished = checkpoints.load()
-        for index in range(len(subject.batches)):
-            if index not in finished:
-                finished[index] = self._batch(subject, candidates, index)
-                checkpoints.save(index, finished[index])
-        parts = [finished[index] for index in sorted(finished)]
+        parts = by_batch(subject, checkpoints, partial(self._batch, subject, candidates))
         found = []
         for layer, scheme in pairs:
             column = [q.weight.scheme for q in candidates[layer.name]].index(scheme)
