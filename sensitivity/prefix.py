@@ -52,12 +52,19 @@ class Prefix:
         if k == self._depth:
             return
         if k < self._depth:
-            self._depth, self._boundary, self._shapes = 0, [], []
+            self._forget()
         if k:
-            fresh = [self._record(batch, index, k) for index, batch in enumerate(self._batches)]
+            try:
+                fresh = [self._record(batch, index, k) for index, batch in enumerate(self._batches)]
+            except BaseException:  # boundaries are overwritten one by one: half are new, half old
+                self._forget()
+                raise
             self._boundary = [boundary for boundary, _ in fresh]
             self._shapes = [shapes for _, shapes in fresh]
         self._depth = k
+
+    def _forget(self) -> None:
+        self._depth, self._boundary, self._shapes = 0, [], []
 
     def outputs(self, batch: Batch, index: int) -> Tensor:
         """The task's outputs on batch number ``index``, computed from the recorded boundary on."""
