@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bitfront.deploy import export
     from bitfront.pipeline import Answer, Choices, profile, search
     from bitfront.quant.load import load
+    from bitfront.queries import Front, front, show, studies
     from bitfront.search import allocate
     from bitfront.study import Study, open_study
 
@@ -22,25 +23,33 @@ __version__ = "0.1.0"
 __all__ = [
     "Answer",
     "Choices",
+    "Front",
     "Study",
     "allocate",
     "export",
+    "front",
     "load",
     "open_study",
     "profile",
     "search",
+    "show",
+    "studies",
 ]
 
 _LAZY = {
     "Answer": "pipeline",
     "Choices": "pipeline",
+    "Front": "queries",
     "Study": "study",
     "allocate": "search",
     "export": "deploy",
+    "front": "queries",
     "load": "quant.load",
     "open_study": "study",
     "profile": "pipeline",
     "search": "pipeline",
+    "show": "queries",
+    "studies": "queries",
 }
 
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from bitfront.quant.export_base import KEEP, read_manifest
 from bitfront.quant.exporters import EXPORTERS, Exporter, predicted_bytes
 from bitfront.quant.formats import dequantize
 from bitfront.quant.layers import adapter_of
-from bitfront.quant.surgery import applied
+from bitfront.quant.surgery import Lazily, applied
 from bitfront.quant.tensorfiles import SHARD_BYTES, TensorFolder, tensor_bytes
 from bitfront.quant.weights import QuantizedLayer
 from bitfront.tasks import from_recipe
@@ -180,7 +180,7 @@ def _reference(
     """Observe what was measured, into ``room``; what the request says of model and inputs."""
     batch = task.evaluation[0]
     names = [layer.name for layer in layers]
-    chosen = _Lazy([name for name in names if schemes[name] != KEEP], quantized)
+    chosen = Lazily([name for name in names if schemes[name] != KEEP], quantized)
     with applied(task.model, chosen):
         if exporter.stands_alone:
             inputs, values = split_call(batch)
@@ -233,22 +233,6 @@ def _output_fault(answer: Mapping[str, Any]) -> str:
     )
     first = answer["first"]
     return fault if first is None else f"{fault}; the first layer to differ is {first!r}"
-
-
-class _Lazy(Mapping[str, QuantizedLayer]):
-    """Quantized layers by name, each made when it is asked for."""
-
-    def __init__(self, names: Sequence[str], make: Quantized) -> None:
-        self._names, self._make = names, make
-
-    def __getitem__(self, name: str) -> QuantizedLayer:
-        return self._make(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
 
 def respond(room: Path) -> dict[str, Any]:

@@ -13,7 +13,8 @@
     ├── StorageError         (RuntimeError)  the database cannot be opened, read or written
     └── ExportError          (RuntimeError)  an export cannot be written, or differs from its trial
 
-A message is one line: what was wrong with which value, then what to do about it.
+A message is one line: what was wrong with which value, then what to do about it. Results that
+should be taken with care are announced by ``BitfrontWarning`` (a ``UserWarning``).
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ class BitfrontError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}: {self.remedy}" if self.remedy else self.what
+
+
+class BitfrontWarning(UserWarning):
+    """Something was done as asked, but its result should be taken with care."""
 
 
 class InvalidInput(BitfrontError, ValueError):

@@ -7,23 +7,26 @@ that was killed goes on with the same call, and a second run spends no forward p
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from numpy.typing import NDArray
 
-from bitfront.errors import InvalidInput
-from bitfront.problems import build_problem, points
+from bitfront.errors import BitfrontWarning, Infeasible, InvalidInput
+from bitfront.problems import build_problem, feasible, points
 from bitfront.quant.costs import cost_tables, other_bytes
 from bitfront.quant.exporters import EXPORTERS
-from bitfront.quant.surgery import applied
+from bitfront.quant.surgery import Lazily, applied
+from bitfront.recording import record
 from bitfront.scheme import KEEP
 from bitfront.search import allocate
-from bitfront.sensitivity import PROFILERS, Profiler
+from bitfront.sensitivity import PROFILERS, Profiler, heavy_tail_warning
 from bitfront.sensitivity.perturb import Perturb
 from bitfront.sensitivity.taps import evaluating
+from bitfront.storage import Selection as Recorded
 from bitfront.study import Progress, Study, silent
 from bitfront.tasks.selection import Selection, select
 from bitfront.types import (
@@ -32,7 +35,6 @@ from bitfront.types import (
     Costs,
     Estimate,
     Layer,
-    Measurement,
     Problem,
     Scheme,
     Sensitivities,
@@ -40,6 +42,9 @@ from bitfront.types import (
     content_key,
     parse_schemes,
 )
+from bitfront.verification import Pair, verified
+
+FULL = "full"  # the solver of the trial that is the full model
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,10 @@ class Choices:
 class Answer:
     """What a search found for one point: budgets that hold together, and the trial chosen.
 
-    predicted: of the allocation by the table it was chosen by. unverified: how many of its (layer,
-    scheme) pairs rest on an estimate. evaluations: passes over calibration or evaluation data that
-    this point cost beyond profiling.
+    predicted, bound: of the allocation by the table it was chosen by. table: that table's name,
+    or ``verified``, or ``uniform``. verified: pairs that were measured for this point, in order.
+    unverified: how many of the allocation's pairs rest on an estimate. evaluations: passes over
+    calibration or evaluation data that the point took beyond profiling, two for each trial.
     """
 
     budgets: tuple[Budget, ...]
@@ -76,8 +82,12 @@ class Answer:
     predicted: float
     bound: float
     table: str
+    verified: tuple[Pair, ...]
     unverified: int
     evaluations: int
+
+
+_DETAILS = ("predicted", "bound", "table", "verified", "unverified", "evaluations")
 
 
 def profile(
@@ -90,8 +100,9 @@ def profile(
 ) -> dict[str, Sensitivities]:
     """Tables of a profiler, the most trustworthy first; only what is not recorded is measured.
 
-    Pairs that cannot be are nan. Raises ``UnknownName`` for a profiler that is not registered, and
-    what the profiler raises.
+    Pairs that cannot be are nan. Warns (``BitfrontWarning``) when a few samples hold most of the
+    score. Raises ``UnknownName`` for a profiler that is not registered, ``SchemeError`` when no
+    layer can take any of the schemes, and what the profiler raises.
     """
     chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
     layers = study.task.layers if layers is None else layers
@@ -100,10 +111,14 @@ def profile(
     pairs = [(la, s) for la in layers for s in wanted if (la.name, str(s)) not in barred]
     recorded = study.measurements(chosen.name, chosen.settings_key, vectors=True)
     missing = [(la, s) for la, s in pairs if (la.name, str(s)) not in recorded]
-    for m in _measure(study, chosen, missing, progress):
+    for m in record(study, chosen, missing, progress):
         recorded[m.layer, m.scheme] = m
     names = [layer.name for layer in layers]
-    return chosen.tables(recorded.values(), names, [str(s) for s in wanted])
+    tables = chosen.tables(recorded.values(), names, [str(s) for s in wanted])
+    warning = heavy_tail_warning(next(iter(tables.values())))
+    if warning is not None:
+        warnings.warn(warning, BitfrontWarning, stacklevel=2)
+    return tables
 
 
 def search(
@@ -124,11 +139,13 @@ def search(
     For each point the allocation of the profiler's best table is verified: the pairs that it chose
     are measured one at a time with the real metric, the measured values replace the estimates, and
     it is solved again until it rests on measured values only, or ``max_measurements`` (over the
-    whole call) are spent. The allocations of the other tables are candidates too. Every distinct
-    candidate is built, measured and stored as a trial; the one of least ``metric`` on the
-    calibration data answers the point.
+    whole call) are spent. The allocations of the other tables, and the best uniform one, are
+    candidates too. Every distinct candidate is built, measured and stored as a trial; the one with
+    the best ``metric`` on the calibration data answers the point. The full model is a trial as
+    well, so that a front has its end.
 
-    Raises ``Infeasible`` when a point cannot be met, before any allocation is measured for it.
+    Raises ``Infeasible`` for a point that cannot be met, before anything is profiled, and
+    ``InvalidInput`` for a ``metric`` that neither the task nor the profiler has.
     """
     chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
     wanted = parse_schemes(schemes)
@@ -136,51 +153,46 @@ def search(
     sweep = points(budgets)
     selection = _select(study, choices)
     costs = _costs(study, wanted, choices, selection)
-    left = [max_measurements if verify else 0]
-    answers = []
+    request = {
+        "schemes": [str(s) for s in wanted], "solver": solver, "profiler": chosen.settings_key,
+        "metric": metric, "choices": _plain(choices), "verify": verify,
+        "max_measurements": max_measurements,
+    }  # fmt: skip
+    keys = [content_key({**request, "budgets": [str(b) for b in point]}) for point in sweep]
+    known = [study.store.selection(study.record, key) for key in keys]
+    for point, found in zip(sweep, known, strict=True):
+        if found is None:
+            feasible(costs, point, groups=selection.groups, pins=selection.pins, solver=solver)
     tables: dict[str, Sensitivities] = {}  # made once, and only if some point is new
-    for budget in sweep:
-        request = {
-            "schemes": [str(s) for s in wanted], "budgets": [str(b) for b in budget],
-            "solver": solver, "profiler": chosen.settings_key, "metric": metric,
-            "choices": _plain(choices), "verify": verify, "max_measurements": max_measurements,
-        }  # fmt: skip
-        known = study.store.selection(study.record, content_key(request))
-        if known is not None:
-            trial = study.trial(known.trial_id)
-            answers.append(Answer(budget, trial, **known.details))
-            continue
-        if not tables:
-            tables = profile(study, wanted, chosen, layers=selection.layers, progress=progress)
-        answer = _point(study, tables, costs, selection, budget, solver, metric, left, progress)
-        details = {
-            name: getattr(answer, name)
-            for name in ("predicted", "bound", "table", "unverified", "evaluations")
-        }
-        study.store.add_selection(study.record, content_key(request), answer.trial.id, details)
+    answers: list[Answer] = []
+    for point, key, found in zip(sweep, keys, known, strict=True):
+        if found is None:
+            if not tables:
+                tables = profile(study, wanted, chosen, layers=selection.layers, progress=progress)
+                _full_model(study, costs)
+            left = None if max_measurements is None else max_measurements - _spent(answers)
+            settings = {
+                "profiler": chosen.name,
+                "container": choices.container or study.container,
+                "weights": costs.weights,
+                "budgets": [str(b) for b in point],
+            }
+            search_ = _Point(study, tables, costs, selection, point, solver, metric, settings)
+            answer = search_.answer(left if verify else 0, progress)
+            details = {name: getattr(answer, name) for name in _DETAILS}
+            study.store.add_selection(study.record, key, answer.trial.id, details)
+        else:
+            answer = _recorded(study, point, found)
         answers.append(answer)
     return answers
 
 
-def cost(study: Study, schemes: Sequence[Scheme], choices: Choices | None = None) -> Costs:
+def cost(
+    study: Study, schemes: str | Iterable[str | Scheme], choices: Choices | None = None
+) -> Costs:
     """What the chosen layers cost under ``schemes``, counted as the container stores them."""
     choices = choices or Choices()
-    return _costs(study, schemes, choices, _select(study, choices))
-
-
-def _costs(
-    study: Study, schemes: Sequence[Scheme], choices: Choices, selection: Selection
-) -> Costs:
-    kept = [layer for layer in study.task.layers if layer.name in selection.kept_out]
-    exporter = EXPORTERS[choices.container or study.container]
-    return cost_tables(
-        selection.layers,
-        schemes,
-        exporter.stored,
-        other_bytes(study.task.model, study.task.layers),
-        kept=kept,
-        average_over=choices.average_over,
-    )
+    return _costs(study, parse_schemes(schemes), choices, _select(study, choices))
 
 
 def measure(
@@ -197,14 +209,14 @@ def measure(
     began = time.perf_counter()
     changed = {name: Scheme.parse(s) for name, s in schemes.items() if s != KEEP}
     study.builder.prepare(changed.items())
-    quantized = {name: study.builder.quantized(name, s) for name, s in changed.items()}
+    layers = Lazily(changed, lambda name: study.builder.quantized(name, changed[name]))
     metrics: dict[str, Estimate] = {}
     with evaluating(study.task.model), torch.no_grad():
         judges = (study.judge, study.subject.evaluator)  # their references need the full model
-        with applied(study.task.model, quantized, study.scratch):
+        with applied(study.task.model, layers, study.scratch):
             for prefix, judge in zip(("", "calibration/"), judges, strict=True):
-                estimates = judge.measure().estimates()
-                metrics |= {prefix + name: value for name, value in estimates.items()}
+                measured = judge.measure() if changed else judge.baseline
+                metrics |= {prefix + name: e for name, e in measured.estimates().items()}
     seconds = time.perf_counter() - began
     known = {"predicted": float("nan"), "bound": float("nan"), **known}
     trial = Trial(
@@ -213,134 +225,134 @@ def measure(
     return study.store.add_trial(study.record, trial)
 
 
-def _point(
-    study: Study,
-    tables: Mapping[str, Sensitivities],
-    costs: Costs,
-    selection: Selection,
-    budgets: tuple[Budget, ...],
-    solver: str,
-    metric: str | None,
-    left: list[int | None],
-    progress: Progress,
-) -> Answer:
-    def problem(table: Sensitivities) -> Problem:
-        return build_problem(table, costs, budgets, groups=selection.groups, pins=selection.pins)
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """One point of a sweep, and all that decides its answer."""
 
-    name, table = next(iter(tables.items()))
-    target = metric or table.metric
-    candidates: dict[str, Allocation] = {}
-    evaluations = unverified = 0
-    if target in study.task.metrics and table.metric == target and left[0] != 0:
-        allocation, unverified, evaluations = _verified(
-            study, table, problem, solver, left, progress
+    study: Study
+    tables: Mapping[str, Sensitivities]
+    costs: Costs
+    selection: Selection
+    budgets: tuple[Budget, ...]
+    solver: str
+    metric: str | None
+    settings: Mapping[str, Any]
+
+    def answer(self, allowance: int | None, progress: Progress) -> Answer:
+        """Candidates, each measured; the best one. allowance: measurements for verifying."""
+        best_table = next(iter(self.tables.values()))
+        target = self.metric or best_table.metric
+        sources = self._tables_of(target)
+        name, table = next(iter(sources.items()))
+        candidates: dict[str, Allocation] = {}
+        fresh: tuple[Pair, ...] = ()
+        if target in self.study.task.metrics and allowance != 0:
+            found = verified(
+                self.study, table, self._problem, self.solver, _known(self.study), allowance,
+                progress,
+            )  # fmt: skip
+            candidates["verified"], fresh = found.allocation, found.fresh
+        for name, table in sources.items():
+            candidates.setdefault(name, allocate(self._problem(table), self.solver))
+        with suppress(Infeasible):  # where only a mixture fits
+            candidates["uniform"] = allocate(self._problem(best_table), "uniform")
+        trials = self._measured(candidates, next(iter(sources)), progress)
+        judged = target if target in self.study.task.metrics else "kl"
+        best = min(trials, key=lambda name: self._rank(trials[name], judged))
+        made = {t.id for t in trials.values() if t.settings["budgets"] == self.settings["budgets"]}
+        return Answer(
+            budgets=self.budgets,
+            trial=trials[best],
+            predicted=candidates[best].loss,
+            bound=candidates[best].bound,
+            table=best,
+            verified=fresh,
+            unverified=self._unverified(candidates[best]),
+            evaluations=len(fresh) + 2 * len(made),
         )
-        candidates["verified"] = allocation
-    for name, table in tables.items():
-        if table.metric == target or target not in study.task.metrics:
-            candidates.setdefault(name, allocate(problem(table), solver))
-    if not candidates:
-        known = ", ".join(dict.fromkeys(t.metric for t in tables.values()))
-        raise InvalidInput(f"no table of metric {target!r}", f"this profiler gives {known}")
-    trials: dict[str, Trial] = {}
-    for done, (name, allocation) in enumerate(candidates.items()):
-        progress("measuring allocations", done, len(candidates))
-        before = study.store.find_trial(study.record, allocation.schemes)
-        evaluations += 0 if before else 2
-        trials[name] = measure(
-            study, allocation.schemes, solver, costs.total(allocation.schemes),
-            predicted=allocation.loss, bound=allocation.bound,
-            settings={"table": name, "budgets": [str(b) for b in budgets]},
-        )  # fmt: skip
-    judged = target if target in study.task.metrics else "kl"
-    best = min(trials, key=lambda name: trials[name].metrics[f"calibration/{judged}"].value)
-    return Answer(
-        budgets, trials[best], candidates[best].loss, candidates[best].bound, best,
-        unverified if best == "verified" else len(costs.layers), evaluations,
+
+    def _tables_of(self, target: str) -> dict[str, Sensitivities]:
+        """The tables that speak of ``target``; all of them if the task does not measure it."""
+        known = {t.metric for t in self.tables.values()}
+        if target not in known:
+            raise InvalidInput(
+                f"no table of metric {target!r}", f"this profiler gives {', '.join(known)}"
+            )
+        return {name: t for name, t in self.tables.items() if t.metric == target}
+
+    def _problem(self, table: Sensitivities) -> Problem:
+        selection = self.selection
+        return build_problem(
+            table, self.costs, self.budgets, groups=selection.groups, pins=selection.pins
+        )
+
+    def _measured(
+        self, candidates: Mapping[str, Allocation], first: str, progress: Progress
+    ) -> dict[str, Trial]:
+        trials = {}
+        for done, (name, allocation) in enumerate(candidates.items()):
+            progress("measuring allocations", done, len(candidates))
+            source = {"table": name, "estimates": name if name in self.tables else first}
+            trials[name] = measure(
+                self.study,
+                allocation.schemes,
+                allocation.solver,
+                self.costs.total(allocation.schemes),
+                predicted=allocation.loss,
+                bound=allocation.bound,
+                settings={**self.settings, **source},
+            )
+        progress("measuring allocations", len(candidates), len(candidates))
+        return trials
+
+    def _rank(self, trial: Trial, metric: str) -> float:
+        value = trial.metrics[f"calibration/{metric}"].value
+        return -value if self.study.task.metric(metric).better == "higher" else value
+
+    def _unverified(self, allocation: Allocation) -> int:
+        measured = self.study.measurements("perturb", Perturb().settings_key)
+        chosen = allocation.schemes.items()
+        return sum(s != KEEP and (layer, s) not in measured for layer, s in chosen)
+
+
+def _known(study: Study) -> set[Pair]:
+    """Pairs that earlier answers rest on. Not all that is recorded: see ``verification``."""
+    answered = study.store.selections(study.record)
+    return {(layer, s) for found in answered for layer, s in found.details.get("verified", ())}
+
+
+def _spent(answers: Iterable[Answer]) -> int:
+    return sum(len(answer.verified) for answer in answers)
+
+
+def _recorded(study: Study, budgets: tuple[Budget, ...], found: Recorded) -> Answer:
+    details = dict(found.details)
+    pairs = tuple((layer, scheme) for layer, scheme in details.pop("verified"))
+    return Answer(budgets, study.trial(found.trial_id), verified=pairs, **details)
+
+
+def _full_model(study: Study, costs: Costs) -> Trial:
+    schemes = dict.fromkeys(costs.layers, KEEP)
+    return measure(
+        study, schemes, FULL, costs.full, predicted=0.0, bound=0.0,
+        settings={"weights": costs.weights, "budgets": []},
     )  # fmt: skip
 
 
-def _verified(
-    study: Study,
-    table: Sensitivities,
-    problem: Any,
-    solver: str,
-    left: list[int | None],
-    progress: Progress,
-) -> tuple[Allocation, int, int]:
-    """Solve, measure what was chosen, put it in the table, solve again: until nothing is new."""
-    perturb = Perturb()
-    layers = {layer.name: layer for layer in study.task.layers}
-    recorded = study.measurements(perturb.name, perturb.settings_key)
-    spent = 0
-    while True:  # each round measures a new pair, and pairs are finite
-        table = _replaced(table, recorded)
-        allocation = allocate(problem(table), solver)
-        chosen = [(n, s) for n, s in allocation.schemes.items() if s != KEEP]
-        missing = [pair for pair in chosen if pair not in recorded]
-        affordable = missing if left[0] is None else missing[: left[0]]
-        if not affordable:
-            return allocation, len(missing), spent
-        units = [(layers[n], Scheme.parse(s)) for n, s in affordable]
-        for m in _measure(study, perturb, units, progress):
-            recorded[m.layer, m.scheme] = m
-        spent += len(units)
-        if left[0] is not None:
-            left[0] -= len(units)
-
-
-def _replaced(
-    table: Sensitivities, recorded: Mapping[tuple[str, str], Measurement]
-) -> Sensitivities:
-    values, stderr = table.values.copy(), table.stderr.copy()
-    for i, layer in enumerate(table.layers):
-        for j, scheme in enumerate(table.schemes):
-            m = recorded.get((layer, scheme))
-            if m is not None and table.metric in m.values:
-                values[i, j] = m.values[table.metric].value
-                stderr[i, j] = m.values[table.metric].stderr
-    return replace(table, values=values, stderr=stderr)
-
-
-class _Stored:
-    """Checkpoints of one pass, in the study's database."""
-
-    def __init__(self, study: Study, key: str, progress: Progress, what: str) -> None:
-        self._study, self._key, self._progress, self._what = study, key, progress, what
-        self._done = 0
-
-    def load(self) -> dict[int, dict[str, NDArray[Any]]]:
-        found = self._study.store.checkpoints(self._study.record, self._key)
-        self._done = len(found)
-        return found
-
-    def save(self, index: int, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self._study.store.add_checkpoint(self._study.record, self._key, index, arrays)
-        self._done += 1
-        self._progress(self._what, self._done, len(self._study.task.calibration))
-
-
-def _measure(
-    study: Study,
-    profiler: Profiler,
-    pairs: Sequence[tuple[Layer, Scheme]],
-    progress: Progress,
-) -> list[Measurement]:
-    """Measure and record ``pairs``; a pass that was interrupted goes on after its last batch."""
-    if not pairs:
-        return []
-    named = [[layer.name, str(scheme)] for layer, scheme in pairs]
-    key = content_key([profiler.settings_key, named])
-    what = f"profiling ({profiler.name})"
-    found: list[Measurement] = []
-    for part in profiler.measure(study.subject, pairs, _Stored(study, key, progress, what)):
-        if profiler.one_pass:
-            study.store.finish_pass(study.record, key, part)
-        else:
-            study.store.add_measurements(study.record, part)
-            progress(what, len(found) + len(part), len(pairs))
-        found += part
-    return found
+def _costs(
+    study: Study, schemes: Sequence[Scheme], choices: Choices, selection: Selection
+) -> Costs:
+    kept = [layer for layer in study.task.layers if layer.name in selection.kept_out]
+    exporter = EXPORTERS[choices.container or study.container]
+    return cost_tables(
+        selection.layers,
+        schemes,
+        exporter.stored,
+        other_bytes(study.task.model, study.task.layers),
+        kept=kept,
+        average_over=choices.average_over,
+        reason=exporter.reason,
+    )
 
 
 def _select(study: Study, choices: Choices) -> Selection:

@@ -9,6 +9,7 @@ import numpy as np
 
 from bitfront.errors import BudgetError, ProblemError
 from bitfront.scheme import KEEP
+from bitfront.search import allocate
 from bitfront.types import Budget, Costs, Problem, Sensitivities, closure
 
 
@@ -69,6 +70,24 @@ def build_problem(
         allowed=allowed,
         groups=tied,
     )
+
+
+def feasible(
+    costs: Costs,
+    budgets: Sequence[Budget],
+    *,
+    groups: Sequence[Sequence[str]] = (),
+    pins: Mapping[str, str] | None = None,
+    solver: str = "ilp",
+) -> None:
+    """Raises ``Infeasible`` when nothing fits ``budgets``, whatever the sensitivities.
+
+    Needs no sensitivities, so that it can be asked before anything is profiled. Raises also what
+    ``build_problem`` does.
+    """
+    nothing = np.zeros((len(costs.layers), len(costs.schemes)))
+    table = Sensitivities("", costs.layers, costs.schemes, nothing, nothing, 0)
+    allocate(build_problem(table, costs, budgets, groups=groups, pins=pins), solver)
 
 
 def _nothing(layer: str, costs: Costs, pin: str | None) -> tuple[str, str]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from bitfront.errors import ModelError
 from bitfront.quant.build import Builder
 from bitfront.scratch import Scratch
 from bitfront.sensitivity import Subject
 from bitfront.storage import Store
+from bitfront.tasks import from_recipe
 from bitfront.tasks.evaluation import Evaluator
 from bitfront.types import Measurement, Scheme, Trial
 
@@ -71,7 +74,7 @@ class Study:
     @property
     def container(self) -> str:
         """The exporter that fits the task, unless another is asked for."""
-        return "compressed-tensors" if self.task.kind == "language" else "safetensors"
+        return _container(self.task)
 
     def measurements(
         self, profiler: str, settings: str, vectors: bool = False
@@ -113,19 +116,47 @@ class Study:
         self.close()
 
 
-def open_study(name: str, task: Task, db: str | Path | None = None) -> Study:
+def open_study(name: str, task: Task | None = None, db: str | Path | None = None) -> Study:
     """Begin the study ``name`` of ``task``, or go on with it.
 
-    db: a SQLite file or a database URL; default ``BITFRONT_DB``, else a file in the user's data
-    folder. Raises as ``Study``.
+    task: may be left out for a study that was begun before: it is then made anew from what is
+    recorded. db: a SQLite file or a database URL; default ``BITFRONT_DB``, else a file in the
+    user's data folder. Raises as ``Study``, and as ``recorded_task``.
     """
-    return Study(name, task, db)
+    return Study(name, recorded_task(name, db) if task is None else task, db)
+
+
+def recorded_task(name: str, db: str | Path | None = None, **changes: Any) -> Task:
+    """The task that the study ``name`` was begun with; ``changes`` replace its arguments.
+
+    Raises ``UnknownName`` when there is no such study, ``ModelError`` when its task was made from
+    a live object, and what making a task raises.
+    """
+    with Store.open(db) as store:
+        settings = store.study(name).settings
+    if "recipe" not in settings:
+        raise ModelError(
+            f"study {name!r} was begun with a live model or data", "open it in Python with its task"
+        )
+    return from_recipe({**settings["recipe"], **changes})
 
 
 def _settings(task: Task) -> dict[str, Any]:
-    from bitfront.errors import ModelError
-
+    """What queries need to know without making the task, and how to make it."""
+    metrics = {name: task.metric(name) for name in task.metrics}
+    settings: dict[str, Any] = {
+        "kind": task.kind,
+        "container": _container(task),
+        "layers": [asdict(layer) for layer in task.layers],
+        "groups": [list(group) for group in task.groups],
+        "metrics": {n: {"unit": m.unit, "better": m.better} for n, m in metrics.items()},
+    }
     try:
-        return {"kind": task.kind, "recipe": task.recipe()}
+        settings["recipe"] = task.recipe()
     except ModelError:  # made from a live object: nothing to make it anew from
-        return {"kind": task.kind}
+        return settings
+    return settings
+
+
+def _container(task: Task) -> str:
+    return "compressed-tensors" if task.kind == "language" else "safetensors"

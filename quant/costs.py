@@ -23,6 +23,7 @@ from bitfront.types import Costs, Layer, Scheme
 
 from .suitability import takes
 
+Reason = Callable[[Layer, Scheme], str | None]
 Stored = Callable[[Layer, Scheme], Mapping[str, tuple[str, tuple[int, ...]]]]
 
 KEEP = Scheme.parse("keep")
@@ -43,12 +44,14 @@ def cost_tables(
     *,
     kept: Sequence[Layer] = (),
     average_over: Literal["allocated", "all"] = "allocated",
+    reason: Reason = takes,
 ) -> Costs:
     """Costs of ``layers`` under ``schemes``; ``kept`` are the discovered layers that are left out.
 
     stored: (layer, scheme) -> suffix of a tensor's name -> (safetensors dtype, shape), without the
     bias. other_bytes: of all other parameters and buffers. average_over: which weights average
     bits are taken over, those being allocated, or those of ``kept`` too (at their own width).
+    reason: why a layer cannot take a scheme, or None; an exporter may refuse more than the default.
     """
     by_name = {layer.name: layer for layer in [*layers, *kept]}
     for layer in by_name.values():
@@ -63,9 +66,9 @@ def cost_tables(
     for i, layer in enumerate(layers):
         for j, scheme in enumerate(schemes):
             owner = by_name[layer.shares or layer.name]
-            reason = takes(layer, scheme) or takes(owner, scheme)
-            if reason is not None:
-                reasons[layer.name, str(scheme)] = reason
+            why = reason(layer, scheme) or reason(owner, scheme)
+            if why is not None:
+                reasons[layer.name, str(scheme)] = why
                 continue
             for resource, cost in layer_costs(layer, scheme, stored).items():
                 tables[resource][i, j] = cost

@@ -5,7 +5,7 @@ Weights change in place and come back bit for bit; inputs are quantized by hooks
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -53,6 +53,22 @@ def applied(
                 hook = input_hook(activation, adapter_of(module).kind, layer.input_scale)
                 stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
         yield model
+
+
+class Lazily(Mapping[str, QuantizedLayer]):
+    """Quantized layers by name, each made when it is asked for and kept by whoever asked."""
+
+    def __init__(self, names: Iterable[str], make: Callable[[str], QuantizedLayer]) -> None:
+        self._names, self._make = list(names), make
+
+    def __getitem__(self, name: str) -> QuantizedLayer:
+        return self._make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def original(name: str, module: nn.Module) -> Tensor:

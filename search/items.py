@@ -85,8 +85,13 @@ class Items:
         return np.where(ties, self.first, np.inf).argmin(axis=1)
 
     def rounding(self, picks: Picks) -> float:
-        """How far the loss of ``picks`` may be off because each entry is a rounded double."""
-        return EPS * math.fsum(np.abs(self.loss[np.arange(len(picks)), picks]))
+        """How far the loss of any picks that are no worse may be off by its entries' roundings.
+
+        EPS·Σ|loss| of such picks is greatest where they gain most from negative entries:
+        Σ|loss| = Σ loss + 2·Σ (-loss)⁺, and Σ loss is at most that of ``picks``.
+        """
+        below = math.fsum(np.maximum(-self.loss.min(axis=1), 0.0))
+        return EPS * (self.losses(picks) + 2 * below)
 
     def allocation(
         self, picks: Picks, solver: str, seconds: float, bound: float = math.nan

@@ -202,9 +202,9 @@ def _scores(
 
 
 def heavy_tail_warning(table: Sensitivities) -> str | None:
-    """One line when a few samples hold most of the score, else None."""
+    """One line when 1 % of at least a hundred samples hold much of the score, else None."""
     share = table.notes.get("top_share", 0.0)
-    if share <= HEAVY:
+    if share <= HEAVY or table.notes["samples"] < 100:
         return None
     return (
         f"1 % of the {table.notes['samples']} calibration samples hold {share:.0%} of the score "

@@ -17,6 +17,10 @@ from .engine import Database, now
 from .models import SelectionRow, TrialCostRow, TrialLayerRow, TrialMetricRow, TrialRow
 from .records import Selection, StudyRecord
 
+_SELECTION = select(
+    SelectionRow.request_key, SelectionRow.trial_id, SelectionRow.details, SelectionRow.created
+)
+
 
 class Trials(Database):
     """Recording built and measured allocations, once, and finding them again."""
@@ -105,6 +109,15 @@ class Trials(Database):
         """What the request led to, or None if it was never answered."""
         with self.reading() as connection:
             return _selection(connection, study, request_key)
+
+    def selections(self, study: StudyRecord) -> list[Selection]:
+        """All requests of the study that were answered, oldest first."""
+        query = _SELECTION.where(SelectionRow.study_id == study.id)
+        with self.reading() as connection:
+            rows = connection.execute(
+                query.order_by(SelectionRow.created, SelectionRow.request_key)
+            )
+            return [Selection(*row) for row in rows]
 
 
 def require_trial(connection: Connection, study: StudyRecord, id: int) -> None:
@@ -201,8 +214,8 @@ def _load(connection: Connection, page: Any) -> list[Trial]:
 
 
 def _selection(connection: Connection, study: StudyRecord, request_key: str) -> Selection | None:
-    query = select(
-        SelectionRow.request_key, SelectionRow.trial_id, SelectionRow.details, SelectionRow.created
-    ).where(SelectionRow.study_id == study.id, SelectionRow.request_key == request_key)
+    query = _SELECTION.where(
+        SelectionRow.study_id == study.id, SelectionRow.request_key == request_key
+    )
     row = connection.execute(query).one_or_none()
     return None if row is None else Selection(*row)

@@ -6,8 +6,14 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.commands import Commands
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line sets it, before torch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,6 +40,14 @@ def postgres() -> Iterator[str]:
         connection.execute(f"CREATE SCHEMA {schema}")
         yield f"{server}{'&' if '?' in server else '?'}options=-csearch_path%3D{schema}"
         connection.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+@pytest.fixture
+def bitfront(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Commands:
+    """The command line, with a fresh SQLite database."""
+    from tests.commands import Commands
+
+    return Commands(tmp_path / "bitfront.db", capfd)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -10,16 +10,25 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from bitfront import __version__
-from bitfront.errors import BitfrontError
+from bitfront.errors import BitfrontError, BitfrontWarning
 
+from .demo import demo
+from .doctor import doctor
+from .export import export
+from .front import front
+from .profile import profile
+from .search import search
+from .show import show
 from .solve import solve
+from .studies import studies
 
 # the root of what typer raises for a wrong command line; its module differs between versions
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -29,7 +38,8 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="bitfront", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
 )
-app.command()(solve)
+for command in (profile, search, front, show, export, solve, studies, doctor, demo):
+    app.command()(command)
 
 
 def _version(asked: bool) -> None:
@@ -53,8 +63,13 @@ def _root(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line ``arguments`` (default: the process's own) and exit."""
     debug = os.environ.get("BITFRONT_DEBUG", "") not in ("", "0")
+    # before torch is loaded: threads that wait for a core another program uses would spin for ever
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not debug:
         sys.excepthook = _bug
+        warnings.simplefilter("ignore")  # what libraries have to say to each other
+        warnings.simplefilter("always", BitfrontWarning)
+        warnings.showwarning = _warn
     try:
         code = app(arguments, prog_name="bitfront", standalone_mode=False)
         sys.stdout.flush()
@@ -97,6 +112,10 @@ def _explain(error: BaseException) -> int:
 
 def _bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     _line(f"unexpected {kind.__name__}: {error} (a bug; BITFRONT_DEBUG=1 shows where)")
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    print("warning:", " ".join(str(message).split()), file=sys.stderr)
 
 
 def _line(text: str) -> None:

@@ -85,6 +85,11 @@ class Task(ABC):
         make again.
         """
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of the model: modules that are no layers, and why."""
+        return ()
+
     def metric(self, name: str) -> Metric:
         """The metric of that name. Raises ``UnknownName`` when there is none."""
         from .metrics import METRICS

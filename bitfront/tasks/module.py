@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bitfront.errors import ModelError
+from bitfront.errors import BitfrontWarning, ModelError
 
 from .base import Batch
 from .boundary import foreign, function_at
@@ -66,6 +66,7 @@ class ModuleTask(ModelTask):
             warnings.warn(
                 f"{name} brings no evaluation batches: results on calibration batches look better "
                 "than on unseen data",
+                BitfrontWarning,
                 stacklevel=2,
             )
             self.evaluation = self.calibration

@@ -70,6 +70,10 @@ class ModelTask(Task):
     def groups(self) -> tuple[tuple[str, ...], ...]:
         return self.survey.groups
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.survey.notes()
+
     def fingerprint(self) -> dict[str, str]:
         return {
             "task": self.kind,

@@ -1,0 +1,22 @@
+"""Options of one value that many commands have."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
+TrialId = Annotated[int, typer.Argument(metavar="TRIAL", help="Number of a trial of the study.")]
+Db = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        metavar="FILE|URL",
+        help="Where the study is kept (default: BITFRONT_DB, else the user's data folder).",
+    ),
+]
+Schemes = Annotated[
+    str, typer.Option(metavar="WORDS", help='Candidates for each layer, like "w2 w4 w4g128 keep".')
+]
+Profiler = Annotated[str, typer.Option(help="fisher, perturb or mse.")]

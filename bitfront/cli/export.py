@@ -1,0 +1,58 @@
+"""``bitfront export``: a trial as a folder that other programs load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import Db, StudyName, TrialId
+from .composing import with_options
+from .output import Json, emit, quiet_stdout
+from .progress import shown
+from .task_options import Given, task_options
+
+
+@with_options(task=task_options)
+def export(
+    study: StudyName,
+    trial: TrialId,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Appears when all is well.")],
+    task: Given,
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="compressed-tensors (default for language models) or safetensors.",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace FOLDER if it exists.")
+    ] = False,
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Write a trial's model and audit it in a fresh process."""
+    with quiet_stdout(), shown() as progress:
+        from bitfront.deploy import export as write
+
+        with task.open(study, db) as opened:
+            progress("exporting", 0, 1)
+            audit = write(opened, trial, folder, format=format_name, overwrite=overwrite)
+            progress("exporting", 1, 1)
+    figures = {
+        "folder": str(folder.resolve()),
+        "bytes": audit.bytes,
+        "predicted_bytes": audit.predicted_bytes,
+        "max_difference": audit.max_difference,
+        "spread": audit.spread,
+        "seconds": audit.seconds,
+    }
+    if as_json:
+        emit({"study": study, "trial": trial, **figures})
+        return
+    typer.echo(
+        f"{folder}: {audit.bytes} bytes of tensors, as predicted; reloaded in a fresh process, "
+        f"outputs differ by at most {audit.max_difference:.3g} (their spread is {audit.spread:.3g})"
+    )

@@ -1,0 +1,136 @@
+"""``bitfront front``: the trials of a study that no other dominates."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .common import Db, StudyName
+from .output import Json, emit, quiet_stdout, table
+from .words import amount, figure, trial_document
+
+if TYPE_CHECKING:
+    from bitfront.queries import Front
+
+
+def front(
+    study: StudyName,
+    cost: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="To be low: bytes (default), bits, bops; repeatable."),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="To be good: kl (default), top1, ...; repeatable."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="List dominated trials too.")] = False,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write it as a CSV file.")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a page: hover for figures, bars of every layer."),
+    ] = None,
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Show the Pareto front; no model is needed."""
+    from bitfront.queries import front as ask
+
+    costs, metrics = tuple(cost or ["bytes"]), tuple(metric or ["kl"])
+    with quiet_stdout():
+        found = ask(study, costs, metrics, db)
+        if csv_file is not None:
+            from bitfront.files import write_text
+
+            write_text(csv_file, _csv(found, everything))
+        if html is not None:
+            write_page(found, html)
+    rows = _listed(found, everything)
+    if as_json:
+        emit(
+            {
+                "study": study,
+                "objectives": [*found.costs, *found.metrics],
+                "senses": found.senses,
+                "trials": [
+                    {**trial_document(found.trials[i]), "on_front": i in found.best} for i in rows
+                ],
+            }
+        )
+        return
+    _print(found, rows)
+
+
+def _listed(found: Front, everything: bool) -> list[int]:
+    if not everything:
+        return list(found.best)
+    return sorted(range(len(found.trials)), key=lambda i: tuple(found.points[i]))
+
+
+def _print(found: Front, rows: list[int]) -> None:
+    costs, metrics = found.costs, found.metrics
+    more = [name for name in ("perplexity", "top1") if name not in metrics]
+    trials = [found.trials[i] for i in rows]
+    also = [name for name in more if all(name in t.metrics for t in trials)]
+    cells = [
+        [
+            f"{'*' if i in found.best else ' '}{t.id}",
+            *(amount(name, t.costs[name]) for name in costs),
+            *(figure(t.metrics[name]) for name in (*metrics, *also)),
+            f"{t.predicted:.4g}",
+            t.solver,
+            " & ".join(t.settings.get("budgets", [])),
+        ]
+        for i, t in zip(rows, trials, strict=True)
+    ]
+    columns = ["trial", *costs, *metrics, *also, "predicted", "solver", "budget"]
+    table(columns, cells, f"front of {found.study.name}")
+    typer.echo(f"{len(found.best)} of {len(found.trials)} trials on the front")
+
+
+def _csv(found: Front, everything: bool) -> str:
+    rows = _listed(found, everything)
+    costs = sorted({name for i in rows for name in found.trials[i].costs})
+    metrics = sorted({name for i in rows for name in found.trials[i].metrics})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    errors = [f"{name} stderr" for name in metrics]
+    head = ["trial", "on_front", "solver", "budgets", "predicted", "bound", "created"]
+    writer.writerow([*head, *costs, *metrics, *errors])
+    for i in rows:
+        t = found.trials[i]
+        budgets = " ".join(t.settings.get("budgets", []))
+        row = [t.id, int(i in found.best), t.solver, budgets, t.predicted, t.bound, t.created]
+        measured = [t.metrics.get(name) for name in metrics]
+        writer.writerow(
+            [
+                *row,
+                *(t.costs.get(name, "") for name in costs),
+                *(m.value if m else "" for m in measured),
+                *(m.stderr if m else "" for m in measured),
+            ]
+        )
+    return text.getvalue()
+
+
+def write_page(found: Front, path: Path) -> None:
+    """Write the first cost and the first metric of ``found`` as a page."""
+    from bitfront.frontpage import write_front
+    from bitfront.queries import recorded_layers
+
+    metric = found.metrics[0]
+    write_front(
+        path,
+        found.study.name,
+        found.trials,
+        [found.trials[i].id for i in found.best],
+        list(recorded_layers(found.study).values()),
+        x=found.costs[0],
+        y=metric,
+        y_unit=found.study.settings.get("metrics", {}).get(metric, {}).get("unit", ""),
+    )

@@ -1,0 +1,82 @@
+"""``bitfront profile``: how much each layer's loss grows under each scheme."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .common import Db, Profiler, Schemes, StudyName
+from .composing import with_options
+from .output import Json, emit, quiet_stdout, table
+from .progress import shown
+from .task_options import Given, task_options
+
+if TYPE_CHECKING:
+    from bitfront.types import Sensitivities
+
+
+@with_options(task=task_options)
+def profile(
+    study: StudyName,
+    task: Given,
+    schemes: Schemes,
+    profiler: Profiler = "fisher",
+    csv_file: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Write all tables, one row a layer and scheme."),
+    ] = None,
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Measure sensitivities; what is recorded already is not measured again."""
+    with quiet_stdout(), shown() as progress:
+        from bitfront.pipeline import profile as measure
+
+        with task.open(study, db) as opened:
+            tables = measure(opened, schemes, profiler, progress=progress)
+    if csv_file is not None:
+        from bitfront.files import write_text
+
+        write_text(csv_file, _csv(tables))
+    if as_json:
+        emit(
+            {
+                "study": study,
+                "profiler": profiler,
+                "tables": {n: _plain(t) for n, t in tables.items()},
+            }
+        )
+        return
+    name, best = next(iter(tables.items()))
+    rows = [[layer, *best.values[i].tolist()] for i, layer in enumerate(best.layers)]
+    table(["layer", *best.schemes], rows, f"{best.metric}: {profiler}, {name}")
+    notes = [f"{key} {value:.3g}" for key, value in best.notes.items() if isinstance(value, float)]
+    typer.echo(f"{best.samples} calibration samples; {', '.join(notes)}" if notes else "")
+
+
+def _plain(table: Sensitivities) -> dict[str, Any]:
+    return {
+        "metric": table.metric,
+        "layers": table.layers,
+        "schemes": table.schemes,
+        "values": table.values,
+        "stderr": table.stderr,
+        "samples": table.samples,
+        "notes": dict(table.notes),
+    }
+
+
+def _csv(tables: dict[str, Sensitivities]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["table", "metric", "layer", "scheme", "value", "stderr", "samples"])
+    for name, t in tables.items():
+        for i, layer in enumerate(t.layers):
+            for j, scheme in enumerate(t.schemes):
+                figures = float(t.values[i, j]), float(t.stderr[i, j])
+                writer.writerow([name, t.metric, layer, scheme, *figures, t.samples])
+    return text.getvalue()

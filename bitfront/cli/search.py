@@ -1,0 +1,84 @@
+"""``bitfront search``: the best measured allocation within each budget."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .common import Db, Profiler, Schemes, StudyName
+from .composing import with_options
+from .layer_options import layer_options
+from .output import Json, emit, quiet_stdout, table
+from .progress import shown
+from .task_options import Given, task_options
+from .words import answer_row, trial_document
+
+if TYPE_CHECKING:
+    from bitfront.pipeline import Answer, Choices
+
+
+@with_options(choices=layer_options, task=task_options)
+def search(
+    study: StudyName,
+    task: Given,
+    choices: Choices,
+    schemes: Schemes,
+    budget: Annotated[
+        list[str],
+        typer.Option(
+            "--budget",
+            metavar="LIMIT",
+            help="Like 700MB, 40%, 3.5bpw, 8GBOPs. Of one resource: a sweep; of several: together.",
+        ),
+    ],
+    solver: Annotated[str, typer.Option(help="ilp, lagrange, greedy or uniform.")] = "ilp",
+    profiler: Profiler = "fisher",
+    metric: Annotated[
+        str | None, typer.Option(help="To be kept low (default: the profiler's, else kl).")
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify/--no-verify", help="Measure what is chosen before believing it."),
+    ] = True,
+    max_measurements: Annotated[
+        int | None, typer.Option(metavar="N", help="At most so many measurements to verify.")
+    ] = None,
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Find, build and measure the best allocation within each budget."""
+    with quiet_stdout(), shown() as progress:
+        from bitfront.pipeline import search as find
+
+        with task.open(study, db) as opened:
+            answers = find(
+                opened,
+                schemes,
+                budget,
+                solver=solver,
+                profiler=profiler,
+                metric=metric,
+                choices=choices,
+                verify=verify,
+                max_measurements=max_measurements,
+                progress=progress,
+            )
+    if as_json:
+        emit({"study": study, "answers": [_document(answer) for answer in answers]})
+        return
+    rows = [answer_row(answer) for answer in answers]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    table(columns, [[row.get(name) for name in columns] for row in rows], f"study {study}")
+
+
+def _document(answer: Answer) -> dict[str, Any]:
+    return {
+        "budgets": [str(b) for b in answer.budgets],
+        "trial": trial_document(answer.trial),
+        "predicted": answer.predicted,
+        "bound": answer.bound,
+        "table": answer.table,
+        "unverified": answer.unverified,
+        "evaluations": answer.evaluations,
+    }

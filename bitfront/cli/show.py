@@ -1,0 +1,78 @@
+"""``bitfront show``: one trial, layer by layer."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .common import Db, StudyName, TrialId
+from .output import Json, emit, quiet_stdout, table
+from .words import amount, figure, trial_document
+
+if TYPE_CHECKING:
+    from bitfront.queries import LayerLine
+    from bitfront.types import Estimate
+
+
+def show(
+    study: StudyName,
+    trial: TrialId,
+    metric: Annotated[str, typer.Option(help="Whose sensitivities are shown.")] = "kl",
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Show a trial: schemes, bytes and sensitivities of its layers; no model is needed."""
+    from bitfront.queries import show as ask
+
+    with quiet_stdout():
+        found = ask(study, trial, metric, db)
+    t = found.trial
+    if as_json:
+        lines = {line.name: _document(line) for line in found.lines}
+        emit({"study": study, **trial_document(t), "layers": lines})
+        return
+    table(
+        ["layer", "kind", "shape", "scheme", "bytes", "of full", "measured", "estimated"],
+        [
+            [
+                line.name,
+                line.layer.kind if line.layer else None,
+                f"{line.layer.rows} × {line.layer.cols}" if line.layer else None,
+                line.scheme,
+                line.bytes,
+                _share(line),
+                _cell(line.measured),
+                _cell(line.estimated),
+            ]
+            for line in found.lines
+        ],
+        f"trial {t.id} of {study}",
+    )
+    table(["cost", "total"], [(name, amount(name, value)) for name, value in t.costs.items()])
+    table(["metric", "value"], [(name, figure(e)) for name, e in t.metrics.items()])
+    origin = ", ".join(f"{key} {value}" for key, value in t.settings.items())
+    typer.echo(f"{t.solver}: predicted {t.predicted:.4g}, bound {t.bound:.4g}; {t.created}")
+    typer.echo(origin)
+
+
+def _document(line: LayerLine) -> dict[str, object]:
+    return {
+        "scheme": line.scheme,
+        "kind": line.layer.kind if line.layer else None,
+        "shape": [line.layer.rows, line.layer.cols] if line.layer else None,
+        "bytes": line.bytes,
+        "full_bytes": line.full_bytes,
+        "measured": line.measured.value if line.measured else None,
+        "estimated": line.estimated.value if line.estimated else None,
+    }
+
+
+def _share(line: LayerLine) -> str | None:
+    known = line.full_bytes and not math.isnan(line.full_bytes)
+    return f"{line.bytes / line.full_bytes:.1%}" if known else None
+
+
+def _cell(estimate: Estimate | None) -> str | None:
+    return None if estimate is None else figure(estimate)

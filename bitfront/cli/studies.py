@@ -1,0 +1,40 @@
+"""``bitfront studies``: what a database holds."""
+
+from __future__ import annotations
+
+import typer
+
+from .common import Db
+from .output import Json, emit, quiet_stdout, table
+
+
+def studies(db: Db = None, as_json: Json = False) -> None:
+    """List the studies of a database."""
+    from bitfront.queries import studies as ask
+
+    with quiet_stdout():
+        found = ask(db)
+    if as_json:
+        emit(
+            [
+                {
+                    "name": s.name,
+                    "created": s.created,
+                    "measurements": s.measurements,
+                    "trials": s.trials,
+                    "metrics": s.metrics,
+                    "costs": s.costs,
+                }
+                for s in found
+            ]
+        )
+        return
+    if not found:
+        typer.echo("no studies yet")
+        return
+    rows = []
+    for s in found:
+        least, most = s.metrics.get("kl", (None, None))
+        span = None if least is None else f"{least:.4g} to {most:.4g}"
+        rows.append([s.name, s.created[:19], s.measurements, s.trials, span])
+    table(["study", "created (UTC)", "measurements", "trials", "kl"], rows)

@@ -1,0 +1,154 @@
+"""The options that describe a task, and the study that they begin or go on with."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bitfront.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from bitfront.study import Study
+
+_option = partial(typer.Option, rich_help_panel="Task (needed to begin a study)")
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a command line says of a task: its kind, and arguments by their names in Python."""
+
+    kind: str | None
+    arguments: dict[str, Any]
+
+    def open(self, study: str, db: str | None) -> Study:
+        """The study: gone on with as it is recorded, or begun with what is given.
+
+        What is given for a recorded study replaces the recorded arguments; the study is then
+        refused unless it comes to the same.
+        """
+        from bitfront.study import open_study
+        from bitfront.tasks import from_recipe
+
+        task = from_recipe(self._recipe(study, db))
+        opened = open_study(study, task, db)
+        for note in task.notes:
+            print("note:", note, file=sys.stderr)
+        return opened
+
+    def _recipe(self, study: str, db: str | None) -> dict[str, Any]:
+        from bitfront.storage import Store
+        from bitfront.tasks import TASKS, task_class
+
+        with Store.open(db) as store:
+            begun = study in (summary.name for summary in store.studies())
+            recorded = dict(store.study(study).settings.get("recipe", {})) if begun else {}
+        kind = self.kind or recorded.get("kind")
+        if kind is None:
+            asked = ", ".join(TASKS)
+            if begun:
+                raise InvalidInput(
+                    f"study {study!r} was begun in Python with a live model or data",
+                    f"open it there, or give --task ({asked}) and its options",
+                )
+            raise InvalidInput(
+                f"there is no study {study!r} yet",
+                f"to begin it give --task ({asked}) and its options",
+            )
+        known = inspect.signature(task_class(kind)).parameters
+        for name in self.arguments:
+            if name not in known:
+                taken = ", ".join(map(_spelled, known))
+                raise InvalidInput(f"{_spelled(name)} for a {kind} task", f"it takes {taken}")
+        kept = recorded if recorded.get("kind") == kind else {}
+        recipe = {**kept, **self.arguments, "kind": kind}
+        for name, parameter in known.items():
+            if parameter.default is parameter.empty and name not in recipe:
+                raise InvalidInput(
+                    f"a {kind} task without {_spelled(name)}", f"give {_spelled(name)}"
+                )
+        return recipe
+
+
+def task_options(
+    task: Annotated[str | None, _option(help="language, vision or module.")] = None,
+    model: Annotated[
+        str | None,
+        _option(
+            help="Folder or hub name of a transformers model; for vision also file.py:callable."
+        ),
+    ] = None,
+    function: Annotated[
+        str | None, _option(metavar="FILE.PY:NAME", help="module: the function that brings all.")
+    ] = None,
+    arguments: Annotated[
+        str | None, _option(metavar="JSON", help="Arguments of the callable or function.")
+    ] = None,
+    weights: Annotated[str | None, _option(help="State dict for the model of a file.py.")] = None,
+    calibration: Annotated[
+        str | None,
+        _option(metavar="DATA", help=".txt, .jsonl, .json, .npz or hub:NAME to calibrate on."),
+    ] = None,
+    evaluation: Annotated[
+        str | None, _option(metavar="DATA", help="The same, to judge by.")
+    ] = None,
+    samples: Annotated[int | None, _option(help="Samples to calibrate on.")] = None,
+    eval_samples: Annotated[int | None, _option(help="Samples to judge by.")] = None,
+    batch: Annotated[int | None, _option(help="Samples in one call of the model.")] = None,
+    length: Annotated[int | None, _option(help="Tokens of a sequence.")] = None,
+    layout: Annotated[str | None, _option(help="Of texts: joined, documents, auto.")] = None,
+    field: Annotated[str | None, _option(help="Key or column of the text.")] = None,
+    tokenizer: Annotated[str | None, _option(help="Folder or hub name.")] = None,
+    mean: Annotated[str | None, _option(help="Of each channel, like 0.48,0.46,0.41.")] = None,
+    std: Annotated[str | None, _option(help="Of each channel.")] = None,
+    size: Annotated[str | None, _option(help="Of images, like 224 or 192x256.")] = None,
+    dtype: Annotated[
+        str | None, _option(help="auto, float32, bfloat16, float16 or float64.")
+    ] = None,
+    device: Annotated[str | None, _option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
+    seed: Annotated[int | None, _option(help="Of the draw of samples.")] = None,
+    trust_remote_code: Annotated[
+        bool, _option("--trust-remote-code", help="Run code that comes with a hub's model.")
+    ] = False,
+) -> Given:
+    """What is given of a task; the rest keeps its default, or what is recorded."""
+    given = {name: value for name, value in locals().items() if value not in (None, False)}
+    kind = given.pop("task", "module" if "function" in given else None)
+    readers = {"mean": _numbers, "std": _numbers, "size": _size, "arguments": _object}
+    for name, read in readers.items():
+        if name in given:
+            given[name] = read(name, given[name])
+    return Given(kind, given)
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise InvalidInput(f"--{name} {text!r}", "write numbers like 0.48,0.46,0.41") from None
+
+
+def _size(name: str, text: str) -> list[int]:
+    words = text.lower().split("x")
+    if len(words) > 2 or not all(word.isdigit() for word in words):
+        raise InvalidInput(f"--{name} {text!r}", "write it like 224 or 192x256")
+    return [int(word) for word in words] * (3 - len(words))
+
+
+def _object(name: str, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(f"--{name} {text!r} is not JSON", str(error)) from None
+    if not isinstance(value, dict):
+        raise InvalidInput(f"--{name} {text!r}", 'write a JSON object like {"depth": 20}')
+    return value
+
+
+def _spelled(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,73 @@
+"""Trials as rows of tables and as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bitfront.pipeline import Answer
+    from bitfront.types import Estimate, Trial
+
+_UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def figure(estimate: Estimate) -> str:
+    """A value with its standard error, in as many digits as that allows."""
+    value, error = estimate.value, estimate.stderr
+    if not error > 0:  # exact, or unknown
+        return f"{value:.4g}"
+    return f"{value:.4g} ± {error:.1g}"
+
+
+def amount(resource: str, value: float) -> str:
+    """A cost in the unit that people use for it."""
+    if resource == "seconds":
+        return f"{value * 1e3:.4g} ms"
+    unit = {"bytes": "B", "bops": "BOPs"}.get(resource, "bit")
+    for size, prefix in _UNITS:
+        if value >= size:
+            return f"{value / size:.4g} {prefix}{unit}"
+    return f"{value:.4g} {unit}"
+
+
+def trial_row(trial: Trial, metrics: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Column -> cell: the trial's number, size, average bits and metrics on evaluation data."""
+    row: dict[str, Any] = {"trial": trial.id}
+    if "bytes" in trial.costs:
+        row["size"] = amount("bytes", trial.costs["bytes"])
+    weights = trial.settings.get("weights")
+    if weights and "bits" in trial.costs:
+        row["bits/weight"] = f"{trial.costs['bits'] / weights:.3f}"
+    shown = metrics or tuple(name for name in trial.metrics if "/" not in name)
+    row |= {name: figure(trial.metrics[name]) for name in shown if name in trial.metrics}
+    return row
+
+
+def answer_row(answer: Answer) -> dict[str, Any]:
+    """Column -> cell of a search's answer."""
+    return {
+        "budget": " & ".join(map(str, answer.budgets)),
+        **trial_row(answer.trial),
+        "predicted": f"{answer.predicted:.4g}",
+        "by": answer.table,
+        "measured": answer.evaluations,
+    }
+
+
+def trial_document(trial: Trial) -> dict[str, Any]:
+    """A trial in JSON's types."""
+    return {
+        "id": trial.id,
+        "created": trial.created,
+        "solver": trial.solver,
+        "settings": dict(trial.settings),
+        "predicted": trial.predicted,
+        "bound": trial.bound,
+        "costs": dict(trial.costs),
+        "metrics": {
+            name: {"value": e.value, "stderr": e.stderr, "samples": e.samples}
+            for name, e in trial.metrics.items()
+        },
+        "seconds": trial.seconds,
+        "schemes": dict(trial.schemes),
+    }

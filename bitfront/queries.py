@@ -1,0 +1,189 @@
+"""Questions to a database that need no model: studies, their trials, their Pareto fronts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bitfront.errors import InvalidInput, UnknownName
+from bitfront.storage import Store, StudyRecord, StudySummary
+from bitfront.storage import front as non_dominated
+from bitfront.types import Estimate, Layer, Measurement, Trial
+
+
+@dataclass(frozen=True, eq=False)
+class Front:
+    """All trials of a study that have the asked figures, and which of them no other dominates.
+
+    costs, metrics: the objectives. points: (trials, costs and metrics), as measured. senses:
+    ``min`` or ``max`` of each objective. best: indices of the non-dominated ``trials``, by rising
+    first objective.
+    """
+
+    study: StudyRecord
+    costs: tuple[str, ...]
+    metrics: tuple[str, ...]
+    senses: tuple[str, ...]
+    points: np.ndarray
+    trials: tuple[Trial, ...]
+    best: tuple[int, ...]
+
+
+def studies(db: str | Path | None = None) -> list[StudySummary]:
+    """All studies of a database, oldest first."""
+    with Store.open(db) as store:
+        return store.studies()
+
+
+def front(
+    study: str,
+    costs: Sequence[str] = ("bytes",),
+    metrics: Sequence[str] = ("kl",),
+    db: str | Path | None = None,
+) -> Front:
+    """The Pareto front of a study's trials under the chosen costs and metrics.
+
+    Raises ``UnknownName`` for a study, and for a cost or metric that no trial has, and
+    ``InvalidInput`` when the study has no trials yet.
+    """
+    with Store.open(db) as store:
+        record = store.study(study)
+        trials = store.trials(record)
+    return front_of(record, trials, costs, metrics)
+
+
+def front_of(
+    record: StudyRecord, trials: Sequence[Trial], costs: Sequence[str], metrics: Sequence[str]
+) -> Front:
+    """``front`` of trials that are at hand."""
+    if not trials:
+        raise InvalidInput(f"study {record.name!r} has no trials yet", "run a search first")
+    if not costs and not metrics:
+        raise InvalidInput("a front without objectives", "name at least one cost or metric")
+    _check("cost", costs, {name for t in trials for name in t.costs})
+    _check("metric", metrics, {name for t in trials for name in t.metrics})
+    senses = ["min"] * len(costs) + [_sense(record.settings, name) for name in metrics]
+    rows = [_figures(trial, costs, metrics) for trial in trials]
+    known = [i for i, row in enumerate(rows) if not np.isnan(row).any()]
+    if not known:
+        raise InvalidInput("no trial has all of these figures", "ask for fewer")
+    points = np.array([rows[i] for i in known])
+    best = non_dominated(points, senses)
+    order = best[np.lexsort(points[best].T[::-1])]
+    return Front(
+        study=record,
+        costs=tuple(costs),
+        metrics=tuple(metrics),
+        senses=tuple(senses),
+        points=points,
+        trials=tuple(trials[i] for i in known),
+        best=tuple(order.tolist()),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class LayerLine:
+    """One layer of a trial: what it became, what it costs, what was measured of it.
+
+    bytes, full_bytes: as the study's container stores it, and in full precision; nan where the
+    study does not say what the layer is. measured: one-at-a-time worsening of the metric, if
+    known; estimated: the profiler's.
+    """
+
+    name: str
+    scheme: str
+    layer: Layer | None
+    bytes: float
+    full_bytes: float
+    measured: Estimate | None
+    estimated: Estimate | None
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A trial with its layers."""
+
+    study: StudyRecord
+    trial: Trial
+    metric: str
+    lines: tuple[LayerLine, ...]
+
+
+def show(study: str, trial: int, metric: str = "kl", db: str | Path | None = None) -> Shown:
+    """Everything that is recorded of a trial. Raises ``UnknownName``."""
+    with Store.open(db) as store:
+        record = store.study(study)
+        found = store.trial(record, trial)
+        measurements = store.measurements(record)
+    layers = recorded_layers(record)
+    container = found.settings.get("container") or record.settings.get("container")
+    lines = []
+    for name, scheme in found.schemes.items():
+        layer = layers.get(name)
+        of_pair = [m for m in measurements if (m.layer, m.scheme) == (name, scheme)]
+        lines.append(
+            LayerLine(
+                name,
+                scheme,
+                layer,
+                _bytes(layer, scheme, container),
+                _bytes(layer, "keep", container),
+                _value(of_pair, "perturb", metric),
+                _value(of_pair, *_source(found.settings)),
+            )
+        )
+    return Shown(record, found, metric, tuple(lines))
+
+
+def recorded_layers(record: StudyRecord) -> dict[str, Layer]:
+    """Name -> layer, as they were when the study was begun."""
+    return {fields["name"]: Layer(**fields) for fields in record.settings.get("layers", [])}
+
+
+def _bytes(layer: Layer | None, scheme: str, container: str | None) -> float:
+    if layer is None or container is None:
+        return float("nan")
+    from bitfront.quant.costs import layer_costs
+    from bitfront.quant.exporters import EXPORTERS
+    from bitfront.types import Scheme
+
+    return layer_costs(layer, Scheme.parse(scheme), EXPORTERS[container].stored)["bytes"]
+
+
+def _value(measurements: Sequence[Measurement], profiler: str, name: str) -> Estimate | None:
+    found = (m.values[name] for m in measurements if m.profiler == profiler and name in m.values)
+    return next(found, None)
+
+
+def _source(settings: Mapping[str, Any]) -> tuple[str, str]:
+    """Profiler and table that a trial was chosen by."""
+    return str(settings.get("profiler", "")), str(settings.get("estimates", ""))
+
+
+def _sense(settings: Mapping[str, Any], metric: str) -> str:
+    known = settings.get("metrics", {}).get(metric.removeprefix("calibration/"), {})
+    return "max" if known.get("better") == "higher" else "min"
+
+
+def _check(kind: str, asked: Sequence[str], there: set[str]) -> None:
+    for name in asked:
+        if name not in there:
+            raise UnknownName(f"no trial has the {kind} {name!r}", f"there are {_list(there)}")
+
+
+def _list(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _figures(trial: Trial, costs: Sequence[str], metrics: Sequence[str]) -> np.ndarray:
+    nothing = Estimate(float("nan"), float("nan"), 0)
+    return np.array(
+        [
+            *(trial.costs.get(name, float("nan")) for name in costs),
+            *(trial.metrics.get(name, nothing).value for name in metrics),
+        ]
+    )
