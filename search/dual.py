@@ -24,6 +24,7 @@ from .items import EPS, Bool, Float, Items, Picks
 MAX_CUTS = 200
 MAX_BOX = 4.0 * 16**4  # times the price on the ray
 KEPT = 20  # tangents that test choices
+FLAT = 1e-200  # losses that differ by less are not told apart: totals / FLAT must stay finite
 TINY = float(np.finfo(np.float64).tiny)
 
 
@@ -95,7 +96,7 @@ def climb(items: Items) -> Dual:
     R = len(items.resources)
     start = tangent(items, np.zeros(R))
     room = items.room + items.slack
-    if not R or (start.usage <= room).all():
+    if not R or (start.usage <= room).all() or not _spread(items).any():
         return Dual((start,))
     ray = _along(items, start)
     tangents = [start, *ray]
@@ -103,7 +104,7 @@ def climb(items: Items) -> Dual:
     # λ = unit·μ and f = start + span·θ, so that the solution is near 1 in every direction
     unit = np.where(best.prices > 0, best.prices, 1.0)
     noise = EPS * (abs(start.value) + float(_spread(items).sum()))
-    span = max(best.value - start.value, noise) or 1.0
+    span = max(best.value - start.value, noise, FLAT)
     master = _Master(start.value, span, unit, room)
     for t in tangents:
         master.add(t)

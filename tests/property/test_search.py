@@ -166,3 +166,24 @@ def test_ilp_equals_dynamic_programming(seed: int) -> None:
     choice = [names[1].index(name) for name in found.choice]
     assert int(loss[np.arange(L), choice].sum()) == optimum
     assert found.optimal
+
+
+def test_losses_that_cancel_are_proven() -> None:
+    """A choice that gains much and fits no limit leaves 1e-16 of doubt, which is rounding."""
+    loss = np.array([[0.0, 0, 0, 0], [0, 0, 0, 0], [0, -1, 1, 0.001]])
+    costs = {
+        "r0": np.array([[0.0, 0, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]]),
+        "r1": np.array([[0.0, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]]),
+    }
+    names = ("l0", "l1", "l2"), ("s0", "s1", "s2", "s3")
+    found = allocate(Problem(*names, loss, costs, {"r0": 0.5, "r1": 0.0}))
+    assert found.choice[2] == "s3"
+    assert (found.loss, found.gap, found.optimal) == (0.001, 0, True)
+
+
+def test_losses_that_are_all_equal() -> None:
+    names = ("l0", "l1"), ("s0", "s1")
+    costs = {"r0": np.array([[5.0, 1], [5, 1]]), "r1": np.array([[0.0, 3], [0, 3]])}
+    found = allocate(Problem(*names, np.zeros((2, 2)), costs, {"r0": 6.0, "r1": 4.0}))
+    assert found.costs == {"r0": 6.0, "r1": 3.0}
+    assert found.optimal

@@ -1,0 +1,141 @@
+"""A search killed outright at random moments, and run again until it is done.
+
+The process under test is killed with SIGKILL. Triggers in the database note every attempt to
+record something, those that find it recorded already too: a unit that was measured twice shows as
+two attempts.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+from bitfront.storage import Store
+from tests import tiny
+
+KILLS = 8  # benchmarks/kill.py has 20, of a larger job
+KEYS = {
+    "measurement": "profiler || '/' || settings || '/' || layer || '/' || scheme",
+    "checkpoint": "pass_key || '/' || position",
+    "trial": "key",
+    "selection": "request_key",
+}
+SCHEMES, BUDGETS = "w2 w3 w4 w8", ("3bpw", "4bpw", "5bpw")
+
+
+def search(folder: str, db: str, ready: Any) -> None:
+    """What runs in the process that is killed."""
+    import torch
+
+    import bitfront
+    import bitfront.pipeline
+
+    torch.set_num_threads(1)
+    task = tiny.language_task(Path(folder))
+    ready.send(True)
+    with bitfront.open_study("s", task, db) as study:
+        bitfront.search(study, SCHEMES, BUDGETS)
+
+
+class Search:
+    """The search in a process of its own, which has loaded everything and begins to work."""
+
+    def __init__(self, folder: Path, db: Path) -> None:
+        context = multiprocessing.get_context("spawn")
+        receiver, sender = context.Pipe(duplex=False)
+        self.process = context.Process(target=search, args=(str(folder), str(db), sender))
+        self.process.start()
+        sender.close()
+        receiver.recv()
+        receiver.close()
+
+    def ended(self) -> bool:
+        """Whether it came to its end by itself."""
+        self.process.join()
+        assert self.process.exitcode in (0, -signal.SIGKILL)
+        return self.process.exitcode == 0
+
+    def kill_at(self, db: Path, count: int, delay: float) -> None:
+        """Kill it ``delay`` seconds after ``count`` attempts were noted, if it lives so long."""
+        while self.process.is_alive() and len(attempts(db)) < count:
+            time.sleep(0.002)
+        time.sleep(delay)
+        if self.process.is_alive():
+            assert self.process.pid is not None
+            os.kill(self.process.pid, signal.SIGKILL)
+
+
+def watched(db: Path) -> None:
+    """Let the database note each attempt to insert a row."""
+    Store.open(db).close()
+    with sqlite3.connect(db) as connection:
+        connection.execute("CREATE TABLE attempt (kind TEXT, key TEXT)")
+        for table, key in KEYS.items():
+            qualified = key
+            for column in {w for w in key.replace("'", " ").split() if w.isidentifier()}:
+                qualified = qualified.replace(column, f"NEW.{column}")
+            connection.execute(
+                f"CREATE TRIGGER note_{table} BEFORE INSERT ON {table} BEGIN "
+                f"INSERT INTO attempt VALUES ('{table}', {qualified}); END"
+            )
+    connection.close()
+
+
+def attempts(db: Path) -> list[tuple[str, str]]:
+    connection = sqlite3.connect(db)
+    try:
+        return connection.execute("SELECT kind, key FROM attempt").fetchall()
+    finally:
+        connection.close()
+
+
+def outcome(db: Path) -> tuple[Any, Any]:
+    """Trials and answers, without numbers and times that a database gives."""
+    with Store.open(db) as store:
+        study = store.study("s")
+        trials = store.trials(study)
+        numbers = {t.id: t.key for t in trials}
+        answers = [(s.request_key, numbers[s.trial_id], s.details) for s in store.selections(study)]
+    found = [
+        (t.key, t.solver, t.predicted, t.bound, dict(t.costs), dict(t.metrics), dict(t.settings))
+        for t in trials
+    ]
+    return sorted(found, key=lambda t: t[0]), sorted(answers, key=lambda a: a[0])
+
+
+def test_the_triggers_see_a_second_attempt(tmp_path: Path) -> None:
+    db = tmp_path / "b.db"
+    watched(db)
+    with Store.open(db) as store:
+        study = store.open_study("s", {"weights": "1"}, {})
+        for _ in range(2):
+            store.add_checkpoint(study, "pass", 3, {})
+    assert attempts(db) == [("checkpoint", "pass/3")] * 2
+
+
+def test_nothing_is_measured_twice_and_the_end_is_the_same(tmp_path: Path) -> None:
+    tiny.language_task(tmp_path)  # makes the files
+    whole, db = tmp_path / "whole.db", tmp_path / "killed.db"
+    watched(whole)
+    assert Search(tmp_path, whole).ended()
+    planned = attempts(whole)
+    assert len(planned) == len(set(planned))
+
+    rng = random.Random(0)
+    watched(db)
+    moments = sorted(rng.sample(range(len(planned)), KILLS))
+    killed = 0
+    for moment in moments:
+        running = Search(tmp_path, db)
+        running.kill_at(db, moment, rng.uniform(0, 0.02))
+        killed += not running.ended()
+    assert killed >= KILLS - 1  # the last one may come too late
+    assert Search(tmp_path, db).ended()
+    assert outcome(db) == outcome(whole)
+    assert sorted(attempts(db)) == sorted(planned)  # the same units, none of them twice
