@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bitfront.deploy import export
-    from bitfront.pipeline import Answer, Choices, profile, search
+    from bitfront.pipeline import Answer, Choices, cost, profile, search
     from bitfront.quant.load import load
     from bitfront.queries import Front, front, show, studies
     from bitfront.search import allocate
@@ -26,6 +26,7 @@ __all__ = [
     "Front",
     "Study",
     "allocate",
+    "cost",
     "export",
     "front",
     "load",
@@ -42,6 +43,7 @@ _LAZY = {
     "Front": "queries",
     "Study": "study",
     "allocate": "search",
+    "cost": "pipeline",
     "export": "deploy",
     "front": "queries",
     "load": "quant.load",
