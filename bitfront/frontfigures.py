@@ -13,6 +13,7 @@ from bitfront.types import Trial
 
 FRONT_COLOR, DIM_COLOR = "#1c7ed6", "#868e96"  # each stands out on white and on black
 AVERAGED = ("bits", "stored_bits")  # given per weight, where the number of weights is known
+WIDE = 4.0  # greatest over least cost from which the axis is logarithmic
 _LONGEST_LABEL = 19  # in characters
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _UNITS = {"bytes": "B", "bits": "bit", "stored_bits": "bit", "bops": "BOPs"}
@@ -63,14 +64,18 @@ def layer_label(name: str) -> str:
 
 
 def cost_axis(name: str, trials: Sequence[Trial]) -> Axis:
-    """The axis of a cost, in the unit that suits the greatest."""
+    """The axis of a cost, in the unit that suits the greatest; logarithmic if it spans much."""
     values = [trial.costs[name] for trial in trials]
     weights: set[Any] = {trial.settings.get("weights") for trial in trials}
     if name in AVERAGED and len(weights) == 1 and any(weights):
         size, unit = weights.pop(), "per weight"
     else:
         size, unit = unit_of(name, max(values))
-    settings = {"title": {"text": _title(name, unit)}, "exponentformat": "none"}
+    settings: dict[str, Any] = {"title": {"text": _title(name, unit)}, "exponentformat": "none"}
+    low, high = min(values) / size, max(values) / size
+    if low > 0 and high / low > WIDE:
+        ticks = _ticks(low / 1.5, high * 1.5)
+        settings |= {"type": "log", "tickvals": ticks, "ticktext": [_tick(t) for t in ticks]}
     return Axis(tuple(value / size for value in values), settings)
 
 

@@ -193,6 +193,13 @@ def test_positive_metrics_stand_on_a_logarithmic_axis(tmp_path: Path) -> None:
     assert "type" not in page(tmp_path, [trial(1, 1.0, 0.0)]).data["scatter"]["layout"]["yaxis"]
 
 
+def test_costs_that_span_much_stand_on_a_logarithmic_axis(tmp_path: Path) -> None:
+    assert "type" not in page(tmp_path).data["scatter"]["layout"]["xaxis"]
+    axis = page(tmp_path, [*TRIALS, trial(8, 3e7, 0.01)]).data["scatter"]["layout"]["xaxis"]
+    assert axis["type"] == "log"
+    assert axis["ticktext"] == ["1", "2", "5", "10", "20"]  # MB
+
+
 def test_exact_zeros_have_a_line_of_their_own_below_all_others(tmp_path: Path) -> None:
     data = page(tmp_path, [*TRIALS, trial(8, 9e6, 0.0, 0.0)], (3, 7, 8)).data
     axis = data["scatter"]["layout"]["yaxis"]
