@@ -208,6 +208,6 @@ def heavy_tail_warning(table: Sensitivities) -> str | None:
         return None
     return (
         f"1 % of the {table.notes['samples']} calibration samples hold {share:.0%} of the score "
-        f"({table.notes['effective_samples']:.0f} effective samples): give more or less certain "
-        "samples, or a higher temperature"
+        f"({table.notes['effective_samples']:.0f} effective samples): estimates are noisy; more "
+        "samples, or samples that the model is less sure of, make them better"
     )
