@@ -27,12 +27,12 @@ def export(
 ) -> Audit:
     """Write a trial's model to ``folder``; it appears only when a fresh process agrees with it.
 
-    format: an exporter's name (default: compressed-tensors for language models, else safetensors).
+    format: an exporter's name (default: the container that the trial's bytes were counted in).
     Raises ``ExportError`` (nothing half-written is left), ``UnknownName``.
     """
     if isinstance(trial, int):
         trial = study.trial(trial)
-    name = format or study.container
+    name = format or trial.settings.get("container", study.container)
     exporter = EXPORTERS[name]
     schemes = {layer: Scheme.parse(s) for layer, s in trial.schemes.items() if s != KEEP}
     study.builder.prepare(schemes.items())

@@ -53,7 +53,7 @@ class Choices:
 
     average_over: the weights that average bits are taken over, those being ``allocated`` or
     ``all`` discovered ones. container: the exporter whose files bytes are counted in (default:
-    compressed-tensors for language models, safetensors for all others).
+    the study's: compressed-tensors for language models that it can hold, else safetensors).
     """
 
     include: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from bitfront.errors import BudgetError, ProblemError
+from bitfront.errors import BudgetError, Infeasible, ProblemError
 from bitfront.scheme import KEEP
 from bitfront.search import allocate
 from bitfront.types import Budget, Costs, Problem, Sensitivities, closure
@@ -87,7 +87,18 @@ def feasible(
     """
     nothing = np.zeros((len(costs.layers), len(costs.schemes)))
     table = Sensitivities("", costs.layers, costs.schemes, nothing, nothing, 0)
-    allocate(build_problem(table, costs, budgets, groups=groups, pins=pins), solver)
+    try:
+        allocate(build_problem(table, costs, budgets, groups=groups, pins=pins), solver)
+    except Infeasible as error:
+        if not costs.reasons:
+            raise
+        (layer, scheme), why = next(iter(costs.reasons.items()))
+        more = f" (and {len(costs.reasons) - 1} more pairs)" if len(costs.reasons) > 1 else ""
+        raise Infeasible(
+            error.what,
+            f"{error.remedy}; {layer!r} cannot take {scheme}: {why}{more}",
+            error.binding,
+        ) from None
 
 
 def _nothing(layer: str, costs: Costs, pin: str | None) -> tuple[str, str]:

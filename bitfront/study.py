@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bitfront.errors import ModelError
 from bitfront.quant.build import Builder
+from bitfront.quant.exporters import EXPORTERS
 from bitfront.scratch import Scratch
 from bitfront.sensitivity import Subject
 from bitfront.storage import Store
@@ -71,7 +72,7 @@ class Study:
         """The real metrics on the evaluation data."""
         return Evaluator(self.task, self.task.evaluation, self.scratch)
 
-    @property
+    @cached_property
     def container(self) -> str:
         """The exporter that fits the task, unless another is asked for."""
         return _container(self.task)
@@ -159,4 +160,11 @@ def _settings(task: Task) -> dict[str, Any]:
 
 
 def _container(task: Task) -> str:
-    return "compressed-tensors" if task.kind == "language" else "safetensors"
+    """compressed-tensors where transformers can load it and it holds quantized body layers."""
+    compressed = EXPORTERS["compressed-tensors"]
+    body = [layer for layer in task.layers if layer.role == "body"]
+    if task.kind == "language" and compressed.reason_model(task.model) is None:
+        scheme = Scheme.parse("w8")
+        if all(compressed.reason(layer, scheme) is None for layer in body):
+            return compressed.name
+    return "safetensors"

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
@@ -34,6 +35,14 @@ from .studies import studies
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 INTERRUPTED = 130
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full: make room, or choose another place",
+    errno.EDQUOT: "the quota is used up: make room, or choose another place",
+    errno.EROFS: "choose another place",
+    errno.EACCES: "change its permissions, or choose another place",
+    errno.EPERM: "change its permissions, or choose another place",
+    errno.ENAMETOOLONG: "give a shorter name",
+}
 
 app = typer.Typer(
     name="bitfront", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
@@ -63,10 +72,10 @@ def _root(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line ``arguments`` (default: the process's own) and exit."""
     debug = os.environ.get("BITFRONT_DEBUG", "") not in ("", "0")
+    _open_closed()
     # before torch is loaded: threads that wait for a core another program uses would spin for ever
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not debug:
-        sys.excepthook = _bug
         warnings.simplefilter("ignore")  # what libraries have to say to each other
         warnings.simplefilter("always", BitfrontWarning)
         warnings.showwarning = _warn
@@ -86,28 +95,64 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if debug:
             raise
         code = _explain(error)
+    except Exception:
+        if not debug:
+            sys.excepthook = _bug  # only now: typer sets its own
+        raise
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _explain(error: BaseException) -> int:
     """Print one line on standard error; the exit code."""
     if isinstance(error, BrokenPipeError):  # the reader has gone: nothing is left to be said
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 1
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         _line("interrupted")
         return INTERRUPTED
     if isinstance(error, OSError) and error.strerror and not isinstance(error, BitfrontError):
-        where = f"{error.filename}: " if error.filename else ""
-        _line(f"{where}{error.strerror}")
+        where = error.filename or ("standard output" if _unwritable_output() else None)
+        remedy = _REMEDIES.get(error.errno or 0, "check the path")
+        _line(f"{where}: {error.strerror}: {remedy}" if where else f"{error.strerror}: {remedy}")
     elif isinstance(error, MemoryError):
         _line(f"out of memory: {error}" if str(error) else "out of memory")
     elif isinstance(error, _UsageError):
-        words = error.format_message()  # type: ignore[attr-defined]
-        _line(f"{words} (bitfront --help shows what can be given)")
+        _line(_usage(error))
     else:
         _line(str(error))
     return 2
+
+
+def _usage(error: Any) -> str:
+    """A wrong command line: typer's words, the value where these lack it, and where to look."""
+    words = " ".join(error.format_message().split()).rstrip(".")
+    details = getattr(error.__cause__, "errors", None)  # pydantic's, of a value it cannot convert
+    given = details()[0].get("input") if callable(details) else None
+    if isinstance(given, str) and repr(given) not in words:
+        words += f", not {given!r}"
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "bitfront"
+    return f"{words}: {command} --help shows what can be given"
+
+
+def _open_closed() -> None:
+    """Give a process that was started without standard output or error somewhere to write."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (lives as long as the process)
+
+
+def _unwritable_output() -> bool:
+    """Whether standard output takes no more; what it was given is then forgotten."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
+        return True
+    return False
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from bitfront.registry import Registry
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
 TrialId = Annotated[int, typer.Argument(metavar="TRIAL", help="Number of a trial of the study.")]
@@ -20,3 +23,10 @@ Schemes = Annotated[
     str, typer.Option(metavar="WORDS", help='Candidates for each layer, like "w2 w4 w4g128 keep".')
 ]
 Profiler = Annotated[str, typer.Option(help="fisher, perturb or mse.")]
+
+
+def check_names(*asked: tuple[Registry[Any], str | None]) -> None:
+    """Raises ``UnknownName`` for a name that is not registered, before anything long is begun."""
+    for registry, name in asked:
+        if name is not None:
+            _ = registry[name]

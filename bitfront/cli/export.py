@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Db, StudyName, TrialId
+from .common import Db, StudyName, TrialId, check_names
 from .composing import with_options
 from .output import Json, emit, quiet_stdout
 from .progress import shown
@@ -24,7 +24,7 @@ def export(
         str | None,
         typer.Option(
             "--format",
-            help="compressed-tensors (default for language models) or safetensors.",
+            help="compressed-tensors or safetensors (default: as the trial was counted).",
         ),
     ] = None,
     overwrite: Annotated[
@@ -37,6 +37,7 @@ def export(
     with quiet_stdout(), shown() as progress:
         from bitfront.deploy import export as write
 
+        _check(study, trial, folder, format_name, overwrite, db)
         with task.open(study, db) as opened:
             progress("exporting", 0, 1)
             audit = write(opened, trial, folder, format=format_name, overwrite=overwrite)
@@ -56,3 +57,17 @@ def export(
         f"{folder}: {audit.bytes} bytes of tensors, as predicted; reloaded in a fresh process, "
         f"outputs differ by at most {audit.max_difference:.3g} (their spread is {audit.spread:.3g})"
     )
+
+
+def _check(
+    study: str, trial: int, folder: Path, format_name: str | None, overwrite: bool, db: str | None
+) -> None:
+    """Refuse at once what would be refused when the model is loaded and quantized."""
+    from bitfront.quant.exporters import EXPORTERS
+    from bitfront.quant.folders import check_target
+    from bitfront.storage import Store
+
+    with Store.open(db) as store:
+        store.trial(store.study(study), trial)
+    check_names((EXPORTERS, format_name))
+    check_target(folder, overwrite)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .common import Db, StudyName
-from .output import Json, emit, quiet_stdout, table
+from .output import Json, check_file, emit, naming, quiet_stdout, table, write_file
 from .words import amount, figure, trial_document
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ def front(
     from bitfront.queries import front as ask
 
     costs, metrics = tuple(cost or ["bytes"]), tuple(metric or ["kl"])
+    check_file("--csv", csv_file)
+    check_file("--html", html)
     with quiet_stdout():
         found = ask(study, costs, metrics, db)
         if csv_file is not None:
-            from bitfront.files import write_text
-
-            write_text(csv_file, _csv(found, everything))
+            write_file(csv_file, _csv(found, everything))
         if html is not None:
             write_page(found, html)
     rows = _listed(found, everything)
@@ -124,13 +124,14 @@ def write_page(found: Front, path: Path) -> None:
     from bitfront.queries import recorded_layers
 
     metric = found.metrics[0]
-    write_front(
-        path,
-        found.study.name,
-        found.trials,
-        [found.trials[i].id for i in found.best],
-        list(recorded_layers(found.study).values()),
-        x=found.costs[0],
-        y=metric,
-        y_unit=found.study.settings.get("metrics", {}).get(metric, {}).get("unit", ""),
-    )
+    with naming(path):
+        write_front(
+            path,
+            found.study.name,
+            found.trials,
+            [found.trials[i].id for i in found.best],
+            list(recorded_layers(found.study).values()),
+            x=found.costs[0],
+            y=metric,
+            y_unit=found.study.settings.get("metrics", {}).get(metric, {}).get("unit", ""),
+        )

@@ -8,9 +8,12 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from bitfront.errors import InvalidInput
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
@@ -60,6 +63,33 @@ def word(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def check_file(option: str, path: Path | None) -> None:
+    """Raises ``InvalidInput`` for a file that cannot be written; to ask before the work is done."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise InvalidInput(f"{option} {str(path)!r} is a folder", "name a file in it")
+    if not path.parent.is_dir():
+        raise InvalidInput(f"{option} {str(path)!r}: no folder {str(path.parent)!r}", "create it")
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write ``text``; the file is there whole or not at all. Raises ``OSError`` that names it."""
+    from bitfront.files import write_text
+
+    with naming(path):
+        write_text(path, text)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an ``OSError`` of the block name ``path``, not the temporary file beside it, or none."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import Db, Profiler, Schemes, StudyName
+from bitfront.errors import SchemeError
+
+from .common import Db, Profiler, Schemes, StudyName, check_names
 from .composing import with_options
-from .output import Json, emit, quiet_stdout, table
+from .output import Json, check_file, emit, quiet_stdout, table, write_file
 from .progress import shown
 from .task_options import Given, task_options
 
 if TYPE_CHECKING:
-    from bitfront.types import Sensitivities
+    from bitfront.study import Study
+    from bitfront.types import Scheme, Sensitivities
 
 
 @with_options(task=task_options)
@@ -33,15 +36,19 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Measure sensitivities; what is recorded already is not measured again."""
+    check_file("--csv", csv_file)
     with quiet_stdout(), shown() as progress:
         from bitfront.pipeline import profile as measure
+        from bitfront.sensitivity import PROFILERS
+        from bitfront.types import parse_schemes
 
+        wanted = parse_schemes(schemes)
+        check_names((PROFILERS, profiler))
         with task.open(study, db) as opened:
-            tables = measure(opened, schemes, profiler, progress=progress)
+            _check_schemes(opened, wanted)
+            tables = measure(opened, wanted, profiler, progress=progress)
     if csv_file is not None:
-        from bitfront.files import write_text
-
-        write_text(csv_file, _csv(tables))
+        write_file(csv_file, _csv(tables))
     if as_json:
         emit(
             {
@@ -56,6 +63,18 @@ def profile(
     table(["layer", *best.schemes], rows, f"{best.metric}: {profiler}, {name}")
     notes = [f"{key} {value:.3g}" for key, value in best.notes.items() if isinstance(value, float)]
     typer.echo(f"{best.samples} calibration samples; {', '.join(notes)}" if notes else "")
+
+
+def _check_schemes(study: Study, schemes: tuple[Scheme, ...]) -> None:
+    """Raises ``SchemeError`` where there is nothing to measure."""
+    changing = [s for s in schemes if str(s) != "keep"]
+    if not changing:
+        raise SchemeError("keep alone leaves nothing to measure", "add a scheme like w4")
+    reasons = study.unsuitable(changing)
+    if len(reasons) == len(study.task.layers) * len(changing):
+        scheme = next(iter(reasons))[1]
+        why = "; ".join(dict.fromkeys(why for (_, s), why in reasons.items() if s == scheme))
+        raise SchemeError(f"no layer can take {scheme} ({why})", "give another scheme, like w4")
 
 
 def _plain(table: Sensitivities) -> dict[str, Any]:

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import Db, Profiler, Schemes, StudyName
+from bitfront.errors import Infeasible, InvalidInput
+
+from .common import Db, Profiler, Schemes, StudyName, check_names
 from .composing import with_options
 from .layer_options import layer_options
 from .output import Json, emit, quiet_stdout, table
 from .progress import shown
 from .task_options import Given, task_options
-from .words import answer_row, trial_document
+from .words import answer_row, in_units, trial_document
 
 if TYPE_CHECKING:
     from bitfront.pipeline import Answer, Choices
@@ -49,27 +51,56 @@ def search(
 ) -> None:
     """Find, build and measure the best allocation within each budget."""
     with quiet_stdout(), shown() as progress:
+        from bitfront.pipeline import cost
         from bitfront.pipeline import search as find
+        from bitfront.problems import points
 
+        _check(schemes, budget, solver, profiler, choices.container, max_measurements)
         with task.open(study, db) as opened:
-            answers = find(
-                opened,
-                schemes,
-                budget,
-                solver=solver,
-                profiler=profiler,
-                metric=metric,
-                choices=choices,
-                verify=verify,
-                max_measurements=max_measurements,
-                progress=progress,
-            )
+            try:
+                answers = find(
+                    opened,
+                    schemes,
+                    budget,
+                    solver=solver,
+                    profiler=profiler,
+                    metric=metric,
+                    choices=choices,
+                    verify=verify,
+                    max_measurements=max_measurements,
+                    progress=progress,
+                )
+            except Infeasible as error:
+                costs = cost(opened, schemes, choices)
+                raise in_units(error, points(budget), costs) from error
     if as_json:
         emit({"study": study, "answers": [_document(answer) for answer in answers]})
         return
     rows = [answer_row(answer) for answer in answers]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     table(columns, [[row.get(name) for name in columns] for row in rows], f"study {study}")
+
+
+def _check(
+    schemes: str,
+    budgets: list[str],
+    solver: str,
+    profiler: str,
+    container: str | None,
+    max_measurements: int | None,
+) -> None:
+    """Refuse at once what would be refused when the model is loaded, or profiled."""
+    from bitfront.problems import points
+    from bitfront.quant.exporters import EXPORTERS
+    from bitfront.search import ALLOCATORS
+    from bitfront.sensitivity import PROFILERS
+    from bitfront.types import parse_schemes
+
+    parse_schemes(schemes)
+    points(budgets)
+    check_names((ALLOCATORS, solver), (PROFILERS, profiler), (EXPORTERS, container))
+    if max_measurements is not None and max_measurements < 0:
+        raise InvalidInput(f"--max-measurements {max_measurements}", "give 0 or more")
 
 
 def _document(answer: Answer) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bitfront.errors import UnknownName
+
 from .common import Db, StudyName, TrialId
 from .output import Json, emit, quiet_stdout, table
 from .words import amount, figure, trial_document
@@ -28,6 +30,9 @@ def show(
 
     with quiet_stdout():
         found = ask(study, trial, metric, db)
+    known = found.study.settings.get("metrics", {})
+    if known and metric not in known:
+        raise UnknownName(f"no metric {metric!r} in {study!r}", f"it has {', '.join(known)}")
     t = found.trial
     if as_json:
         lines = {line.name: _document(line) for line in found.lines}

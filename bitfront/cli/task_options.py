@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import json
+import math
 import sys
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from bitfront.study import Study
 
 _option = partial(typer.Option, rich_help_panel="Task (needed to begin a study)")
+_OBJECT = 'write a JSON object like {"depth": 20}'
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,13 @@ class Given:
 
     def _recipe(self, study: str, db: str | None) -> dict[str, Any]:
         from bitfront.storage import Store
+        from bitfront.storage.studies import check_name
         from bitfront.tasks import TASKS, task_class
 
+        check_name(study)
         with Store.open(db) as store:
-            begun = study in (summary.name for summary in store.studies())
+            names = [summary.name for summary in store.studies()]
+            begun = study in names
             recorded = dict(store.study(study).settings.get("recipe", {})) if begun else {}
         kind = self.kind or recorded.get("kind")
         if kind is None:
@@ -56,8 +62,10 @@ class Given:
                     f"study {study!r} was begun in Python with a live model or data",
                     f"open it there, or give --task ({asked}) and its options",
                 )
+            near = difflib.get_close_matches(study, names, 1)
+            meant = f" (did you mean {near[0]!r}?)" if near else ""
             raise InvalidInput(
-                f"there is no study {study!r} yet",
+                f"there is no study {study!r} yet{meant}",
                 f"to begin it give --task ({asked}) and its options",
             )
         known = inspect.signature(task_class(kind)).parameters
@@ -117,7 +125,11 @@ def task_options(
     ] = False,
 ) -> Given:
     """What is given of a task; the rest keeps its default, or what is recorded."""
-    given = {name: value for name, value in locals().items() if value not in (None, False)}
+    # 0 is a value, though it equals False
+    given = {n: value for n, value in locals().items() if value is not None and value is not False}
+    empty = [name for name, value in given.items() if value == ""]
+    if empty:
+        raise InvalidInput(f"{_spelled(empty[0])} is empty", "give a value, or leave it out")
     kind = given.pop("task", "module" if "function" in given else None)
     readers = {"mean": _numbers, "std": _numbers, "size": _size, "arguments": _object}
     for name, read in readers.items():
@@ -128,26 +140,33 @@ def task_options(
 
 def _numbers(name: str, text: str) -> list[float]:
     try:
-        return [float(word) for word in text.split(",")]
+        numbers = [float(word) for word in text.split(",")]
     except ValueError:
-        raise InvalidInput(f"--{name} {text!r}", "write numbers like 0.48,0.46,0.41") from None
+        numbers = []
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise InvalidInput(f"--{name} {text!r}", "write finite numbers like 0.48,0.46,0.41")
+    return numbers
 
 
 def _size(name: str, text: str) -> list[int]:
     words = text.lower().split("x")
-    if len(words) > 2 or not all(word.isdigit() for word in words):
+    if len(words) > 2 or not all(word.isdecimal() for word in words):
         raise InvalidInput(f"--{name} {text!r}", "write it like 224 or 192x256")
     return [int(word) for word in words] * (3 - len(words))
 
 
 def _object(name: str, text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise InvalidInput(f"--{name} {text!r} is not JSON", str(error)) from None
+        value = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"--{name} {text!r} is not JSON ({error})", _OBJECT) from None
     if not isinstance(value, dict):
-        raise InvalidInput(f"--{name} {text!r}", 'write a JSON object like {"depth": 20}')
+        raise InvalidInput(f"--{name} {text!r} is no JSON object", _OBJECT)
     return value
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"JSON has no {word}")
 
 
 def _spelled(name: str) -> str:

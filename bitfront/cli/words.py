@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from bitfront.errors import Infeasible
 
 if TYPE_CHECKING:
     from bitfront.pipeline import Answer
-    from bitfront.types import Estimate, Trial
+    from bitfront.types import Budget, Costs, Estimate, Trial
 
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -71,3 +76,27 @@ def trial_document(trial: Trial) -> dict[str, Any]:
         "seconds": trial.seconds,
         "schemes": dict(trial.schemes),
     }
+
+
+def in_units(error: Infeasible, sweep: Sequence[Sequence[Budget]], costs: Costs) -> Infeasible:
+    """``error`` in the units of the budgets that cannot be met, where each is at fault alone."""
+    least: dict[Budget, Budget] = {}
+    for resource, (limit, total) in error.binding.items():
+        for budget in dict.fromkeys(b for point in sweep for b in point):
+            same = budget.resource == resource
+            if same and budget.limit(costs.full, costs.weights) == limit:
+                least[budget] = replace(budget, amount=_upwards(budget.amount * total / limit))
+                break
+    if len(least) < max(len(error.binding), 1):
+        return error
+    what = (f"budget {a} cannot be met, the least possible is {b}" for a, b in least.items())
+    remedy = " and ".join(map(str, least.values()))
+    return Infeasible(
+        "; ".join(what), f"raise it to {remedy}, or allow smaller schemes", error.binding
+    )
+
+
+def _upwards(amount: float) -> float:
+    """The next number of four digits, so that it is not below ``amount``."""
+    digits = 3 - math.floor(math.log10(amount))
+    return math.ceil(amount * 10.0**digits * (1 - 1e-12)) / 10.0**digits
