@@ -23,11 +23,10 @@ from bitfront.errors import ExportError
 from bitfront.types import Layer, Scheme
 
 from .costs import KEEP
-from .folders import new_folder
+from .folders import MANIFEST, new_folder
 from .tensorfiles import SHARD_BYTES, Spec, Unit, dtype_name, write_files
 from .weights import QuantizedLayer
 
-MANIFEST = "bitfront.json"
 FORMAT_VERSION = 1
 
 Stored = Mapping[str, tuple[str, tuple[int, ...]]]

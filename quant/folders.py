@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bitfront.errors import ExportError
 
+MANIFEST = "bitfront.json"  # in every folder that was written here
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space or choose another place",
@@ -20,6 +21,7 @@ _REMEDIES = {
     errno.EROFS: "the file system is read-only: choose another place",
     errno.EACCES: "no permission to write there: choose another place",
     errno.EPERM: "no permission to write there: choose another place",
+    errno.ENAMETOOLONG: "give a shorter name",
 }
 
 
@@ -29,11 +31,11 @@ def new_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
 
     Everything is flushed to the disk first, then one rename makes it appear. When the block raises,
     it vanishes and ``folder`` is as before. A folder that is there already and not empty is refused
-    unless ``overwrite`` is given, which exchanges it. Raises ``ExportError``, also in place of any
-    ``OSError`` of the block.
+    unless ``overwrite`` is given, which exchanges it. Raises ``ExportError`` as ``check_target``
+    does, and in place of any ``OSError`` of the block.
     """
-    folder = Path(folder).absolute()
-    _check_target(folder, overwrite)
+    check_target(folder, overwrite)
+    folder = _real(folder)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         partial.mkdir()
@@ -42,21 +44,51 @@ def new_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
         _place(partial, folder)
         _flush_entry(folder.parent)
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, error.strerror or str(error))
-        raise ExportError(f"cannot write {folder.name!r}", remedy) from error
+        raise _failure(folder, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _check_target(folder: Path, overwrite: bool) -> None:
-    if not folder.parent.is_dir():
-        raise ExportError(f"no folder {str(folder.parent)!r} to write into", "create it first")
-    if folder.exists() and not folder.is_dir():
-        raise ExportError(f"{folder.name!r} is a file", "give the name of a folder")
-    if not overwrite and folder.is_dir() and any(folder.iterdir()):
-        raise ExportError(
-            f"{folder.name!r} is there and not empty", "choose another, or overwrite it"
-        )
+def check_target(folder: Path, overwrite: bool = False) -> None:
+    """Raises ``ExportError`` unless ``folder`` can be made.
+
+    A folder with files in it is replaced on demand, but only by what wrote it: one without
+    ``bitfront.json`` holds something else, and is never removed.
+    """
+    folder = _real(folder)
+    try:
+        if not folder.parent.is_dir():
+            raise ExportError(f"no folder {str(folder.parent)!r} to write into", "create it first")
+        if folder.exists() and not folder.is_dir():
+            raise ExportError(f"{str(folder)!r} is a file", "give the name of a folder")
+        if not folder.is_dir() or not any(folder.iterdir()):
+            return
+        if not overwrite:
+            raise ExportError(
+                f"{str(folder)!r} is there and not empty", "choose another, or overwrite it"
+            )
+        if not (folder / MANIFEST).is_file():
+            raise ExportError(
+                f"{str(folder)!r} is no export, it has no {MANIFEST}",
+                "choose another, or remove it yourself",
+            )
+    except OSError as error:
+        raise _failure(folder, error) from error
+
+
+def _real(folder: Path) -> Path:
+    """``folder`` without links and dots: what is renamed in the end."""
+    try:
+        return Path(folder).resolve()
+    except OSError as error:
+        raise _failure(Path(folder), error) from error
+
+
+def _failure(folder: Path, error: OSError) -> ExportError:
+    reason = error.strerror or str(error)
+    known = _REMEDIES.get(error.errno or 0)
+    what = f"cannot write {folder.name!r}" + ("" if known else f" ({reason})")
+    return ExportError(what, known or "choose another place")
 
 
 def _flush(folder: Path) -> None:
