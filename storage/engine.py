@@ -133,6 +133,8 @@ class Database:
 
 def _make_folder(url: URL) -> None:
     path = Path(str(url.database))
+    if "\0" in str(path):
+        raise StorageError(f"{named(url)} is no path", "name another file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -140,8 +142,13 @@ def _make_folder(url: URL) -> None:
             f"the folder of {named(url)} cannot be made ({error.strerror})",
             "name a database in another folder",
         ) from error
-    if path.is_dir():
-        raise StorageError(f"{named(url)} is a folder", "name a file in it")
+    try:
+        if path.is_dir():
+            raise StorageError(f"{named(url)} is a folder", "name a file in it")
+    except OSError as error:
+        raise StorageError(
+            f"{named(url)} cannot be opened ({error.strerror})", "name another file"
+        ) from error
 
 
 def _configure_sqlite(timeout: float) -> Callable[[Any, Any], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -10,11 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from bitfront.errors import StorageError
 
+_DAMAGED = ("is damaged", "restore it from a copy, or name another file")
 # prefix of SQLite's error name -> (what is wrong, what to do)
 _SQLITE = {
     "SQLITE_BUSY": ("is locked", "another program is writing to it: end that, or wait"),
@@ -23,7 +25,7 @@ _SQLITE = {
     "SQLITE_READONLY": ("is read-only", "change its permissions or its folder's, or name another"),
     "SQLITE_PERM": ("is read-only", "change its permissions or its folder's, or name another"),
     "SQLITE_NOTADB": ("is not a database", "name another file"),
-    "SQLITE_CORRUPT": ("is damaged", "restore it from a copy, or name another file"),
+    "SQLITE_CORRUPT": _DAMAGED,
     "SQLITE_CANTOPEN": ("cannot be opened", "check that its folder exists and can be written to"),
     "SQLITE_IOERR": ("cannot be read or written", "check the disk it is on"),
 }
@@ -53,6 +55,8 @@ def failures(url: URL) -> Iterator[None]:
         raise StorageError(f"{named(url)} is in use by too many threads", str(error)) from error
     except DBAPIError as error:
         raise translated(url, error) from error
+    except json.JSONDecodeError as error:  # in a column of JSON
+        raise StorageError(f"{named(url)} {_DAMAGED[0]}", _DAMAGED[1]) from error
 
 
 def named(url: URL) -> str:
@@ -73,22 +77,31 @@ def translated(url: URL, error: DBAPIError) -> StorageError:
     else:
         code = getattr(cause, "sqlstate", None) or ""
         table = _POSTGRES
-        if not code and (error.connection_invalidated or "connection" in str(cause)):
-            reason = str(cause).strip().splitlines()[-1]
-            return StorageError(f"{named(url)} cannot be reached ({reason})", "check its URL")
+        if not code and isinstance(error, OperationalError):
+            return StorageError(
+                f"{named(url)} cannot be reached ({_first_line(cause)})",
+                "check its URL, and that its server is running",
+            )
     known = [words for prefix, words in table.items() if code.startswith(prefix)]
     if known:
         what, remedy = known[0]
         return StorageError(f"{named(url)} {what}", remedy)
-    reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
-    return StorageError(f"{named(url)} failed ({reason})", f"code {code}" if code else "")
+    words = f"{_first_line(cause)}, code {code}" if code else _first_line(cause)
+    return StorageError(f"{named(url)} failed ({words})", "check that it is Bitfront's, and whole")
+
+
+def _first_line(cause: BaseException | None) -> str:
+    lines = str(cause).strip().splitlines()
+    return lines[0] if lines else type(cause).__name__
 
 
 def _closer(url: URL, code: str) -> str:
     """What SQLite's ``code`` comes from, where the file system tells more than SQLite does."""
     path = Path(url.database or "")
-    if path.parent.is_dir() and shutil.disk_usage(path.parent).free < _SMALL:
-        return "SQLITE_FULL"
+    if path.parent.is_dir():
+        disk = shutil.disk_usage(path.parent)
+        if disk.total and disk.free < _SMALL:
+            return "SQLITE_FULL"
     if path.is_file() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         return "SQLITE_READONLY"
     return code

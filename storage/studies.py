@@ -17,6 +17,8 @@ from .engine import Database, now
 from .models import MeasurementRow, StudyRow, TrialCostRow, TrialMetricRow, TrialRow
 from .records import StudyRecord, StudySummary
 
+LONGEST_NAME = 200  # characters; an index of PostgreSQL has room for no more than some hundreds
+
 Ranges = dict[int, dict[str, tuple[float, float]]]
 
 
@@ -32,8 +34,7 @@ class Studies(Database):
         the same belongs into the ``fingerprint``. Raises ``StudyMismatch`` naming every field in
         which the recorded fingerprint differs.
         """
-        if not name.strip():
-            raise InvalidInput(f"study name {name!r}", "give the study a name")
+        check_name(name)
         fields = {str(key): str(value) for key, value in fingerprint.items()}
         row = {
             "name": name,
@@ -50,17 +51,19 @@ class Studies(Database):
 
     def study(self, name: str) -> StudyRecord:
         """The study ``name``. Raises ``UnknownName`` listing the names that are near."""
+        check_name(name)
         with self.reading() as connection:
             study = _find(connection, name)
             if study is not None:
                 return study
             names = list(connection.scalars(select(StudyRow.name).order_by(StudyRow.name)))
-        near = get_close_matches(name, names, n=5, cutoff=0.5) or names[:10]
-        known = ", ".join(repr(n) for n in near)
-        raise UnknownName(
-            f"no study named {name!r}",
-            f"did you mean {known}?" if near else "the database has no studies yet",
-        )
+        near = get_close_matches(name, names, n=5, cutoff=0.5)
+        known = ", ".join(repr(n) for n in near or names[:10])
+        if near:
+            remedy = f"did you mean {known}?"
+        else:
+            remedy = f"there are {known}" if names else "the database has no studies yet"
+        raise UnknownName(f"no study named {name!r}", remedy)
 
     def studies(self) -> list[StudySummary]:
         """All studies, oldest first, with counts and the ranges of their trials' figures."""
@@ -83,6 +86,18 @@ class Studies(Database):
             )
             for row in rows
         ]
+
+
+def check_name(name: str) -> None:
+    """Raises ``InvalidInput`` for a name that no study can have."""
+    if not name.strip():
+        raise InvalidInput(f"study name {name!r}", "give the study a name")
+    if not name.isprintable():
+        raise InvalidInput(f"study name {name!r}", "use characters that can be printed")
+    if len(name) > LONGEST_NAME:
+        raise InvalidInput(
+            f"study name {name[:20]!r}… of {len(name)} characters", f"use at most {LONGEST_NAME}"
+        )
 
 
 def _find(connection: Connection, name: str) -> StudyRecord | None:

@@ -17,6 +17,8 @@ from .engine import Database, now
 from .models import SelectionRow, TrialCostRow, TrialLayerRow, TrialMetricRow, TrialRow
 from .records import Selection, StudyRecord
 
+_NO_ID = 1 << 31  # too large for a column of integers
+
 _SELECTION = select(
     SelectionRow.request_key, SelectionRow.trial_id, SelectionRow.details, SelectionRow.created
 )
@@ -78,7 +80,7 @@ class Trials(Database):
         if study is not None:
             one = one.where(TrialRow.study_id == study.id)
         with self.reading() as connection:
-            found = _load(connection, one)
+            found = _load(connection, one) if 0 < id < _NO_ID else []
             if found:
                 return found[0]
             raise _unknown(connection, study, id)
