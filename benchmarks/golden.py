@@ -13,11 +13,9 @@ Three seeds a row; seconds and gaps are medians and the worst.
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import statistics
-import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.common import arguments, commit
 from bitfront.errors import Infeasible
 from bitfront.search import ALLOCATORS, allocate, parse_problem
 from bitfront.types import Problem
@@ -37,16 +36,11 @@ PATIENCE = 60.0  # seconds a problem
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    root = Path(__file__).resolve().parents[1]
-    parser.add_argument("--assets", type=Path, default=root.parent / "shared" / "assets")
+    parser = arguments(__doc__)
     parser.add_argument("--largest", type=int, default=10_000, help="most layers to try")
     options = parser.parse_args()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True
-    ).stdout.strip()
     report = {
-        "commit": commit,
+        "commit": commit(),
         "machine": f"{platform.machine()}, one thread, Python {platform.python_version()}, "
         f"ortools {version('ortools')}",
         "golden": golden(options.assets / "golden" / "hawq_v3_resnet18.json"),

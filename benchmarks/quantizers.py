@@ -11,10 +11,8 @@ JSON on standard output:
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.common import arguments, commit
 from bitfront.quant.formats import dequantize
 from bitfront.quant.integers import grouped
 from bitfront.quant.layers import adapter_for, adapter_of
@@ -131,16 +130,10 @@ def seconds() -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    beside = Path(__file__).resolve().parents[2] / "shared" / "assets"
-    parser.add_argument("--assets", type=Path, default=beside)
-    assets = parser.parse_args().assets
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    assets = arguments(__doc__).parse_args().assets
     result = {
         "machine": platform.platform(), "threads": torch.get_num_threads(),
-        "torch": torch.__version__, "commit": commit,
+        "torch": torch.__version__, "commit": commit(),
         "scales": scales(assets), "gptq": gptq(assets), "seconds": seconds(),
     }  # fmt: skip
     json.dump(result, sys.stdout, indent=1)

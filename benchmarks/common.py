@@ -1,0 +1,117 @@
+"""What the benchmarks share: where they ran, where data lies, how results are written."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bitfront import Study
+    from bitfront.tasks import Task
+
+ROOT = Path(__file__).resolve().parents[1]
+ASSETS = Path(os.environ.get("BITFRONT_ASSETS") or ROOT.parent / "shared" / "assets")
+ROOMS = ("bitfront", "search", "sensitivity", "quant", "storage")
+
+
+def arguments(doc: str | None) -> argparse.ArgumentParser:
+    """A parser with ``--assets``; ``doc`` is the script's docstring."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--assets", type=Path, default=ASSETS, help="models and data")
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser, threads: int | None = None) -> argparse.Namespace:
+    """The command line, with ``--threads`` (default ``threads``, else torch's), which are set.
+
+    Where other programs are at work one thread is often faster than two that wait for each other.
+    """
+    import torch
+
+    threads = torch.get_num_threads() if threads is None else threads
+    parser.add_argument("--threads", type=int, default=threads)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    return options
+
+
+def commit() -> str:
+    """The commit that ran, with a ``+`` when the library's files differ from it."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", *ROOMS)
+    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+
+
+def head() -> dict[str, str]:
+    """The first keys of a report on something that torch computes."""
+    import torch
+
+    return {
+        "commit": commit(),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, "
+        f"Python {platform.python_version()}, torch {version('torch')}",
+    }
+
+
+def write(report: Mapping[str, Any]) -> None:
+    """The JSON on standard output, numbers to six digits, nan and infinities as null."""
+    json.dump(_plain(report), sys.stdout, indent=1, allow_nan=False)
+    print()
+
+
+def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A Markdown table on standard error, numbers to three digits, None as an empty cell."""
+    lines = [title, "", _row(columns), _row(["---"] * len(columns))]
+    print("\n".join([*lines, *(_row([_cell(v) for v in row]) for row in rows)]), file=sys.stderr)
+    print(file=sys.stderr)
+
+
+@contextmanager
+def fresh_study(task: Task) -> Iterator[Study]:
+    """A study of ``task`` in a new database, which is gone afterwards."""
+    import bitfront
+
+    with (
+        tempfile.TemporaryDirectory(prefix="bitfront-") as folder,
+        bitfront.open_study("benchmark", task, Path(folder) / "study.db") as study,
+    ):
+        yield study
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
