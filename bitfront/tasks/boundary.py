@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import linecache
+import pickle
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -24,18 +25,24 @@ _OURS = str(Path(__file__).parents[1])
 
 @contextmanager
 def foreign(doing: str, remedy: str = "", error: type[InvalidInput] = ModelError) -> Iterator[None]:
-    """Turn any exception of the block into ``error``: "``doing``: where: type: message"."""
+    """Turn any exception of the block into ``error``: "``doing``: where: type: message".
+
+    A call of ``sys.exit`` too: it would end the program without a word.
+    """
     try:
         yield
     except BitfrontError:
         raise
-    except Exception as cause:
+    except (Exception, SystemExit) as cause:
         raise error(f"{doing} failed: {describe(cause)}", remedy) from cause
 
 
 def describe(error: BaseException) -> str:
     """``file.py:12: KeyError: 'x'``; the place only when a user's own file is involved."""
-    text = " ".join(str(error).split())
+    said = error.msg if isinstance(error, SyntaxError) else error
+    if isinstance(error, pickle.UnpicklingError):  # torch's words would have one run the code
+        said = "it holds other things than tensors, or is damaged"
+    text = " ".join(str(said).split()).rstrip(".")
     if len(text) > _LONGEST:
         text = text[: _LONGEST - 1] + "…"
     place = _place(error)
@@ -94,7 +101,7 @@ def _run(file: Path) -> ModuleType:
     linecache.checkcache(str(file))
     sys.path.insert(0, folder)
     try:
-        with foreign(f"running {file.name}"):
+        with foreign(f"running {file.name}", "correct the file, or install what it needs"):
             spec.loader.exec_module(module)
     finally:
         sys.path.remove(folder)

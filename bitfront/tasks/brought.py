@@ -46,9 +46,17 @@ class Brought:
             value = getattr(self, name)
             if value is not None and not callable(value):
                 raise InvalidInput(f"{name!r} is a {type(value).__name__}", "give a function")
-        for group in self.groups:
-            if isinstance(group, str):
-                raise InvalidInput(f"group {group!r} is one name", "give a sequence of globs each")
+        if self.metrics is not None and not isinstance(self.metrics, Mapping):
+            raise InvalidInput(
+                f"'metrics' is a {type(self.metrics).__name__}",
+                'give a dict of name: (function, "higher" or "lower")',
+            )
+        groups = self.groups if isinstance(self.groups, (list, tuple)) else [self.groups]
+        for group in groups:
+            if not isinstance(group, (list, tuple)) or not all(isinstance(g, str) for g in group):
+                raise InvalidInput(
+                    f"'groups' has {group!r}", "give a list of groups, each a list of globs"
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,11 +94,17 @@ def batches(given: Iterable[Any], what: str, user: Brought) -> list[Batch]:
         raise DataError(
             f"{what!r} is one {type(given).__name__}", "give a sequence of batches, [batch] for one"
         )
-    with foreign(f"reading {what!r}", error=DataError):
+    with foreign(f"reading {what!r}", "give a list of batches", DataError):
         raws = list(given)
     if not raws:
         raise DataError(f"{what!r} has no batches", "give at least one")
-    return [_batch(raw, f"{what} batch {i}", user) for i, raw in enumerate(raws)]
+    found: list[Batch] = [_batch(raw, f"{what} batch {i}", user) for i, raw in enumerate(raws)]
+    if all(batch.scored is not None and not batch.scored.any() for batch in found):
+        raise DataError(
+            f"no position of {what!r} is scored",
+            f"give labels other than {IGNORED}, or leave labels and 'scored' out",
+        )
+    return found
 
 
 def own_metrics(user: Brought) -> dict[str, Metric]:
@@ -114,12 +128,14 @@ def _batch(raw: Any, place: str, user: Brought) -> UserBatch:
             f"{place} is a {type(raw).__name__} without a tensor of samples",
             "a batch is a tensor, a tuple of tensors, or a dict of them",
         )
+    if not len(found):
+        raise DataError(f"{place} has no samples, its shape is {tuple(found.shape)}", "drop it")
     labels = scored = None
     kwargs = dict(raw) if isinstance(raw, Mapping) else {}
     if user.output == "categorical":
         given = kwargs.get("labels")
         if user.labels is not None:
-            with foreign("calling 'labels'", error=DataError):
+            with foreign("calling 'labels'", "correct the function", DataError):
                 given = user.labels(raw)
         labels, scored = _labels(given, kwargs.get("scored"), place)
     kwargs = {k: v for k, v in kwargs.items() if k not in ("labels", "scored")}
@@ -136,7 +152,8 @@ def _batch(raw: Any, place: str, user: Brought) -> UserBatch:
 def _labels(given: Any, mask: Any, place: str) -> tuple[Tensor | None, Tensor | None]:
     if given is None:
         return None, None
-    labels = torch.as_tensor(given)
+    with foreign(f"reading the labels of {place}", "give a tensor of class indices", DataError):
+        labels = torch.as_tensor(given)
     if labels.is_floating_point() or labels.dim() not in (1, 2):
         raise DataError(
             f"labels of {place} are {labels.dtype} of shape {tuple(labels.shape)}",
@@ -145,7 +162,8 @@ def _labels(given: Any, mask: Any, place: str) -> tuple[Tensor | None, Tensor | 
     labels = labels.long().reshape(len(labels), -1).cpu()
     scored = labels != IGNORED
     if mask is not None:
-        scored &= torch.as_tensor(mask).bool().reshape(labels.shape).cpu()
+        with foreign(f"reading 'scored' of {place}", "give one flag for each label", DataError):
+            scored &= torch.as_tensor(mask).bool().reshape(labels.shape).cpu()
     return labels.masked_fill(~scored, 0), None if scored.all() else scored
 
 
@@ -155,15 +173,19 @@ def _values(name: str, function: Callable[..., Any]) -> Any:
         z = outputs.detach().float().cpu()
         if batch.shape:
             z = z.reshape(batch.shape)
-        with foreign(f"metric {name!r}"):
+        with foreign(f"metric {name!r}", "correct the function"):
             values = function(z, batch.raw)
             if isinstance(values, Tensor):
                 values = values.detach().cpu().double().numpy()
             values = np.asarray(values, dtype=np.float64)
-        if values.shape != (batch.samples,) or not np.isfinite(values).all():
+        wrong, bad = None, int((~np.isfinite(values)).sum())
+        if values.shape != (batch.samples,):
+            wrong = f"values of shape {values.shape}"
+        elif bad:
+            wrong = f"{len(values)} values, {bad} of them not finite"
+        if wrong is not None:
             raise ModelError(
-                f"metric {name!r} gave values of shape {values.shape}, "
-                f"{int((~np.isfinite(values)).sum())} of them not finite",
+                f"metric {name!r} gave {wrong}",
                 f"give one finite number for each of the {batch.samples} samples",
             )
         return values

@@ -20,6 +20,7 @@ from bitfront.errors import DataError
 
 from .base import Batch
 from .boundary import foreign
+from .npz import opened
 
 IMAGE_KEYS = ("x", "images", "image", "pixel_values", "data", "arr_0")
 LABEL_KEYS = ("y", "labels", "label", "targets", "target", "arr_1")
@@ -46,6 +47,14 @@ class Images:
             )
         if not len(x):
             raise DataError(f"{self.name} has no images", "give at least one")
+        if not x.size:
+            raise DataError(
+                f"images of {self.name} have shape {x.shape}", "give them at least one pixel"
+            )
+        if x.dtype.kind == "f" and not all(np.isfinite(image).all() for image in x):
+            raise DataError(
+                f"images of {self.name} have pixels that are NaN or infinite", "repair them"
+            )
         if y is not None and y.shape != (len(x),):
             raise DataError(
                 f"labels of {self.name} have shape {y.shape} for {len(x)} images",
@@ -72,12 +81,8 @@ def read_images(source: str, part: str = "calibration") -> Images:
     path, keys = _split(source)
     if not path.is_file():
         raise DataError(f"no images {str(path)!r}", "give an .npz file, or file.npz:x_key,y_key")
-    with foreign(f"reading {path.name}", "the file is no .npz or damaged", DataError):
-        file = np.load(path, allow_pickle=False)
-    if not hasattr(file, "files"):
-        raise DataError(f"{path.name} is not an .npz file", "save it with numpy.savez")
-    with file:
-        there = list(file.files)
+    with opened(path) as file:
+        there = list(file.keys)
         found = keys or _guess(there, part)
         missing = [k for k in found if k not in there]
         if missing or not found:
@@ -86,8 +91,7 @@ def read_images(source: str, part: str = "calibration") -> Images:
                 f"{path.name} has {wanted}; its keys are {', '.join(there) or 'none'}",
                 f"name them: {path.name}:x_key,y_key",
             )
-        with foreign(f"reading {path.name}", "the file is damaged", DataError):
-            arrays = [file[k] for k in found]
+        arrays = [file[k] for k in found]
     return Images(path.name, arrays[0], arrays[1] if len(arrays) > 1 else None, tuple(found))
 
 
@@ -126,8 +130,10 @@ class ImageBatches(Sequence[Batch]):
         labels = (
             None if y is None else torch.from_numpy(y[start : start + self.size].astype(np.int64))
         )
+        with foreign("preparing the images", "use another size", DataError):
+            pixels = self.prepare(x)
         return Batch(
-            args=(self.prepare(x),),
+            args=(pixels,),
             samples=len(x),
             labels=None if labels is None else labels[:, None],
         )

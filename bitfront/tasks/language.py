@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitfront.errors import DataError, InvalidInput, ModelError
+from bitfront.errors import DataError, ModelError
 
 from .base import Batch
+from .numbers import require
 from .pretrained import load_pretrained, load_tokenizer, resolved
 from .running import ModelTask
 from .texts import Corpus, Ids, draw, read_corpus, sequences, split
@@ -59,9 +60,13 @@ class LanguageTask(ModelTask):
         seed: int = 0,
         trust_remote_code: bool = False,
     ) -> None:
-        if length < 2 or batch < 1:
-            raise InvalidInput(
-                f"length {length}, batch {batch}", "a sequence has at least 2 tokens"
+        require(1, samples=samples, eval_samples=eval_samples, batch=batch)
+        require(2, length=length)  # a token to predict from, and one to predict
+        require(0, seed=seed)
+        if isinstance(model, str | Path) and str(model).endswith(".py"):
+            raise ModelError(
+                f"{str(model)!r} is no folder",
+                "give one of transformers, or bring Python code as a vision or module task",
             )
         self._recipe: dict[str, Any] = {
             "model": model if isinstance(model, nn.Module) else resolved(str(model)),

@@ -24,7 +24,7 @@ from .grouping import with_hand_groups
 from .metrics import METRICS, Metric
 from .placement import dtype_of
 from .running import ModelTask
-from .vision import logits_of, parse_arguments
+from .vision import CALLING, logits_of, parse_arguments
 
 
 class ModuleTask(ModelTask):
@@ -55,7 +55,7 @@ class ModuleTask(ModelTask):
         }
         make = function_at(function) if isinstance(function, str) else function
         name = getattr(make, "__name__", "the function")
-        with foreign(f"calling {name}"):
+        with foreign(f"calling {name}", CALLING):
             returned = make(**self._recipe["arguments"])
         self._user = user = brought(returned, name)
         self.output = user.output

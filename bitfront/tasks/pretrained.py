@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,10 @@ from .boundary import foreign
 from .placement import dtype_of
 
 _OFFLINE = "check the name and the connection, or give a local folder"
+_KINDS = {  # class of transformers -> where it says which models it knows
+    "AutoModelForCausalLM": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+    "AutoModelForImageClassification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
+}
 
 
 def load_pretrained(
@@ -29,26 +33,39 @@ def load_pretrained(
     import transformers
 
     folder = local_folder(name)
+    config: Mapping[str, Any] = {}
+    where, remedy = " from the hub", _OFFLINE
     if folder is not None:
-        _check_folder(folder)
-    with foreign(f"loading {name!r}", "" if folder else _OFFLINE), _quiet():
-        model, info = getattr(transformers, auto).from_pretrained(
-            folder or name,
-            dtype=dtype_of(dtype) or "auto",
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
-        )
-    for problem in ("missing_keys", "mismatched_keys"):
-        bad = sorted(str(k) for k in info.get(problem) or ())
-        if bad:
-            raise ModelError(
-                f"{name!r} has no fitting weights for {bad[0]!r} and {len(bad) - 1} others"
-                if len(bad) > 1
-                else f"{name!r} has no fitting weights for {bad[0]!r}",
-                f"they are not those of a {type(model).__name__}",
+        config = _read_config(folder, name)
+        _check_weights(folder, name)
+        where, remedy = "", f"correct the folder until transformers' {auto} loads it"
+    try:
+        with foreign(f"loading {name!r}{where}", remedy), _quiet():
+            model, info = getattr(transformers, auto).from_pretrained(
+                folder or name,
+                dtype=dtype_of(dtype) or "auto",
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # refused below, with their names
             )
+    except ModelError as error:
+        raise _closer(error, name, config, auto, trust_remote_code) from error
+    kind = type(model).__name__
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"{name!r} has no fitting weights for {_first_of(missing)}",
+            f"use the complete weights of a {kind}",
+        )
+    shapes = {key: (tuple(there), tuple(wanted)) for key, there, wanted in info["mismatched_keys"]}
+    if shapes:
+        there, wanted = shapes[min(shapes)]
+        raise ModelError(
+            f"{name!r} has no fitting weights for {_first_of(sorted(shapes))}, of shape {there}",
+            f"config.json asks for {wanted}: use the weights and configuration of one model",
+        )
     if getattr(model.config, "quantization_config", None) is not None:
-        raise ModelError(f"{name!r} is quantized already", "use the model that it was made from")
+        raise _quantized(name)
     return model
 
 
@@ -77,9 +94,9 @@ def load_processor(name: str, *, trust_remote_code: bool = False) -> Any:
 def local_folder(name: str) -> Path | None:
     """The folder that ``name`` is, or None if it must be a name on the hub."""
     path = Path(name).expanduser()
-    if path.exists():
+    if name and path.exists():
         return path.resolve()
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
+    if not name or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"no folder {name!r}", "give a folder with config.json and weights")
     return None
 
@@ -89,20 +106,83 @@ def resolved(name: str) -> str:
     return str(local_folder(name) or name)
 
 
-def _check_folder(folder: Path) -> None:
+def _read_config(folder: Path, name: str) -> Mapping[str, Any]:
+    """What config.json says. Raises ``ModelError`` unless it is of a model in full precision."""
     if not folder.is_dir():
         raise ModelError(
-            f"{str(folder)!r} is a file", "give the folder with config.json and weights"
+            f"{str(folder)!r} is a file",
+            "give the folder with config.json and weights, or file.py:function for vision",
         )
-    config = folder / "config.json"
-    if not config.is_file():
+    path = folder / "config.json"
+    if not path.is_file():
         raise ModelError(f"no config.json in {str(folder)!r}", "give a transformers model's folder")
     try:
-        json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{str(config)!r} is not JSON ({error})", "restore the file") from None
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{str(path)!r} is not JSON ({error})", "restore the file") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"{str(path)!r} is no JSON object", "restore the file")
+    if config.get("quantization_config"):
+        raise _quantized(name)
+    return config
+
+
+def _closer(
+    error: ModelError, name: str, config: Mapping[str, Any], auto: str, trusted: bool
+) -> ModelError:
+    """``error``, or why ``auto`` cannot load such a model at all, which is shorter."""
+    from transformers.models.auto import modeling_auto
+
+    kind = config.get("model_type")
+    if kind is None or kind in getattr(modeling_auto, _KINDS[auto]):
+        return error
+    if auto not in config.get("auto_map", ()):
+        return ModelError(
+            f"loading {name!r} failed: no {auto} is of model_type {kind!r}",
+            "use another kind of task, or a newer transformers if that knows it",
+        )
+    if trusted:
+        return error
+    return ModelError(
+        f"loading {name!r} failed: it runs code of its own",
+        "allow it with --trust-remote-code (in Python: trust_remote_code=True) if you trust it",
+    )
+
+
+def _check_weights(folder: Path, name: str) -> None:
+    """Raises ``ModelError`` for weights that are not there, or not whole; reads headers only."""
+    from safetensors import safe_open
+
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        with foreign(f"reading {str(index)!r}", "restore the file"):
+            content = json.loads(index.read_text(encoding="utf-8"))
+            names = sorted(set(content["weight_map"].values()))
+    elif (folder / "model.safetensors").is_file():
+        names = ["model.safetensors"]
+    elif any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")):
+        return
+    else:
         raise ModelError(f"no weights in {str(folder)!r}", "it needs model.safetensors")
+    for file in names:
+        if not (folder / file).is_file():
+            raise ModelError(
+                f"no {file} in {str(folder)!r}, which {index.name} asks for", "restore it"
+            )
+        with (
+            foreign(f"loading {name!r}: reading {file}", "download or copy it again"),
+            safe_open(folder / file, framework="pt"),
+        ):
+            pass
+
+
+def _quantized(name: str) -> ModelError:
+    return ModelError(f"{name!r} is quantized already", "use the model that it was made from")
+
+
+def _first_of(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]!r}{more}"
 
 
 @contextmanager

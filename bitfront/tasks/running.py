@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from bitfront.errors import DataError, ModelError
 from bitfront.types import Layer
@@ -51,7 +52,7 @@ class ModelTask(Task):
     def outputs(self, batch: Batch) -> Tensor:
         args = moved(tuple(batch.args), self.device, self.cast)
         kwargs = moved(dict(batch.kwargs), self.device, self.cast)
-        with foreign("running the model"):
+        with foreign("running the model", "check that its inputs fit it, and its code"):
             z = self.predict(args, kwargs, batch)
         _check(z, batch, self.output)
         return z
@@ -60,7 +61,18 @@ class ModelTask(Task):
     def survey(self) -> Survey:
         """What one batch shows of the model."""
         batch = self.calibration[0]
-        return survey(self.model, lambda: self.outputs(batch), batch.samples)
+        seen: list[Tensor] = []  # outputs of the first sample
+
+        def run() -> Tensor:
+            z = self.outputs(batch)
+            seen.append(z[0].detach().clone())
+            return z
+
+        found = survey(self.model, run, batch.samples)
+        with torch.no_grad():
+            run()
+        check_repeatable(*seen)
+        return found
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
@@ -91,6 +103,12 @@ def check_finite(model: nn.Module) -> None:
 
     Infinities are allowed in buffers only: attention masks are made of them.
     """
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor) or tensor.is_meta:
+            raise ModelError(
+                f"{name!r} has no values yet",
+                "give the model its weights first (run lazy modules once, load meta tensors)",
+            )
     for name, tensor in model.named_parameters():
         if not torch.isfinite(tensor).all():
             bad = int((~torch.isfinite(tensor)).sum())
@@ -101,6 +119,22 @@ def check_finite(model: nn.Module) -> None:
     for name, buffer in model.named_buffers():
         if buffer.is_floating_point() and torch.isnan(buffer).any():
             raise ModelError(f"buffer {name!r} holds NaN", "use other weights")
+
+
+def check_repeatable(first: Tensor, second: Tensor) -> None:
+    """Raises ``ModelError`` when two runs on one input differ by more than rounding explains.
+
+    Sums in another order, as kernels of a GPU may take them, stay far below the limit of 1 % of
+    the outputs' spread.
+    """
+    off = float((first - second).abs().max()) if first.shape == second.shape else float("nan")
+    spread = float(first.double().std(correction=0))
+    if not off <= 0.01 * spread:
+        raise ModelError(
+            f"the model gives other outputs when run again: they differ by up to {off:.3g}, "
+            f"their spread is {spread:.3g}",
+            "let its forward draw nothing at random, as dropout with training=True does",
+        )
 
 
 def _check(z: Any, batch: Batch, output: str) -> None:

@@ -80,7 +80,10 @@ def select(
     candidates = tuple(layer for layer in layers if layer.name not in kept_out)
     if not candidates:
         name, why = next(iter(kept_out.items()))
-        raise InvalidInput("no layer is left to quantize", f"{name} is kept out: {why}")
+        raise InvalidInput(
+            f"no layer is left to quantize ({name!r} is kept out: {why})",
+            "exclude less, include more, or ask for embeddings or the head",
+        )
     return Selection(
         layers=candidates,
         kept_out=kept_out,

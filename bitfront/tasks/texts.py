@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from bitfront.errors import DataError
 
 from .boundary import foreign
+from .npz import opened
 
 Ids = NDArray[np.int64]
 LAYOUTS = ("auto", "joined", "documents")
@@ -78,6 +79,11 @@ def read_corpus(source: str, field: str = "text") -> Corpus:
             raise DataError(
                 f"{path.name} is not UTF-8 text (byte {error.start})", "convert it, or use .npz ids"
             ) from None
+        if "\0" in text:
+            raise DataError(
+                f"{path.name} is binary (byte 0 at character {text.index(chr(0))})",
+                "give a text file, or token ids in .npz",
+            )
         corpus = _text_file(path, text, field)
     if not any(len(d) for d in corpus.texts or corpus.tokens or ()):
         raise DataError(f"{path.name} is empty", "give a file with text or token ids")
@@ -161,40 +167,60 @@ def _documents(corpus: Corpus, length: int, tokenizer: Callable[[], Any]) -> Poo
 def _text_file(path: Path, text: str, field: str) -> Corpus:
     if path.suffix == ".jsonl":
         rows = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-        records = [_json(line, f"{path.name}:{n}") for n, line in rows]
-        return Corpus(path.name, "documents", [_field(r, field, path.name) for r in records])
+        places = [f"{path.name}:{n}" for n, _ in rows]
+        records = [_json(line, place) for place, (_, line) in zip(places, rows, strict=True)]
+        texts = [_field(r, field, place) for place, r in zip(places, records, strict=True)]
+        return Corpus(path.name, "documents", texts)
     if path.suffix == ".json":
         records = _json(text, path.name) if text.strip() else []
         if not isinstance(records, list):
             raise DataError(f"{path.name} holds no list", "write a JSON list of strings or objects")
-        return Corpus(path.name, "documents", [_field(r, field, path.name) for r in records])
+        texts = [_field(r, field, f"entry {i} of {path.name}") for i, r in enumerate(records)]
+        return Corpus(path.name, "documents", texts)
     return Corpus(path.name, "joined", [text])
 
 
 def _json(text: str, place: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{place} is not JSON ({error})", "correct or remove it") from None
 
 
-def _field(record: Any, field: str, name: str) -> str:
+def _field(record: Any, field: str, place: str) -> str:
+    """The text of a record that is a string, or an object with the text in ``field``."""
     if isinstance(record, str):
         return record
-    if not isinstance(record, dict) or not isinstance(record.get(field), str):
-        there = ", ".join(record) if isinstance(record, dict) else type(record).__name__
-        raise DataError(f"a record of {name} has no text in {field!r}", f"it has {there}")
+    if not isinstance(record, dict):
+        raise DataError(
+            f"{place} is a {type(record).__name__}", f"write a string, or an object with {field!r}"
+        )
+    if field not in record:
+        there = ", ".join(map(str, record)) or "nothing"
+        raise DataError(
+            f"{place} has no text in {field!r}", f"it has {there}: name the field of the text"
+        )
+    if not isinstance(record[field], str):
+        raise DataError(
+            f"{field!r} of {place} is a {type(record[field]).__name__}",
+            "store text there, or name another field",
+        )
     text: str = record[field]
     return text
 
 
 def _token_file(path: Path) -> Corpus:
-    with foreign(f"reading {path.name}", "the file is damaged", DataError), np.load(path) as file:
-        keys = list(file)
+    with opened(path) as file:
+        keys = file.keys
         ids = file["ids"] if "ids" in keys else None
         lengths = file["lengths"] if "lengths" in keys else None
     if ids is None:
         raise DataError(f"{path.name} has no 'ids'", f"it has {', '.join(keys) or 'nothing'}")
+    if lengths is not None and (lengths.dtype.kind not in "ui" or lengths.ndim != 1):
+        raise DataError(
+            f"lengths of {path.name} are {lengths.dtype} of shape {lengths.shape}",
+            "store one row of integers",
+        )
     if not np.issubdtype(ids.dtype, np.integer) or ids.ndim not in (1, 2):
         raise DataError(
             f"ids of {path.name} are {ids.dtype} of shape {ids.shape}",

@@ -18,12 +18,16 @@ from bitfront.errors import DataError, InvalidInput, ModelError
 
 from .boundary import foreign, function_at
 from .images import ImageBatches, Images, Pixels, channels_first, draw_images, read_images
+from .numbers import require
 from .placement import floating_dtype
 from .pretrained import load_pretrained, load_processor, local_folder, resolved
 from .running import ModelTask
 from .weights import load_weights
 
 Source = str | Path | tuple[Any, ...]
+
+CALLING = "correct it, or the arguments it is given"  # of a user's function that raises
+_OBJECT = 'write a JSON object like {"depth": 20}'
 
 
 class VisionTask(ModelTask):
@@ -65,8 +69,10 @@ class VisionTask(ModelTask):
         seed: int = 0,
         trust_remote_code: bool = False,
     ) -> None:
-        if batch < 1:
-            raise InvalidInput(f"batches of {batch} images", "give at least 1")
+        require(1, samples=samples, eval_samples=eval_samples, batch=batch)
+        require(0, seed=seed)
+        if str(model).endswith(".py"):
+            raise ModelError(f"{str(model)!r} names no function", "write path/to/file.py:function")
         self._recipe: dict[str, Any] = {
             "model": _spelled(model),
             "calibration": _absolute(calibration),
@@ -117,7 +123,7 @@ class VisionTask(ModelTask):
             made: Any = model
         elif _is_reference(model):
             make = function_at(model)
-            with foreign(f"calling {model.rpartition(':')[2]}"):
+            with foreign(f"calling {model.rpartition(':')[2]}", CALLING):
                 made = make(**arguments)
             if not isinstance(made, nn.Module):
                 raise ModelError(f"{model!r} returned {type(made).__name__}", "return an nn.Module")
@@ -171,6 +177,8 @@ class VisionTask(ModelTask):
                 raise InvalidInput(
                     f"{name} of {len(values)} numbers", f"give one for each of {channels} channels"
                 )
+            if values is not None and not np.isfinite(values).all():
+                raise InvalidInput(f"{name} of {values}", "give finite numbers")
         if std is not None and min(std) <= 0:
             raise InvalidInput(f"std of {min(std)}", "give positive numbers")
         return Pixels(
@@ -190,7 +198,7 @@ class _Processed:
     def __call__(self, x: NDArray[Any]) -> Tensor:
         pixels = channels_first(x, self.channels)
         options = {"do_rescale": False} if x.dtype.kind == "f" else {}
-        with foreign("preparing images"):
+        with foreign("preparing images", "give mean= and std= instead of the model's processor"):
             made = self.processor(
                 list(pixels), return_tensors="pt", input_data_format="channels_first", **options
             )
@@ -230,10 +238,10 @@ def parse_arguments(arguments: Mapping[str, Any] | str | None) -> dict[str, Any]
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)
-        except ValueError as error:
-            raise InvalidInput(f"arguments {arguments!r} are not JSON", str(error)) from None
+        except (ValueError, RecursionError) as error:
+            raise InvalidInput(f"arguments {arguments!r} are not JSON ({error})", _OBJECT) from None
     if arguments is not None and not isinstance(arguments, Mapping):
-        raise InvalidInput(f"arguments {arguments!r}", 'write a JSON object like {"depth": 20}')
+        raise InvalidInput(f"arguments {arguments!r}", _OBJECT)
     return dict(arguments or {})
 
 

@@ -25,10 +25,16 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     for name, tensor in state.items():
         if tensor.shape != wanted[name].shape:
             raise ModelError(
-                f"{name!r} in {file.name} has shape {tuple(tensor.shape)}",
-                f"the model's is {tuple(wanted[name].shape)}: check the model's arguments",
+                f"{name!r} in {file.name} has shape {tuple(tensor.shape)}, the model's "
+                f"{tuple(wanted[name].shape)}",
+                "check the model's arguments, or use its own weights",
             )
-    with foreign(f"loading {file.name}"):
+        if _kind(tensor) != _kind(wanted[name]):  # torch would convert it without a word
+            raise ModelError(
+                f"{name!r} in {file.name} is {tensor.dtype}, the model's {wanted[name].dtype}",
+                "use weights in full precision",
+            )
+    with foreign(f"loading {file.name}", "use the model's own weights"):
         model.load_state_dict(state, strict=False)
 
 
@@ -40,7 +46,8 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         raise ModelError(
             f"unknown kind of weights file {file.name!r}", f"use {', '.join(SUFFIXES)}"
         )
-    with foreign(f"reading weights from {file.name}", "the file is damaged or of another kind"):
+    remedy = "save model.state_dict() in it, or copy it again if it is damaged"
+    with foreign(f"reading weights from {file.name}", remedy):
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
@@ -52,6 +59,12 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ModelError(f"{file.name} holds no state dict", "save model.state_dict() in it")
     return state
+
+
+def _kind(tensor: Tensor) -> str:
+    if tensor.is_floating_point():
+        return "real"
+    return "complex" if tensor.is_complex() else "integer"
 
 
 def _optional(name: str, wanted: dict[str, Tensor]) -> bool:
