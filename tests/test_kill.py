@@ -11,21 +11,15 @@ import multiprocessing
 import os
 import random
 import signal
-import sqlite3
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.kill import attempts, outcome, watched
 from bitfront.storage import Store
 from tests import tiny
 
 KILLS = 8  # benchmarks/kill.py has 20, of a larger job
-KEYS = {
-    "measurement": "profiler || '/' || settings || '/' || layer || '/' || scheme",
-    "checkpoint": "pass_key || '/' || position",
-    "trial": "key",
-    "selection": "request_key",
-}
 SCHEMES, BUDGETS = "w2 w3 w4 w8", ("3bpw", "4bpw", "5bpw")
 
 
@@ -71,44 +65,6 @@ class Search:
             os.kill(self.process.pid, signal.SIGKILL)
 
 
-def watched(db: Path) -> None:
-    """Let the database note each attempt to insert a row."""
-    Store.open(db).close()
-    with sqlite3.connect(db) as connection:
-        connection.execute("CREATE TABLE attempt (kind TEXT, key TEXT)")
-        for table, key in KEYS.items():
-            qualified = key
-            for column in {w for w in key.replace("'", " ").split() if w.isidentifier()}:
-                qualified = qualified.replace(column, f"NEW.{column}")
-            connection.execute(
-                f"CREATE TRIGGER note_{table} BEFORE INSERT ON {table} BEGIN "
-                f"INSERT INTO attempt VALUES ('{table}', {qualified}); END"
-            )
-    connection.close()
-
-
-def attempts(db: Path) -> list[tuple[str, str]]:
-    connection = sqlite3.connect(db)
-    try:
-        return connection.execute("SELECT kind, key FROM attempt").fetchall()
-    finally:
-        connection.close()
-
-
-def outcome(db: Path) -> tuple[Any, Any]:
-    """Trials and answers, without numbers and times that a database gives."""
-    with Store.open(db) as store:
-        study = store.study("s")
-        trials = store.trials(study)
-        numbers = {t.id: t.key for t in trials}
-        answers = [(s.request_key, numbers[s.trial_id], s.details) for s in store.selections(study)]
-    found = [
-        (t.key, t.solver, t.predicted, t.bound, dict(t.costs), dict(t.metrics), dict(t.settings))
-        for t in trials
-    ]
-    return sorted(found, key=lambda t: t[0]), sorted(answers, key=lambda a: a[0])
-
-
 def test_the_triggers_see_a_second_attempt(tmp_path: Path) -> None:
     db = tmp_path / "b.db"
     watched(db)
@@ -137,5 +93,5 @@ def test_nothing_is_measured_twice_and_the_end_is_the_same(tmp_path: Path) -> No
         killed += not running.ended()
     assert killed >= KILLS - 1  # the last one may come too late
     assert Search(tmp_path, db).ended()
-    assert outcome(db) == outcome(whole)
+    assert outcome(db, "s") == outcome(whole, "s")
     assert sorted(attempts(db)) == sorted(planned)  # the same units, none of them twice
