@@ -15,10 +15,15 @@ Schemes have groups of 32, and are per channel where 32 does not divide a layer'
 offers all its schemes to all layers that can take them, so where any layer needs per-channel ones
 they are open to the others too. Average bits are those of the weights that take part, scales apart.
 
-    llama     all layers, and so the embedding that shares the head's tensor: the setting of the
-              starting points. compressed-tensors holds no embedding: exported as safetensors
-    llama_body  Bitfront's defaults: embedding and head stay, exported as compressed-tensors
-    char_gpt  all layers but the embedding of characters: the setting of the starting points
+    llama       all layers, and so the embedding that shares the head's tensor, each on its own: the
+                setting of the starting points. compressed-tensors holds no embedding: exported as
+                safetensors
+    llama_body  Bitfront's defaults: embedding and head stay, q/k/v and gate/up share a scheme,
+                exported as compressed-tensors
+    char_gpt    all layers but the embedding of characters, each on its own: the setting of the
+                starting points
+
+``--groups auto`` lets fused layers share a scheme in all three, ``--groups off`` in none.
 """
 
 from __future__ import annotations
@@ -79,12 +84,13 @@ class Model:
     make: Callable[[Path, int], Task]
     head: bool | None = None
     container: str | None = None
+    groups: str = "off"
     exports: bool = True
 
 
 MODELS = {
     "llama": Model(llama, head=True, container="safetensors"),
-    "llama_body": Model(llama),
+    "llama_body": Model(llama, groups="auto"),
     "char_gpt": Model(char_gpt, exports=False),
 }
 
@@ -135,10 +141,13 @@ def found(answer: Answer, layers: tuple[Layer, ...], seconds: float) -> dict[str
 def run(name: str, quantizer: str, options: argparse.Namespace) -> dict[str, Any]:
     model = MODELS[name]
     task = model.make(options.assets, options.samples)
-    choices = Choices(head=model.head, groups=options.groups, container=model.container)
-    layers = select(task, head=model.head, groups=options.groups).layers
+    groups = options.groups or model.groups
+    choices = Choices(head=model.head, groups=groups, container=model.container)
+    layers = select(task, head=model.head, groups=groups).layers
     schemes = setting(layers, quantizer)
-    result: dict[str, Any] = {"model": name, "quantizer": quantizer, "schemes": schemes}
+    result: dict[str, Any] = {
+        "model": name, "quantizer": quantizer, "groups": groups, "schemes": schemes,
+    }  # fmt: skip
     answers = {}
     with fresh_study(task) as study:
         full = study.judge.baseline.estimates()["perplexity"].value
@@ -194,7 +203,7 @@ def report(result: dict[str, Any]) -> None:
              *published]
         )  # fmt: skip
     show(
-        f"{result['model']}, {result['quantizer']} (full perplexity "
+        f"{result['model']}, {result['quantizer']}, groups {result['groups']} (full perplexity "
         f"{result['full perplexity']:.3f})",
         ["budget", "KL", "perplexity", "bytes", "table", "evaluations", "uniform KL",
          "uniform perplexity", "uniform bytes", *earlier],
@@ -212,14 +221,14 @@ def main() -> None:
     parser.add_argument(
         "--quantizers", nargs="+", choices=list(QUANTIZERS), default=list(QUANTIZERS)
     )
-    parser.add_argument("--groups", choices=["auto", "off"], default="auto")
+    parser.add_argument("--groups", choices=["auto", "off"], help="of all models")
     options = parsed(parser)
     results = []
     for name in options.models:
         for quantizer in options.quantizers:
             results.append(run(name, quantizer, options))
             report(results[-1])
-    write({**head(), "samples": options.samples, "groups": options.groups, "runs": results})
+    write({**head(), "samples": options.samples, "runs": results})
 
 
 if __name__ == "__main__":
