@@ -124,12 +124,12 @@ def check_finite(model: nn.Module) -> None:
 def check_repeatable(first: Tensor, second: Tensor) -> None:
     """Raises ``ModelError`` when two runs on one input differ by more than rounding explains.
 
-    Sums in another order, as kernels of a GPU may take them, stay far below the limit of 1 % of
-    the outputs' spread.
+    Sums in another order, as kernels of a GPU may take them, stay below the limit of 5 % of
+    the outputs' spread, in 16 bits too.
     """
     off = float((first - second).abs().max()) if first.shape == second.shape else float("nan")
     spread = float(first.double().std(correction=0))
-    if not off <= 0.01 * spread:
+    if not off <= 0.05 * spread:
         raise ModelError(
             f"the model gives other outputs when run again: they differ by up to {off:.3g}, "
             f"their spread is {spread:.3g}",
