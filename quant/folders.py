@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from bitfront.errors import ExportError
 
 MANIFEST = "bitfront.json"  # in every folder that was written here
@@ -43,7 +45,7 @@ def new_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
         _flush(partial)
         _place(partial, folder)
         _flush_entry(folder.parent)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter also stands for a full disk
         raise _failure(folder, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -84,9 +86,9 @@ def _real(folder: Path) -> Path:
         raise _failure(Path(folder), error) from error
 
 
-def _failure(folder: Path, error: OSError) -> ExportError:
-    reason = error.strerror or str(error)
-    known = _REMEDIES.get(error.errno or 0)
+def _failure(folder: Path, error: OSError | SafetensorError) -> ExportError:
+    reason = getattr(error, "strerror", None) or str(error)
+    known = _REMEDIES.get(getattr(error, "errno", None) or 0)
     what = f"cannot write {folder.name!r}" + ("" if known else f" ({reason})")
     return ExportError(what, known or "choose another place")
 

@@ -25,6 +25,7 @@ from .demo import demo
 from .doctor import doctor
 from .export import export
 from .front import front
+from .output import STDOUT, naming
 from .profile import profile
 from .search import search
 from .show import show
@@ -81,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         warnings.showwarning = _warn
     try:
         code = app(arguments, prog_name="bitfront", standalone_mode=False)
-        sys.stdout.flush()
+        with naming(STDOUT):
+            sys.stdout.flush()
         if code == INTERRUPTED:  # typer has caught it already
             _line("interrupted")
     except (
@@ -105,15 +107,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _explain(error: BaseException) -> int:
     """Print one line on standard error; the exit code."""
     if isinstance(error, BrokenPipeError):  # the reader has gone: nothing is left to be said
-        _discard_output()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         _line("interrupted")
         return INTERRUPTED
     if isinstance(error, OSError) and error.strerror and not isinstance(error, BitfrontError):
-        where = error.filename or ("standard output" if _unwritable_output() else None)
+        where = f"{error.filename}: " if error.filename else ""
         remedy = _REMEDIES.get(error.errno or 0, "check the path")
-        _line(f"{where}: {error.strerror}: {remedy}" if where else f"{error.strerror}: {remedy}")
+        _line(f"{where}{error.strerror}: {remedy}")
     elif isinstance(error, MemoryError):
         _line(f"out of memory: {error}" if str(error) else "out of memory")
     elif isinstance(error, _UsageError):
@@ -139,20 +141,6 @@ def _open_closed() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (lives as long as the process)
-
-
-def _unwritable_output() -> bool:
-    """Whether standard output takes no more; what it was given is then forgotten."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _discard_output()
-        return True
-    return False
-
-
-def _discard_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -15,12 +15,14 @@ import typer
 
 from bitfront.errors import InvalidInput
 
+STDOUT = "standard output"  # as errors name it
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 
 def emit(value: Any) -> None:
     """``value`` as one JSON document on standard output; nan and inf, which JSON lacks, as null."""
-    print(json.dumps(plain(value), allow_nan=False, ensure_ascii=False))
+    with naming(STDOUT):
+        print(json.dumps(plain(value), allow_nan=False, ensure_ascii=False))
 
 
 def plain(value: Any) -> Any:
@@ -55,7 +57,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = ""
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no width to fold to
         console = Console(width=10_000)
-    console.print(grid)
+    with naming(STDOUT):
+        console.print(grid)
 
 
 def word(value: Any) -> str:
@@ -84,7 +87,7 @@ def write_file(path: Path, text: str) -> None:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: Path | str) -> Iterator[None]:
     """Let an ``OSError`` of the block name ``path``, not the temporary file beside it, or none."""
     try:
         yield

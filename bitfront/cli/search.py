@@ -57,6 +57,7 @@ def search(
 
         _check(schemes, budget, solver, profiler, choices.container, max_measurements)
         with task.open(study, db) as opened:
+            _check_metric(metric, profiler, opened.task.metrics)
             try:
                 answers = find(
                     opened,
@@ -101,6 +102,18 @@ def _check(
     check_names((ALLOCATORS, solver), (PROFILERS, profiler), (EXPORTERS, container))
     if max_measurements is not None and max_measurements < 0:
         raise InvalidInput(f"--max-measurements {max_measurements}", "give 0 or more")
+
+
+def _check_metric(metric: str | None, profiler: str, measured: tuple[str, ...]) -> None:
+    """Refuse a metric that no table will be of. measured: the task's own."""
+    from bitfront.sensitivity import PROFILERS
+
+    empty = PROFILERS[profiler]().tables((), (), ())
+    given = {table.metric for table in empty.values()} or set(measured)
+    if metric is not None and metric not in given:
+        raise InvalidInput(
+            f"{profiler} gives no table of metric {metric!r}", f"choose from {', '.join(given)}"
+        )
 
 
 def _document(answer: Answer) -> dict[str, Any]:

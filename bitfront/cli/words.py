@@ -90,9 +90,9 @@ def in_units(error: Infeasible, sweep: Sequence[Sequence[Budget]], costs: Costs)
     if len(least) < max(len(error.binding), 1):
         return error
     what = (f"budget {a} cannot be met, the least possible is {b}" for a, b in least.items())
-    remedy = " and ".join(map(str, least.values()))
+    it, remedy = "it" if len(least) == 1 else "them", " and ".join(map(str, least.values()))
     return Infeasible(
-        "; ".join(what), f"raise it to {remedy}, or allow smaller schemes", error.binding
+        "; ".join(what), f"raise {it} to {remedy}, or allow smaller schemes", error.binding
     )
 
 
