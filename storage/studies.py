@@ -57,13 +57,12 @@ class Studies(Database):
             if study is not None:
                 return study
             names = list(connection.scalars(select(StudyRow.name).order_by(StudyRow.name)))
-        near = get_close_matches(name, names, n=5, cutoff=0.5)
-        known = ", ".join(repr(n) for n in near or names[:10])
-        if near:
-            remedy = f"did you mean {known}?"
-        else:
-            remedy = f"there are {known}" if names else "the database has no studies yet"
-        raise UnknownName(f"no study named {name!r}", remedy)
+        near = get_close_matches(name, names, n=5, cutoff=0.5) or names[:10]
+        known = ", ".join(repr(n) for n in near)
+        raise UnknownName(
+            f"no study named {name!r}",
+            f"did you mean {known}?" if near else "the database has no studies yet",
+        )
 
     def studies(self) -> list[StudySummary]:
         """All studies, oldest first, with counts and the ranges of their trials' figures."""

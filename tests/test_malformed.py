@@ -164,7 +164,7 @@ def trapped(folder: Path) -> None:
 
 def with_code(folder: Path) -> None:
     configured(model_type="mine", auto_map={"AutoModelForCausalLM": "mine.Model"})(folder)
-    (folder / "llama" / "mine.py").write_text("open('sprung', 'w')\n")
+    (folder / "llama" / "mine.py").write_text(f"open({str(folder / 'sprung')!r}, 'w')\n")
 
 
 # ---------------------------------------------------------------- models
@@ -909,7 +909,7 @@ AGAIN = {"schemes": "w3 w6", "budget": "5bpw"}  # what study m has not measured
 STUDIES: dict[str, Case] = {
     "front of an unknown study": (
         command("front", "nope"),
-        "no study named 'nope': there are 'bare', 'l', 'm'",
+        "no study named 'nope': did you mean 'bare', 'l', 'm'",
     ),
     "front of a misspelled study": (
         command("front", "bear"),
@@ -939,7 +939,7 @@ STUDIES: dict[str, Case] = {
         command("front", "m", html="@/" + "x" * 300),
         "x+: File name too long: give a shorter name",
     ),
-    "unknown study shown": (command("show", "nope", 1), "no study named 'nope': there are"),
+    "unknown study shown": (command("show", "nope", 1), "no study named 'nope': did you mean"),
     "unknown trial": (command("show", "m", 999), r"no trial 999 in study 'm': there are 1, 2"),
     "trial of another study": (command("show", "m", "#l"), r"no trial \d in study 'm': there are"),
     "endless trial": (command("show", "m", 10**30), "no trial 10+ in study 'm': there are 1, 2"),
@@ -955,7 +955,7 @@ STUDIES: dict[str, Case] = {
         command("search", "bear", **AGAIN),
         r"no study 'bear' yet \(did you mean 'bare'\?\): to begin it give --task",
     ),
-    "export of an unknown study": (export("nope"), "no study named 'nope': there are 'bare'"),
+    "export of an unknown study": (export("nope"), "no study named 'nope': did you mean 'bare'"),
     "export of an unknown trial": (export("m", 999), "no trial 999 in study 'm': there are 1"),
     "export of another study's trial": (
         export("l", "#m"),
