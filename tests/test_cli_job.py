@@ -194,3 +194,24 @@ def test_what_is_measured_is_announced_on_standard_error_alone(
     )
     assert "warning: bare brings no evaluation batches" in done.err
     assert json.loads(done.out)["study"] == "b"
+
+
+def test_settings_of_a_profiler(bitfront: Commands, files: Path) -> None:
+    words = ["profile", "m", *module(files), "--schemes", "w2 w8", "--json"]
+    found = bitfront.ok(
+        *words, "--setting", "draws=3", "--setting", "temperatures=[1, 4]",
+        "--setting", "probe=labels", "--setting", "elementwise=1",
+    ).document  # fmt: skip
+    assert found["settings"]["draws"] == 3
+    assert found["settings"]["probe"] == "labels"
+    assert set(found["tables"]) == {"sample@1", "sample@4", "element@1", "element@4"}
+    plain = bitfront.ok(*words).document
+    assert plain["tables"]["sample@1"]["values"] != found["tables"]["sample@1"]["values"]
+    assert "the settings of fisher are temperatures, draws" in bitfront.refused(
+        *words, "--setting", "drows=3"
+    )
+    assert "write a value like draws=1" in bitfront.refused(*words, "--setting", "draws=two")
+    assert "draw at least once" in bitfront.refused(*words, "--setting", "draws=0")
+    assert "the settings of mse are none" in bitfront.refused(
+        *words, "--profiler", "mse", "--setting", "draws=3"
+    )

@@ -22,7 +22,6 @@ Db = Annotated[
 Schemes = Annotated[
     str, typer.Option(metavar="WORDS", help='Candidates for each layer, like "w2 w4 w4g128 keep".')
 ]
-Profiler = Annotated[str, typer.Option(help="fisher, perturb or mse.")]
 
 
 def check_names(*asked: tuple[Registry[Any], str | None]) -> None:

@@ -38,7 +38,7 @@ def export(
         from bitfront.deploy import export as write
 
         _check(study, trial, folder, format_name, overwrite, db)
-        with task.open(study, db) as opened:
+        with task.open(study, db, progress) as opened:
             progress("exporting", 0, 1)
             audit = write(opened, trial, folder, format=format_name, overwrite=overwrite)
             progress("exporting", 1, 1)

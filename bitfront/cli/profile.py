@@ -11,23 +11,25 @@ import typer
 
 from bitfront.errors import SchemeError
 
-from .common import Db, Profiler, Schemes, StudyName, check_names
+from .common import Db, Schemes, StudyName
 from .composing import with_options
 from .output import Json, check_file, emit, quiet_stdout, table, write_file
+from .profiler_options import profiler_options
 from .progress import shown
 from .task_options import Given, task_options
 
 if TYPE_CHECKING:
+    from bitfront.sensitivity import Profiler
     from bitfront.study import Study
     from bitfront.types import Scheme, Sensitivities
 
 
-@with_options(task=task_options)
+@with_options(profiler=profiler_options, task=task_options)
 def profile(
     study: StudyName,
     task: Given,
+    profiler: Profiler,
     schemes: Schemes,
-    profiler: Profiler = "fisher",
     csv_file: Annotated[
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Write all tables, one row a layer and scheme."),
@@ -39,12 +41,10 @@ def profile(
     check_file("--csv", csv_file)
     with quiet_stdout(), shown() as progress:
         from bitfront.pipeline import profile as measure
-        from bitfront.sensitivity import PROFILERS
         from bitfront.types import parse_schemes
 
         wanted = parse_schemes(schemes)
-        check_names((PROFILERS, profiler))
-        with task.open(study, db) as opened:
+        with task.open(study, db, progress) as opened:
             _check_schemes(opened, wanted)
             tables = measure(opened, wanted, profiler, progress=progress)
     if csv_file is not None:
@@ -53,14 +53,15 @@ def profile(
         emit(
             {
                 "study": study,
-                "profiler": profiler,
+                "profiler": profiler.name,
+                "settings": profiler.settings(),
                 "tables": {n: _plain(t) for n, t in tables.items()},
             }
         )
         return
     name, best = next(iter(tables.items()))
     rows = [[layer, *best.values[i].tolist()] for i, layer in enumerate(best.layers)]
-    table(["layer", *best.schemes], rows, f"{best.metric}: {profiler}, {name}")
+    table(["layer", *best.schemes], rows, f"{best.metric}: {profiler.name}, {name}")
     notes = [f"{key} {value:.3g}" for key, value in best.notes.items() if isinstance(value, float)]
     typer.echo(f"{best.samples} calibration samples; {', '.join(notes)}" if notes else "")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,20 +32,28 @@ def profiler_options(
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass
     given = {}
     for text in setting or ():
-        name, equals, value = text.partition("=")
+        name, _, value = text.partition("=")
         if name not in known:
             there = ", ".join(known) or "none"
             raise InvalidInput(f"--setting {text!r}", f"the settings of {profiler} are {there}")
-        try:
-            read = json.loads(value) if equals else None
-        except ValueError:
-            read = value  # words need no quotes
-        default = known[name].default
-        if isinstance(read, list):
-            read = tuple(read)
-        number = isinstance(read, int | float) and isinstance(default, int | float)
-        if type(read) is not type(default) and not (number and not isinstance(default, int)):
-            shape = json.dumps(default)
-            raise InvalidInput(f"--setting {text!r}", f"write a value like {name}={shape}")
-        given[name] = read
+        given[name] = _read(text, value, known[name].default)
     return kind(**given)
+
+
+def _read(text: str, value: str, default: Any) -> Any:
+    """``value`` in the type of ``default``. Raises ``InvalidInput`` for one of another type."""
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found = value  # words need no quotes
+    if isinstance(found, int) and not isinstance(found, bool) and isinstance(default, float):
+        found = float(found)
+    if isinstance(default, tuple) and isinstance(found, list):
+        found = tuple(found)
+        same = all(isinstance(part, int | float) for part in found)
+    else:
+        same = type(found) is type(default)
+    if not same:
+        like = text.partition("=")[0] + "=" + json.dumps(default)
+        raise InvalidInput(f"--setting {text!r}", f"write a value like {like}")
+    return found

@@ -8,23 +8,26 @@ import typer
 
 from bitfront.errors import Infeasible, InvalidInput
 
-from .common import Db, Profiler, Schemes, StudyName, check_names
+from .common import Db, Schemes, StudyName, check_names
 from .composing import with_options
 from .layer_options import layer_options
 from .output import Json, emit, quiet_stdout, table
+from .profiler_options import profiler_options
 from .progress import shown
 from .task_options import Given, task_options
 from .words import answer_row, in_units, trial_document
 
 if TYPE_CHECKING:
     from bitfront.pipeline import Answer, Choices
+    from bitfront.sensitivity import Profiler
 
 
-@with_options(choices=layer_options, task=task_options)
+@with_options(profiler=profiler_options, choices=layer_options, task=task_options)
 def search(
     study: StudyName,
     task: Given,
     choices: Choices,
+    profiler: Profiler,
     schemes: Schemes,
     budget: Annotated[
         list[str],
@@ -35,7 +38,6 @@ def search(
         ),
     ],
     solver: Annotated[str, typer.Option(help="ilp, lagrange, greedy or uniform.")] = "ilp",
-    profiler: Profiler = "fisher",
     metric: Annotated[
         str | None, typer.Option(help="To be kept low (default: the profiler's, else kl).")
     ] = None,
@@ -55,8 +57,8 @@ def search(
         from bitfront.pipeline import search as find
         from bitfront.problems import points
 
-        _check(schemes, budget, solver, profiler, choices.container, max_measurements)
-        with task.open(study, db) as opened:
+        _check(schemes, budget, solver, choices.container, max_measurements)
+        with task.open(study, db, progress) as opened:
             _check_metric(metric, profiler, opened.task.metrics)
             try:
                 answers = find(
@@ -86,7 +88,6 @@ def _check(
     schemes: str,
     budgets: list[str],
     solver: str,
-    profiler: str,
     container: str | None,
     max_measurements: int | None,
 ) -> None:
@@ -94,25 +95,23 @@ def _check(
     from bitfront.problems import points
     from bitfront.quant.exporters import EXPORTERS
     from bitfront.search import ALLOCATORS
-    from bitfront.sensitivity import PROFILERS
     from bitfront.types import parse_schemes
 
     parse_schemes(schemes)
     points(budgets)
-    check_names((ALLOCATORS, solver), (PROFILERS, profiler), (EXPORTERS, container))
+    check_names((ALLOCATORS, solver), (EXPORTERS, container))
     if max_measurements is not None and max_measurements < 0:
         raise InvalidInput(f"--max-measurements {max_measurements}", "give 0 or more")
 
 
-def _check_metric(metric: str | None, profiler: str, measured: tuple[str, ...]) -> None:
+def _check_metric(metric: str | None, profiler: Profiler, measured: tuple[str, ...]) -> None:
     """Refuse a metric that no table will be of. measured: the task's own."""
-    from bitfront.sensitivity import PROFILERS
-
-    empty = PROFILERS[profiler]().tables((), (), ())
+    empty = profiler.tables((), (), ())
     given = {table.metric for table in empty.values()} or set(measured)
     if metric is not None and metric not in given:
         raise InvalidInput(
-            f"{profiler} gives no table of metric {metric!r}", f"choose from {', '.join(given)}"
+            f"{profiler.name} gives no table of metric {metric!r}",
+            f"choose from {', '.join(given)}",
         )
 
 

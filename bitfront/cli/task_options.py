@@ -16,7 +16,7 @@ import typer
 from bitfront.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from bitfront.study import Study
+    from bitfront.study import Progress, Study
 
 _option = partial(typer.Option, rich_help_panel="Task (needed to begin a study)")
 _OBJECT = 'write a JSON object like {"depth": 20}'
@@ -29,7 +29,7 @@ class Given:
     kind: str | None
     arguments: dict[str, Any]
 
-    def open(self, study: str, db: str | None) -> Study:
+    def open(self, study: str, db: str | None, progress: Progress) -> Study:
         """The study: gone on with as it is recorded, or begun with what is given.
 
         What is given for a recorded study replaces the recorded arguments; the study is then
@@ -38,7 +38,10 @@ class Given:
         from bitfront.study import open_study
         from bitfront.tasks import from_recipe
 
-        task = from_recipe(self._recipe(study, db))
+        recipe = self._recipe(study, db)
+        progress("loading model and data", 0, 1)
+        task = from_recipe(recipe)
+        progress("loading model and data", 1, 1)
         opened = open_study(study, task, db)
         for note in task.notes:
             print("note:", note, file=sys.stderr)
