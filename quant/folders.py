@@ -80,10 +80,7 @@ def check_target(folder: Path, overwrite: bool = False) -> None:
 
 def _real(folder: Path) -> Path:
     """``folder`` without links and dots: what is renamed in the end."""
-    try:
-        return Path(folder).resolve()
-    except OSError as error:
-        raise _failure(Path(folder), error) from error
+    return Path(os.path.realpath(folder))
 
 
 def _failure(folder: Path, error: OSError | SafetensorError) -> ExportError:

@@ -44,7 +44,7 @@ def locate(where: str | Path | None) -> URL:
             platformdirs.user_data_path("bitfront") / "bitfront.db"
         )
     if isinstance(where, Path) or "://" not in where:
-        return URL.create("sqlite", database=str(Path(where).expanduser().absolute()))
+        return URL.create("sqlite", database=_absolute(where))
     try:
         url = make_url(where)
     except (ArgumentError, ValueError) as error:
@@ -52,10 +52,14 @@ def locate(where: str | Path | None) -> URL:
     if url.drivername == "sqlite":
         if url.database in (None, "", ":memory:"):
             raise StorageError(f"{where!r} would be lost at exit", "name a file")
-        return url.set(database=str(Path(str(url.database)).expanduser().absolute()))
+        return url.set(database=_absolute(str(url.database)))
     if url.drivername in ("postgresql", "postgresql+psycopg"):
         return url.set(drivername="postgresql+psycopg")
     raise StorageError(f"a database of kind {url.drivername!r} is not supported", _HELP)
+
+
+def _absolute(path: str | Path) -> str:
+    return str(Path(os.path.expanduser(path)).absolute())  # pathlib's own may raise
 
 
 def connect(url: URL, timeout: float) -> Engine:

@@ -26,6 +26,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import bitfront as library
+from bitfront.cli.task_options import task_options
 from bitfront.pipeline import Choices
 from bitfront.storage import Store
 from bitfront.storage import store as storage
@@ -501,6 +502,10 @@ TEXTS: dict[str, Case] = {
         r"data '.*none\.txt' does not exist: give a",
     ),
     "a folder": (search(LANGUAGE, calibration="@/llama"), "data '.*llama' is a folder: give a"),
+    "a file of nobody's": (
+        search(LANGUAGE, calibration="~nobody-at-all/text.txt"),
+        r"data '.*nobody-at-all/text\.txt' does not exist: give a",
+    ),
     "empty": (text("e.txt", ""), r"e\.txt is empty: give a file with text"),
     "too short": (
         text("e.txt", "a few words"),
@@ -732,6 +737,10 @@ OPTIONS: dict[str, Case] = {
         "--calibration for a module task: it takes --function, --arguments",
     ),
     "unknown device": (asked(device="tpu"), "unknown device 'tpu': use auto, cpu, cuda"),
+    "a GPU that is not there": (
+        asked(device="cuda:63"),
+        "device 'cuda:63'.*: (use auto or cpu|there are)",
+    ),
     "unknown dtype": (asked(dtype="int4"), "unknown dtype 'int4': use auto, float32"),
     "unreadable pin": (asked(pin="head"), "cannot read --pin 'head': write GLOB=SCHEME"),
     "pin to nothing": (asked(pin="head=w9"), "scheme 'w9': .*: use one of 2, 3, 4"),
@@ -855,6 +864,12 @@ def test_a_budget_raised_as_advised_is_met(bitfront: Commands, folder: Path) -> 
         bitfront.ok(*search(MODULE, budget=advice[1], schemes="w3 w8")(folder))
 
 
+def test_zero_is_a_value() -> None:
+    """It equals False, and once was taken for an option that was not given."""
+    given = task_options(samples=0, seed=0, trust_remote_code=False)
+    assert given.arguments == {"samples": 0, "seed": 0}
+
+
 def test_a_name_on_the_hub_without_a_network(
     bitfront: Commands, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -976,6 +991,10 @@ STUDIES: dict[str, Case] = {
     "export over a file": (
         export(to="@/text.txt"),
         r"'.*text\.txt' is a file: give the name of a folder",
+    ),
+    "export to a link to itself": (
+        after(lambda folder: (folder / "loop").symlink_to(folder / "loop"), export(to="@/loop")),
+        "cannot write 'loop' .*: choose another place",
     ),
     "export with an endless name": (
         export(to="@/" + "x" * 300),
@@ -1185,6 +1204,13 @@ def test_a_full_disk(
     refusal(begun, [studies[1].get(str(word), word) for word in make(folder)], line)
     assert contents(folder) == before
     assert trials(begun) == known
+
+
+def test_a_demo_on_a_full_disk(bitfront: Commands, folder: Path, disk: Path) -> None:
+    fill(disk)
+    words = typed(folder, ["demo", "--out", "@/disk/demo"], {})
+    refusal(bitfront, words, "database '.*bitfront.db' cannot grow: the disk or its quota is full")
+    assert [path.name for path in (disk / "demo").iterdir()] in ([], ["bitfront.db"])
 
 
 @pytest.mark.parametrize("free", [0, 400_000], ids=["at once", "on the way"])

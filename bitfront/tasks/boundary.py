@@ -19,6 +19,8 @@ from typing import Any
 
 from bitfront.errors import BitfrontError, InvalidInput, ModelError
 
+from .paths import absolute
+
 _LONGEST = 300  # characters of a foreign message that are kept
 _OURS = str(Path(__file__).parents[1])
 
@@ -75,7 +77,7 @@ def function_at(reference: str) -> Callable[..., Any]:
     path, _, name = reference.rpartition(":")
     if not path.endswith(".py") or not name.isidentifier():
         raise ModelError(f"{reference!r} names no function", "write it like path/to/file.py:name")
-    file = Path(path).expanduser().resolve()
+    file = absolute(path)
     if not file.is_file():
         raise ModelError(f"no file {path!r}", "give the path of the Python file that has it")
     module = _run(file)

@@ -21,6 +21,7 @@ from bitfront.errors import DataError
 from .base import Batch
 from .boundary import foreign
 from .npz import opened
+from .paths import expanded
 
 IMAGE_KEYS = ("x", "images", "image", "pixel_values", "data", "arr_0")
 LABEL_KEYS = ("y", "labels", "label", "targets", "target", "arr_1")
@@ -182,8 +183,8 @@ def channels_first(x: NDArray[Any], channels: int) -> NDArray[Any]:
 def _split(source: str) -> tuple[Path, list[str]]:
     path, mark, keys = source.rpartition(".npz:")
     if not mark:
-        return Path(source).expanduser(), []
-    return Path(path + ".npz").expanduser(), [k for k in keys.split(",") if k]
+        return expanded(source), []
+    return expanded(path + ".npz"), [k for k in keys.split(",") if k]
 
 
 def _guess(there: list[str], part: str) -> list[str]:

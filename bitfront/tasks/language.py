@@ -17,6 +17,7 @@ from bitfront.errors import DataError, ModelError
 
 from .base import Batch
 from .numbers import require
+from .paths import absolute
 from .pretrained import load_pretrained, load_tokenizer, resolved
 from .running import ModelTask
 from .texts import Corpus, Ids, draw, read_corpus, sequences, split
@@ -186,4 +187,4 @@ def _context(model: nn.Module) -> int | None:
 
 def _absolute(source: str | Path) -> str:
     text = str(source)
-    return text if text.startswith("hub:") else str(Path(text).expanduser().resolve())
+    return text if text.startswith("hub:") else str(absolute(text))

@@ -10,7 +10,6 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +21,7 @@ from .boundary import foreign, function_at
 from .brought import UserBatch, batches, brought, own_metrics
 from .grouping import with_hand_groups
 from .metrics import METRICS, Metric
+from .paths import absolute
 from .placement import dtype_of
 from .running import ModelTask
 from .vision import CALLING, logits_of, parse_arguments
@@ -122,7 +122,7 @@ class ModuleTask(ModelTask):
 
 def _absolute(function: str) -> str:
     path, _, name = function.rpartition(":")
-    return f"{Path(path).expanduser().resolve()}:{name}"
+    return f"{absolute(path)}:{name}"
 
 
 def _source_digest(function: Callable[..., Any] | None) -> str:

@@ -13,6 +13,7 @@ from torch import nn
 from bitfront.errors import ModelError
 
 from .boundary import foreign
+from .paths import absolute, expanded
 from .placement import dtype_of
 
 _OFFLINE = "check the name and the connection, or give a local folder"
@@ -93,9 +94,9 @@ def load_processor(name: str, *, trust_remote_code: bool = False) -> Any:
 
 def local_folder(name: str) -> Path | None:
     """The folder that ``name`` is, or None if it must be a name on the hub."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     if name and path.exists():
-        return path.resolve()
+        return absolute(name)
     if not name or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"no folder {name!r}", "give a folder with config.json and weights")
     return None

@@ -22,6 +22,7 @@ from bitfront.errors import DataError
 
 from .boundary import foreign
 from .npz import opened
+from .paths import expanded
 
 Ids = NDArray[np.int64]
 LAYOUTS = ("auto", "joined", "documents")
@@ -64,7 +65,7 @@ def read_corpus(source: str, field: str = "text") -> Corpus:
     """
     if source.startswith("hub:"):
         return _hub(source, field)
-    path = Path(source).expanduser()
+    path = expanded(source)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise DataError(

@@ -19,6 +19,7 @@ from bitfront.errors import DataError, InvalidInput, ModelError
 from .boundary import foreign, function_at
 from .images import ImageBatches, Images, Pixels, channels_first, draw_images, read_images
 from .numbers import require
+from .paths import absolute
 from .placement import floating_dtype
 from .pretrained import load_pretrained, load_processor, local_folder, resolved
 from .running import ModelTask
@@ -78,7 +79,7 @@ class VisionTask(ModelTask):
             "calibration": _absolute(calibration),
             "evaluation": None if evaluation is None else _absolute(evaluation),
             "arguments": parse_arguments(arguments),
-            "weights": None if weights is None else str(Path(weights).expanduser().resolve()),
+            "weights": None if weights is None else str(absolute(weights)),
             "samples": samples,
             "eval_samples": eval_samples,
             "mean": None if mean is None else [float(v) for v in mean],
@@ -269,14 +270,14 @@ def _spelled(model: Any) -> Any:
     if not _is_reference(str(model)):
         return resolved(str(model))
     path, _, name = str(model).rpartition(":")
-    return f"{Path(path).expanduser().resolve()}:{name}"
+    return f"{absolute(path)}:{name}"
 
 
 def _absolute(source: Any) -> Any:
     if isinstance(source, tuple):
         return source
     path, mark, keys = str(source).rpartition(".npz:")
-    plain = Path(path + ".npz" if mark else str(source)).expanduser().resolve()
+    plain = absolute(path + ".npz" if mark else str(source))
     return f"{plain}:{keys}" if mark else str(plain)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from bitfront.errors import ModelError
 
 from .boundary import foreign
+from .paths import expanded
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys that checkpoints nest weights under
@@ -17,7 +18,7 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys that checkpoints
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Fill ``model`` from a weights file; every parameter must be there, of the right shape."""
-    file = Path(path).expanduser()
+    file = expanded(path)
     state = read_weights(file)
     wanted = model.state_dict()
     _refuse(file, "lacks", [n for n in wanted if n not in state and not _optional(n, wanted)])
