@@ -65,7 +65,7 @@ class ModelTask(Task):
 
         def run() -> Tensor:
             z = self.outputs(batch)
-            seen.append(z[0].detach().float().cpu())
+            seen.append(z[0].detach().to("cpu", torch.float32, copy=True))
             return z
 
         found = survey(self.model, run, batch.samples)
