@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 
-from bitfront.errors import BitfrontWarning, Infeasible, InvalidInput
+from bitfront.errors import BitfrontWarning, Infeasible, InvalidInput, SchemeError
 from bitfront.problems import build_problem, feasible, points
 from bitfront.quant.costs import cost_tables, other_bytes
 from bitfront.quant.exporters import EXPORTERS
@@ -109,6 +109,11 @@ def profile(
     wanted = [s for s in parse_schemes(schemes) if s.format != KEEP]
     barred = study.unsuitable(wanted)
     pairs = [(la, s) for la in layers for s in wanted if (la.name, str(s)) not in barred]
+    if not pairs:
+        raise SchemeError(
+            "there is no pair of a layer and a scheme to measure",
+            "; ".join(dict.fromkeys(barred.values())) or "add a scheme that changes something",
+        )
     recorded = study.measurements(chosen.name, chosen.settings_key, vectors=True)
     missing = [(la, s) for la, s in pairs if (la.name, str(s)) not in recorded]
     for m in record(study, chosen, missing, progress):
@@ -150,6 +155,8 @@ def search(
     chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
     wanted = parse_schemes(schemes)
     choices = choices or Choices()
+    if max_measurements is not None and max_measurements < 0:
+        raise InvalidInput(f"max_measurements {max_measurements}", "give 0 or more, or None")
     sweep = points(budgets)
     selection = _select(study, choices)
     costs = _costs(study, wanted, choices, selection)

@@ -29,7 +29,7 @@ FLOAT_GROUPS = {"mxfp4": 32, "nvfp4": 16}
 QUANTIZERS = ("rtn", "gptq", "gptq:act")
 
 _INTEGER = re.compile(
-    r"w(?P<bits>\d+)(?:g(?P<group>\d+))?(?P<zero>z)?(?:a(?P<act>\d+)(?P<static>s)?)?(?:\+(?P<quantizer>[a-z:]+))?"
+    r"w(?P<bits>\d{1,9})(?:g(?P<group>\d{1,9}))?(?P<zero>z)?(?:a(?P<act>\d{1,9})(?P<static>s)?)?(?:\+(?P<quantizer>[a-z:]+))?"
 )
 _HELP = "spell it like w4, w4g128, w4g32z, w8a8, w8a8s, w3g64+gptq, bf16, fp16, fp8 or keep"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +43,8 @@ class Scratch:
         self._files += 1
         with path.open("wb") as file:
             file.truncate(size)
+            if hasattr(os, "posix_fallocate"):  # else a full disk ends the process without a word
+                os.posix_fallocate(file.fileno(), 0, max(size, 1))
         flat = torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=dtype)
         return flat.reshape(shape)
 

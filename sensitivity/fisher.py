@@ -10,6 +10,7 @@ layers under all schemes. Two estimators come from the same pass: per sample,
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -41,7 +42,7 @@ class Fisher(Profiler):
 
     temperatures: divisors of the logits, each scored by its own backward passes. draws: probes per
     temperature. probe: ``rademacher`` or ``labels`` (probes.py). elementwise: share of each
-    batch's samples that get the elementwise score. seed: of the probes.
+    sample's positions that the elementwise score is taken on. seed: of probes and positions.
     """
 
     temperatures: tuple[float, ...] = (1.0, 2.0)
@@ -115,11 +116,14 @@ class Fisher(Profiler):
         task, batch = subject.task, subject.batches[index]
         N = batch.samples
         probes = [T for T in self.temperatures for _ in range(self.draws)]
-        sub = max(1, round(self.elementwise * N))
-        scores = {
-            name: LayerScores(name, task.module(name), quantized, N, sub, len(probes))
-            for name, quantized in candidates.items()
-        }
+        scores = {}
+        for name, quantized in candidates.items():
+            drawn = torch.Generator().manual_seed(
+                zlib.crc32(f"{self.seed} {index} {name}".encode())
+            )
+            scores[name] = LayerScores(
+                name, task.module(name), quantized, N, self.elementwise, len(probes), drawn
+            )
         now = 0
 
         def receive(name: str, x: torch.Tensor, delta: torch.Tensor) -> None:
@@ -136,8 +140,9 @@ class Fisher(Profiler):
                 back_propagate(z, u, again=now + 1 < len(probes))
         unreached = [name for name, score in scores.items() if not score.calls]
         if unreached:
+            more = f" and {len(unreached) - 1} more" if len(unreached) > 1 else ""
             raise ModelError(
-                f"no gradient reached layer {unreached[0]!r} (and {len(unreached) - 1} more)",
+                f"no gradient reached layer {unreached[0]!r}{more}",
                 "leave out layers that the outputs do not depend on",
             )
         count = np.full(N, z.shape[1]) if batch.scored is None else batch.scored.sum(1).numpy()
@@ -154,19 +159,16 @@ class Fisher(Profiler):
         parts: Sequence[Arrays],
     ) -> list[Measurement]:
         count = np.concatenate([part["count"] for part in parts])
-        sub = np.concatenate(
-            [np.arange(len(p["count"])) < p[f"e/{next(iter(candidates))}"].shape[-1] for p in parts]
-        )
         found = []
         for layer, scheme in pairs:
             column = [q.weight.scheme for q in candidates[layer.name]].index(scheme)
             s = np.concatenate([p[f"s/{layer.name}"][:, column] for p in parts], axis=-1)
             e = np.concatenate([p[f"e/{layer.name}"][:, column] for p in parts], axis=-1)
-            vectors, values = {"count": count, "sub": sub}, {}
+            vectors, values = {"count": count}, {}
             for t, T in enumerate(self.temperatures):
                 draws = slice(t * self.draws, (t + 1) * self.draws)
                 vectors[f"s@{T:g}"] = s[draws].astype(np.float32)  # (draws, N)
-                vectors[f"e@{T:g}"] = e[draws].mean(0).astype(np.float32)  # (elementwise N,)
+                vectors[f"e@{T:g}"] = e[draws].mean(0).astype(np.float32)  # (N,)
                 for kind in ("sample", "element"):
                     scores, weights = _scores(vectors, kind, T)
                     value, stderr = ratio_estimate(scores, weights)
@@ -194,11 +196,11 @@ class Fisher(Profiler):
 def _scores(
     vectors: Mapping[str, NDArray[Any]], kind: str, T: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Per-sample scores ½ s² (mean over draws) or ½ e, and the scored positions: (n,) each."""
+    """Per-sample scores ½ s² (mean over draws) or ½ e, and the scored positions: (N,) each."""
     count = vectors["count"].astype(np.float64)
     if kind == "sample":
         return 0.5 * np.square(vectors[f"s@{T:g}"].astype(np.float64)).mean(0), count
-    return 0.5 * vectors[f"e@{T:g}"].astype(np.float64), count[vectors["sub"].astype(bool)]
+    return 0.5 * vectors[f"e@{T:g}"].astype(np.float64), count
 
 
 def heavy_tail_warning(table: Sensitivities) -> str | None:

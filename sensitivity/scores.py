@@ -5,13 +5,14 @@
     Δx_c     as x              quantized minus full input, where scheme c quantizes activations
     Γ_i      (rows, cols)      Σ_t δ_t x_tᵀ over the positions t of sample i: its weight gradient
     s[c, i]  = Σ_t ⟨δ_t, ΔY_c,t⟩ = ⟨ΔW_c, Γ_i⟩ + ⟨Ŵ_c, Σ_t δ_t Δx_tᵀ⟩       per-sample score
-    e[c, i]  = Σ_t Σ_o (δ_to ΔY_c,to)²                                     elementwise score
+    e[c, i]  = (P / |S|) Σ_{t in S} Σ_o (δ_to ΔY_c,to)²                    elementwise score
 
 Forming Γ_i costs what a weight gradient costs, once for all schemes; the inner products with all
-ΔW_c are then one matrix product. The elementwise score needs every ΔY_c, one forward of the layer
-each, so it is taken on a share of the samples. What does not depend on δ (patches of x, ΔW_c, ΔY_c)
-is made once for all probes: the gradients of earlier probes wait for that of the last. Everything
-is float32.
+ΔW_c are then one matrix product. The elementwise score needs ΔY_c itself, which costs a forward of
+the layer for each scheme, so it is taken on a random subset S of a sample's P positions: of every
+sample, since a few samples hold most of the score. What does not depend on δ (patches of x, ΔW_c,
+ΔY_c) is made once for all probes: the gradients of earlier probes wait for that of the last.
+Everything is float32.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from bitfront.types import Activation
 # bound on the temporaries of one chunk of samples: they stay in the cache, and the memory is
 # reused instead of being given back and asked for again
 CHUNK_BYTES = 8 << 20
+FEW = 16  # positions that are never divided further
 
 
 @dataclass(eq=False)
@@ -42,17 +44,18 @@ class LayerScores:
     module: nn.Module
     candidates: Sequence[QuantizedLayer]
     samples: int  # N
-    elementwise: int  # the first so many samples also get an elementwise score
+    elementwise: float  # share of a sample's positions that the elementwise score is taken on
     probes: int
+    generator: torch.Generator  # draws these positions; on the CPU
     s: Tensor = field(init=False)  # (probes, C, N) float64
-    e: Tensor = field(init=False)  # (probes, C, elementwise) float64
+    e: Tensor = field(init=False)  # (probes, C, N) float64
     calls: int = field(init=False, default=0)
     _waiting: list[list[Tensor]] = field(init=False)  # by probe but the last: δ of each call
 
     def __post_init__(self) -> None:
         C = len(self.candidates)
         self.s = torch.zeros(self.probes, C, self.samples, dtype=torch.float64)
-        self.e = torch.zeros(self.probes, C, self.elementwise, dtype=torch.float64)
+        self.e = torch.zeros(self.probes, C, self.samples, dtype=torch.float64)
         self._waiting = [[] for _ in range(self.probes - 1)]
 
     def add(self, probe: int, x: Tensor, delta: Tensor) -> None:
@@ -72,19 +75,23 @@ class LayerScores:
         if x.shape[0] % N:  # not one block of entries per sample: the whole call is one sample
             N = 1
         per = x.shape[0] // N  # leading entries per sample
+        positions = self._positions(adapter.outputs(self.module, delta)[:per, :, 0].numel())
         steps = self._chunk(adapter, x, delta, N)
         for first in range(0, N, steps):
             last = min(first + steps, N)
             rows = slice(first * per, last * per)
-            part = torch.stack([d[rows].float() for d in deltas])
-            s = self._sampled(adapter, W, changes, x[rows], part, last - first)
+            part = [adapter.outputs(self.module, d[rows].float()) for d in deltas]
+            d = torch.stack(part).reshape(self.probes, last - first, -1, part[0].shape[-1])
+            score = self._looked_up if adapter.kind == "embedding" else self._scored
+            s, e = score(adapter, W, changes, x[rows], d, positions)
             self.s[..., first:last] += s.double().cpu()
-            last = min(last, self.elementwise)
-            if first < last:
-                rows = slice(first * per, last * per)
-                part = part[:, : (last - first) * per]
-                e = self._elementwise(adapter, W, changes, x[rows], part, last - first)
-                self.e[..., first:last] += e.double().cpu()
+            self.e[..., first:last] += e.double().cpu()
+
+    def _positions(self, count: int) -> Tensor:
+        """Which of ``count`` positions the elementwise score is taken on: at least ``FEW``."""
+        wanted = min(count, max(FEW, round(self.elementwise * count)))
+        chosen = torch.randperm(count, generator=self.generator)[:wanted].sort().values
+        return chosen.to(self.module.weight.device)  # type: ignore[arg-type]
 
     def _quantized(self, q: QuantizedLayer) -> Tensor:
         """Ŵ as the model would hold it: rounded to its dtype, then widened to float32."""
@@ -95,39 +102,61 @@ class LayerScores:
         """How many samples to take at once."""
         rows, cols = adapter.matrix(self.module).shape
         positions = delta.numel() // rows
-        floats = positions * (cols + 2 * self.probes * rows) + self.probes * N * rows * cols
+        floats = positions * (cols + 3 * self.probes * rows) + self.probes * N * rows * cols
         return max(1, min(N, CHUNK_BYTES * N // (4 * floats)))
 
-    def _sampled(
-        self, adapter: type[Adapter], W: Tensor, changes: Tensor, x: Tensor, delta: Tensor, n: int
-    ) -> Tensor:
-        """s of n samples under each probe: (probes, C, n). delta: (probes, *output)."""
-        if adapter.kind == "embedding":  # indices have no weight gradient in matrix form
-            looked_up = (adapter.apply(self.module, x, dW) for dW in changes)
-            dots = [(dY * delta).reshape(self.probes, n, -1).sum(-1) for dY in looked_up]
-            return torch.stack(dots, 1)
+    def _scored(
+        self,
+        adapter: type[Adapter],
+        W: Tensor,
+        changes: Tensor,
+        x: Tensor,
+        d: Tensor,
+        positions: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """s and e of n samples under each probe: (probes, C, n). d: (probes, n, P, rows)."""
         flat = changes.flatten(1)
-        s = flat @ _gradients(adapter, self.module, x.float(), delta, n).transpose(1, 2)
+        a = self._inputs(adapter, x.float(), d)
+        s = flat @ _gradients(a, d).transpose(1, 2)
+        shifts: dict[int, Tensor] = {}  # candidate -> what quantizing the input adds to a
         for activation, step, members in self._activations():
             dx = fake_quantize(x, activation, adapter.kind, step).float() - x.float()
-            shifted = _gradients(adapter, self.module, dx, delta, n).transpose(1, 2)
-            s[:, members] += (flat[members] + W.flatten()) @ shifted
-        return s
+            shift = self._inputs(adapter, dx, d)
+            s[:, members] += (flat[members] + W.flatten()) @ _gradients(shift, d).transpose(1, 2)
+            shifts |= dict.fromkeys(members, shift)
+        here = a[:, positions]
+        weights = d[:, :, positions].square().transpose(0, 1).flatten(2)  # (n, probes, S · rows)
+        size = max(1, CHUNK_BYTES // (4 * weights[:, 0].numel()))
+        e = []
+        for block in torch.arange(len(changes)).split(size):
+            dY = _products(here, changes[block])
+            for i, c in enumerate(block.tolist()):
+                if c in shifts:
+                    dY[:, i] += _products(shifts[c][:, positions], (W + changes[c])[None])[:, 0]
+            e.append(weights @ dY.square_().flatten(2).transpose(1, 2))
+        return s, torch.cat(e, 2).permute(1, 2, 0) * (d.shape[2] / len(positions))
 
-    def _elementwise(
-        self, adapter: type[Adapter], W: Tensor, changes: Tensor, x: Tensor, delta: Tensor, n: int
-    ) -> Tensor:
-        """e of n samples under each probe: (probes, C, n). delta: (probes, *output)."""
-        found = []
-        full = x.float() if x.is_floating_point() else x
-        for q, dW in zip(self.candidates, changes, strict=True):
-            dY = adapter.apply(self.module, full, dW)
-            activation = q.weight.scheme.activation
-            if activation is not None:
-                dx = fake_quantize(x, activation, adapter.kind, q.input_scale).float() - full
-                dY = dY + adapter.apply(self.module, dx, W + dW)
-            found.append((dY * delta).square_().reshape(self.probes, n, -1).sum(-1))
-        return torch.stack(found, 1)
+    def _looked_up(
+        self,
+        adapter: type[Adapter],
+        W: Tensor,
+        changes: Tensor,
+        x: Tensor,
+        d: Tensor,
+        positions: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The same for an embedding, whose input is indices: changes are looked up."""
+        s, e = [], []
+        for dW in changes:
+            products = adapter.apply(self.module, x, dW).reshape(d.shape[1:]) * d
+            s.append(products.sum((2, 3)))
+            e.append(products.square_().sum((2, 3)))
+        return torch.stack(s, 1), torch.stack(e, 1)
+
+    def _inputs(self, adapter: type[Adapter], x: Tensor, d: Tensor) -> Tensor:
+        """What the outputs are products of: (n, P, G, cols)."""
+        a = adapter.patches(self.module, x)
+        return a.reshape(d.shape[1], -1, *a.shape[2:])
 
     def _activations(self) -> list[tuple[Activation, Tensor | None, list[int]]]:
         """Each distinct way that candidates quantize the input, with the candidates that do."""
@@ -138,15 +167,26 @@ class LayerScores:
         return [(a, step, members) for a, (step, members) in found.items()]
 
 
-def _gradients(
-    adapter: type[Adapter], module: nn.Module, x: Tensor, delta: Tensor, n: int
-) -> Tensor:
-    """Γ of n samples under each probe: (probes, n, rows · cols). delta: (probes, *output)."""
-    a = adapter.patches(module, x)  # (N', P, G, cols)
-    G, cols = a.shape[2:]
-    a = a.reshape(n, -1, G, cols).transpose(1, 2)  # (n, G, P, cols)
-    d = torch.stack([adapter.outputs(module, each) for each in delta])  # (probes, N', P, rows)
-    d = d.reshape(len(delta), n, -1, G, d.shape[-1] // G).permute(1, 3, 0, 4, 2)
-    R = d.shape[3]
-    product = d.reshape(n, G, -1, d.shape[-1]) @ a  # (n, G, probes · R, cols)
-    return product.unflatten(2, (len(delta), R)).permute(2, 0, 1, 3, 4).reshape(len(delta), n, -1)
+def _gradients(a: Tensor, d: Tensor) -> Tensor:
+    """Γ of n samples under each probe: (probes, n, rows · cols).
+
+    a: (n, P, G, cols). d: (probes, n, P, rows).
+    """
+    probes, n, P, rows = d.shape
+    G = a.shape[2]
+    split = d.reshape(probes, n, P, G, rows // G).permute(1, 3, 0, 4, 2)  # (n, G, probes, R, P)
+    product = split.reshape(n, G, -1, P) @ a.transpose(1, 2)  # (n, G, probes · R, cols)
+    whole = product.unflatten(2, (probes, -1)).permute(2, 0, 1, 3, 4)
+    return whole.reshape(probes, n, -1)
+
+
+def _products(a: Tensor, M: Tensor) -> Tensor:
+    """The outputs that weight matrices give: (n, B, P, rows).
+
+    a: (n, P, G, cols). M: (B, rows, cols).
+    """
+    n, P, G, cols = a.shape
+    B, rows, _ = M.shape
+    wide = M.reshape(B, G, rows // G, cols).permute(1, 3, 0, 2).reshape(G, cols, -1)
+    product = a.permute(2, 0, 1, 3).reshape(G, n * P, cols) @ wide  # (G, n · P, B · R)
+    return product.reshape(G, n, P, B, -1).permute(1, 3, 2, 0, 4).reshape(n, B, P, rows)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from bitfront.quant.activations import fake_quantize
 from bitfront.quant.build import Builder
 from bitfront.quant.formats import dequantize
 from bitfront.quant.layers import adapter_of
 from bitfront.quant.suitability import takes
+from bitfront.quant.weights import QuantizedLayer
 from bitfront.scratch import Scratch
 from bitfront.sensitivity import NoCheckpoints, Subject
 from bitfront.sensitivity.fisher import Fisher
 from bitfront.sensitivity.probes import probe
+from bitfront.tasks import ModuleTask
+from bitfront.tasks.base import Batch
 from bitfront.types import Scheme
 from tests.small_tasks import TASKS
 
@@ -56,6 +61,70 @@ def test_many_draws_approach_the_exact_quadratic_form(kind: str) -> None:
             # one draw of s² has at most a chi-square's relative spread √2, averaged over draws
             # and samples whose shares are unequal: four sigma with no help from the samples
             assert estimate == pytest.approx(total / count, rel=4 * (2 / draws) ** 0.5)
+
+
+@pytest.mark.parametrize("kind", list(TASKS))
+def test_scores_are_those_of_their_definitions(kind: str) -> None:
+    """One draw, every sample by itself: s and e from gradients at outputs and changed outputs."""
+    task = TASKS[kind]()
+    schemes = [Scheme.parse(s) for s in ("w2", "w4z", "w8a4")]
+    seed, T = 3, 2.0
+    with Scratch() as scratch:
+        subject = Subject(task, Builder(task.model, task.layers, lambda: None, scratch), scratch)
+        pairs = [(la, s) for la in task.layers for s in schemes if takes(la, s) is None]
+        profiler = Fisher(temperatures=(T,), elementwise=1.0, seed=seed)
+        (found,) = profiler.measure(subject, pairs, NoCheckpoints())
+        for m in found:
+            q = subject.builder.quantized(m.layer, Scheme.parse(m.scheme))
+            s, e = [], []
+            for index, batch in enumerate(task.calibration):
+                sums = literal_scores(task, batch, index, m.layer, q, T, seed)
+                s.append(sums[0])
+                e.append(sums[1])
+            # float32 against float64; sums of products of either sign lose some digits
+            scale = float(np.abs(np.concatenate(s)).max())
+            assert m.vectors["s@2"][0] == pytest.approx(
+                np.concatenate(s), rel=1e-3, abs=1e-4 * scale
+            )
+            assert m.vectors["e@2"] == pytest.approx(np.concatenate(e), rel=1e-3)
+
+
+def literal_scores(
+    task: ModuleTask, batch: Batch, index: int, name: str, q: QuantizedLayer, T: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Σ δ ΔY and Σ (δ ΔY)² over the calls of a layer, by sample, in float64."""
+    module, adapter = task.module(name), adapter_of(task.module(name))
+    W = adapter.matrix(module).clone()
+    What = dequantize(q.weight, W.dtype)
+    calls: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def listen(_: torch.nn.Module, args: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+        kept = output if output.requires_grad else output.detach().requires_grad_()
+        kept.retain_grad()
+        calls.append((args[0].detach(), kept))
+        return kept * 1
+
+    handle = module.register_forward_hook(listen)
+    z = task.outputs(batch)
+    handle.remove()
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
+    u = probe(z, "categorical", kind="rademacher", temperature=T, generator=generator)
+    z.backward(u)
+    N = batch.samples
+    s, e = np.zeros(N), np.zeros(N)
+    for x, output in calls:
+        delta = output.grad
+        assert delta is not None
+        activation, full = q.weight.scheme.activation, x
+        if activation is not None:
+            full = fake_quantize(x, activation, adapter.kind, q.input_scale)
+        if x.is_floating_point():
+            x, full = x.double(), full.double()
+        dY = adapter.apply(module, full, What.double()) - adapter.apply(module, x, W.double())
+        products = (dY * delta.double()).reshape(N, -1)
+        s += products.sum(1).numpy()
+        e += products.square().sum(1).numpy()
+    return s, e
 
 
 @pytest.mark.parametrize("kind", ["rademacher", "labels"])
