@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -93,12 +94,19 @@ class Study:
         return self.store.trial(self.record, id)
 
     def unsuitable(self, schemes: Iterable[Scheme]) -> dict[tuple[str, str], str]:
-        """(layer, scheme) -> reason, for every pair that cannot be."""
+        """(layer, scheme) -> reason, for every pair that cannot be.
+
+        A layer that uses another one's weight takes only what that one takes.
+        """
         from bitfront.quant.suitability import takes
 
-        pairs = [(layer, scheme) for layer in self.task.layers for scheme in schemes]
-        reasons = {(layer.name, str(scheme)): takes(layer, scheme) for layer, scheme in pairs}
-        return {pair: reason for pair, reason in reasons.items() if reason is not None}
+        layers = {layer.name: layer for layer in self.task.layers}
+        found = {}
+        for layer, scheme in product(layers.values(), schemes):
+            reason = takes(layer, scheme) or takes(layers[layer.shares or layer.name], scheme)
+            if reason is not None:
+                found[layer.name, str(scheme)] = reason
+        return found
 
     def close(self) -> None:
         """Close the database and remove temporary files."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import bitfront
 from bitfront.errors import Infeasible, ProblemError, StudyMismatch
 from bitfront.problems import points
 from bitfront.sensitivity.base import Profiler
+from tests import tiny
 from tests.small_tasks import attentive, convolutional
 
 SCHEMES = "w2 w3 w4 w8 keep"
@@ -100,7 +102,6 @@ def test_models_without_linear_layers_are_counted_as_safetensors_stores_them(
     tmp_path: Path,
 ) -> None:
     """GPT-2's layers are Conv1D, of which compressed-tensors can hold no quantized one."""
-    import numpy as np
     from transformers import GPT2Config, GPT2LMHeadModel
 
     from bitfront.tasks import LanguageTask
@@ -122,3 +123,15 @@ def test_models_without_linear_layers_are_counted_as_safetensors_stores_them(
         choices = bitfront.Choices(container="compressed-tensors")
         with pytest.raises(Infeasible, match="cannot take w4: transformers' loader"):
             bitfront.search(study, "w4 w8 keep", ["6bpw"], choices=choices)
+
+
+def test_a_tied_head_takes_only_what_its_embedding_takes(tmp_path: Path) -> None:
+    with bitfront.open_study("s", tiny.language_task(tmp_path), tmp_path / "b.db") as study:
+        tied = next(layer for layer in study.task.layers if layer.shares)
+        tables = bitfront.profile(study, "w4 w4+gptq")
+        for table in tables.values():
+            assert np.isnan(table.at(tied.name, "w4+gptq"))
+            assert np.isfinite(table.at(tied.name, "w4"))
+        choices = bitfront.Choices(embeddings=True, head=True, container="safetensors")
+        (answer,) = bitfront.search(study, "w4 w8 w4+gptq", ["6bpw"], choices=choices)
+        assert answer.trial.schemes[tied.name] in ("w4", "w8")
