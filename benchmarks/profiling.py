@@ -60,8 +60,11 @@ PARTS = {
     "dequantize": ["bitfront.sensitivity.scores:LayerScores._quantized"],
     "unfold inputs": ["bitfront.quant.layers:_unfold"],
     "per-sample gradients": ["bitfront.sensitivity.scores:_gradients"],
-    "inner products": ["bitfront.sensitivity.scores:LayerScores._sampled"],
-    "elementwise": ["bitfront.sensitivity.scores:LayerScores._elementwise"],
+    "changes of outputs": ["bitfront.sensitivity.scores:_products"],
+    "sums of both scores": [
+        "bitfront.sensitivity.scores:LayerScores._scored",
+        "bitfront.sensitivity.scores:LayerScores._looked_up",
+    ],
     "storage": [
         "bitfront.storage:Store.add_checkpoint",
         "bitfront.storage:Store.finish_pass",
