@@ -30,9 +30,11 @@ from bitfront.quant.surgery import original
 from bitfront.quant.weights import QuantizedLayer
 from bitfront.types import Activation
 
-# bound on the temporaries of one chunk of samples: they stay in the cache, and the memory is
-# reused instead of being given back and asked for again
-CHUNK_BYTES = 8 << 20
+# Bounds on the temporaries of one chunk of samples. Windows of a convolution's input are copies:
+# small ones stay in the cache, and their memory is reused instead of being given back and asked
+# for again. Where nothing is copied, more samples make better matrix products.
+CHUNK_BYTES = 64 << 20
+WINDOWS_BYTES = 8 << 20
 FEW = 16  # positions that are never divided further
 
 
@@ -103,7 +105,8 @@ class LayerScores:
         rows, cols = adapter.matrix(self.module).shape
         positions = delta.numel() // rows
         floats = positions * (cols + 3 * self.probes * rows) + self.probes * N * rows * cols
-        return max(1, min(N, CHUNK_BYTES * N // (4 * floats)))
+        limit = WINDOWS_BYTES if adapter.kind.startswith("conv") else CHUNK_BYTES
+        return max(1, min(N, limit * N // (4 * floats)))
 
     def _scored(
         self,
