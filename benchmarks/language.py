@@ -101,7 +101,8 @@ def divided(layer: Layer) -> bool:
 
 def spelled(layer: Layer, bits: int, quantizer: str) -> str:
     """The setting's scheme for one layer."""
-    plain = layer.kind == "embedding"  # takes no quantizer that needs inputs
+    # an embedding, and what shares its weight, takes no quantizer that needs inputs
+    plain = layer.kind == "embedding" or layer.shares is not None
     group = f"g{GROUP}" if divided(layer) else ""
     return f"w{bits}{group}{'' if plain else QUANTIZERS[quantizer]}"
 
