@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bitfront import Study
+    from bitfront import Answer, Study
     from bitfront.tasks import Task
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,6 +83,16 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> N
     lines = [title, "", _row(columns), _row(["---"] * len(columns))]
     print("\n".join([*lines, *(_row([_cell(v) for v in row]) for row in rows)]), file=sys.stderr)
     print(file=sys.stderr)
+
+
+def origin(answer: Answer) -> dict[str, Any]:
+    """How a search came by an answer."""
+    return {
+        "predicted": answer.predicted,
+        "table": answer.table,
+        "unverified": answer.unverified,
+        "evaluations": answer.evaluations,
+    }
 
 
 @contextmanager

@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import bitfront
-from benchmarks.common import ROOT, arguments, fresh_study, head, parsed, show, write
+from benchmarks.common import ROOT, arguments, fresh_study, head, origin, parsed, show, write
 from bitfront import Answer, Choices, Study
 from bitfront.pipeline import cost, measure
 from bitfront.tasks import LanguageTask, ModuleTask, Task, select
@@ -129,10 +129,7 @@ def found(answer: Answer, layers: tuple[Layer, ...], seconds: float) -> dict[str
     return {
         "budget": " ".join(map(str, answer.budgets)),
         **judged(answer.trial),
-        "predicted": answer.predicted,
-        "table": answer.table,
-        "unverified": answer.unverified,
-        "evaluations": answer.evaluations,
+        **origin(answer),
         "per channel": sum(divided(la) and f"g{GROUP}" not in schemes[la.name] for la in layers),
         "seconds": seconds,
         "schemes": dict(schemes),

@@ -30,7 +30,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 import bitfront
-from benchmarks.common import arguments, fresh_study, head, parsed, show, write
+from benchmarks.common import arguments, fresh_study, head, origin, parsed, show, write
 from bitfront import Answer, Study
 from bitfront.pipeline import cost, measure
 from bitfront.tasks import Task, VisionTask
@@ -93,10 +93,7 @@ def found(answer: Answer, seconds: float) -> dict[str, Any]:
     return {
         "budget": " ".join(map(str, answer.budgets)),
         **judged(answer.trial),
-        "predicted": answer.predicted,
-        "table": answer.table,
-        "unverified": answer.unverified,
-        "evaluations": answer.evaluations,
+        **origin(answer),
         "seconds": seconds,
         "bits": "".join(s.removeprefix("w") for s in answer.trial.schemes.values()),
     }

@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bitfront.figures import unit_of
 from bitfront.types import Trial
 
 FRONT_COLOR, DIM_COLOR = "#1c7ed6", "#868e96"  # each stands out on white and on black
 AVERAGED = ("bits", "stored_bits")  # given per weight, where the number of weights is known
 WIDE = 4.0  # greatest over least cost from which the axis is logarithmic
 _LONGEST_LABEL = 19  # in characters
-_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
-_UNITS = {"bytes": "B", "bits": "bit", "stored_bits": "bit", "bops": "BOPs"}
 _CLEAR = "rgba(0,0,0,0)"
 _AXIS = {"automargin": True, "zeroline": False, "ticks": "outside", "ticklen": 4}
 _LAYOUT = {
@@ -43,16 +42,6 @@ class Axis:
 def markup(text: str) -> str:
     """``text`` for plotly, which reads a little HTML in labels."""
     return html.escape(text, quote=False)
-
-
-def unit_of(resource: str, value: float) -> tuple[float, str]:
-    """Size and name of the unit that suits ``value``."""
-    if resource == "seconds":
-        return 1e-3, "ms"
-    if resource not in _UNITS:
-        return 1.0, ""
-    size, prefix = next((p for p in _PREFIXES if abs(value) >= p[0]), _PREFIXES[-1])
-    return size, prefix + _UNITS[resource]
 
 
 def layer_label(name: str) -> str:

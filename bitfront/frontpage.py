@@ -15,7 +15,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from bitfront.errors import InvalidInput, UnknownName
+from bitfront.errors import InvalidInput
+from bitfront.figures import amount, figure
 from bitfront.files import write_text
 from bitfront.frontfigures import (
     AVERAGED,
@@ -26,8 +27,8 @@ from bitfront.frontfigures import (
     markup,
     metric_axis,
     scatter,
-    unit_of,
 )
+from bitfront.queries import require_figures
 from bitfront.scheme import Scheme
 from bitfront.types import Estimate, Layer, Trial
 
@@ -36,7 +37,6 @@ _COLORS = {
     2: "#f59f00", 3: "#f76707", 4: "#f03e3e", 5: "#e64980", 6: "#cc5de8", 7: "#9c5de8",
     8: "#7048e8", 16: "#4c6ef5", 32: "#228be6", 64: "#15aabf",
 }  # fmt: skip
-_DTYPE_BITS = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16}
 
 
 def write_front(
@@ -77,13 +77,8 @@ def write_front(
 
 def _plottable(study: str, trials: Sequence[Trial], x: str, y: str) -> list[Trial]:
     """The trials that have both figures, by rising cost."""
-    for kind, name, there in (
-        ("cost", x, {name for t in trials for name in t.costs}),
-        ("metric", y, {name for t in trials for name in t.metrics}),
-    ):
-        if trials and name not in there:
-            known = ", ".join(sorted(there)) or "none"
-            raise UnknownName(f"no trial has the {kind} {name!r}", f"there are {known}")
+    if trials:
+        require_figures(trials, [x], [y])
     nothing = Estimate(math.nan, math.nan, 0)
     points = [(t.costs.get(x, math.nan), t.metrics.get(y, nothing).value, t) for t in trials]
     found = [p for p in points if math.isfinite(p[0]) and math.isfinite(p[1])]
@@ -110,21 +105,14 @@ def _words(trial: Trial, y: str, y_unit: str) -> dict[str, str]:
         if resource in AVERAGED and weights:
             words[f"{resource} per weight"] = f"{value / weights:.4g}"
         else:
-            size, unit = unit_of(resource, value)
-            words[resource] = f"{value / size:.4g} {unit}".strip()
-    words[y] = _estimate(trial.metrics[y], y_unit)
+            words[resource] = amount(resource, value)
+    words[y] = f"{figure(trial.metrics[y])} {y_unit}".strip()
     if math.isfinite(trial.predicted):
         words["predicted"] = f"{trial.predicted:.4g}"
     for name, estimate in trial.metrics.items():
         if name != y and math.isfinite(estimate.value):
-            words[name] = _estimate(estimate)
+            words[name] = figure(estimate)
     return {name: word for name, word in words.items() if word}
-
-
-def _estimate(estimate: Estimate, unit: str = "") -> str:
-    uncertain = math.isfinite(estimate.stderr) and estimate.stderr > 0
-    error = f" ± {estimate.stderr:.1g}" if uncertain else ""
-    return f"{estimate.value:.4g}{error} {unit}".strip()
 
 
 def _document(
@@ -177,7 +165,7 @@ def _bits(scheme: str | None, layer: Layer | None) -> int | None:
     """Weight bits; None where the layer has no scheme, or is kept at a width that is not known."""
     if scheme is None:
         return None
-    return Scheme.parse(scheme).bits or (_DTYPE_BITS.get(layer.dtype) if layer else None)
+    return Scheme.parse(scheme).bits or (layer.width if layer else None)
 
 
 def _own_weights(layer: Layer | None) -> int | None:

@@ -1,7 +1,7 @@
 """Profile, allocate, verify, build, measure, record: the one place that knows every room.
 
 Everything that is measured is committed when it is known and found again by its content, so a run
-that was killed goes on with the same call, and a second run spends no forward pass.
+that was killed goes on with the same call, and a second run measures nothing.
 """
 
 from __future__ import annotations
@@ -107,13 +107,14 @@ def profile(
     chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
     layers = study.task.layers if layers is None else layers
     wanted = [s for s in parse_schemes(schemes) if s.format != KEEP]
+    if not wanted:
+        raise SchemeError("keep alone leaves nothing to measure", "add a scheme like w4")
     barred = study.unsuitable(wanted)
     pairs = [(la, s) for la in layers for s in wanted if (la.name, str(s)) not in barred]
     if not pairs:
-        raise SchemeError(
-            "there is no pair of a layer and a scheme to measure",
-            "; ".join(dict.fromkeys(barred.values())) or "add a scheme that changes something",
-        )
+        first = str(wanted[0])
+        why = "; ".join(dict.fromkeys(barred[layer.name, first] for layer in layers))
+        raise SchemeError(f"no layer can take {first} ({why})", "give another scheme, like w4")
     recorded = study.measurements(chosen.name, chosen.settings_key, vectors=True)
     missing = [(la, s) for la, s in pairs if (la.name, str(s)) not in recorded]
     for m in record(study, chosen, missing, progress):
@@ -149,14 +150,15 @@ def search(
     the best ``metric`` on the calibration data answers the point. The full model is a trial as
     well, so that a front has its end.
 
-    Raises ``Infeasible`` for a point that cannot be met, before anything is profiled, and
-    ``InvalidInput`` for a ``metric`` that neither the task nor the profiler has.
+    Before anything is profiled, raises ``Infeasible`` for a point that cannot be met, and
+    ``InvalidInput`` for a ``metric`` that the profiler gives no table of.
     """
     chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
     wanted = parse_schemes(schemes)
     choices = choices or Choices()
     if max_measurements is not None and max_measurements < 0:
         raise InvalidInput(f"max_measurements {max_measurements}", "give 0 or more, or None")
+    _check_metric(metric, chosen, study.task.metrics)
     sweep = points(budgets)
     selection = _select(study, choices)
     costs = _costs(study, wanted, choices, selection)
@@ -184,8 +186,8 @@ def search(
                 "weights": costs.weights,
                 "budgets": [str(b) for b in point],
             }
-            search_ = _Point(study, tables, costs, selection, point, solver, metric, settings)
-            answer = search_.answer(left if verify else 0, progress)
+            place = _Point(study, tables, costs, selection, point, solver, metric, settings)
+            answer = place.answer(left if verify else 0, progress)
             details = {name: getattr(answer, name) for name in _DETAILS}
             study.store.add_selection(study.record, key, answer.trial.id, details)
         else:
@@ -249,21 +251,21 @@ class _Point:
         """Candidates, each measured; the best one. allowance: measurements for verifying."""
         best_table = next(iter(self.tables.values()))
         target = self.metric or best_table.metric
-        sources = self._tables_of(target)
-        name, table = next(iter(sources.items()))
+        sources = {name: t for name, t in self.tables.items() if t.metric == target}
+        first = next(iter(sources))
         candidates: dict[str, Allocation] = {}
         fresh: tuple[Pair, ...] = ()
         if target in self.study.task.metrics and allowance != 0:
             found = verified(
-                self.study, table, self._problem, self.solver, _known(self.study), allowance,
-                progress,
+                self.study, sources[first], self._problem, self.solver, _known(self.study),
+                allowance, progress,
             )  # fmt: skip
             candidates["verified"], fresh = found.allocation, found.fresh
         for name, table in sources.items():
-            candidates.setdefault(name, allocate(self._problem(table), self.solver))
+            candidates[name] = allocate(self._problem(table), self.solver)
         with suppress(Infeasible):  # where only a mixture fits
             candidates["uniform"] = allocate(self._problem(best_table), "uniform")
-        trials = self._measured(candidates, next(iter(sources)), progress)
+        trials = self._measured(candidates, first, progress)
         judged = target if target in self.study.task.metrics else "kl"
         best = min(trials, key=lambda name: self._rank(trials[name], judged))
         made = {t.id for t in trials.values() if t.settings["budgets"] == self.settings["budgets"]}
@@ -277,15 +279,6 @@ class _Point:
             unverified=self._unverified(candidates[best]),
             evaluations=len(fresh) + 2 * len(made),
         )
-
-    def _tables_of(self, target: str) -> dict[str, Sensitivities]:
-        """The tables that speak of ``target``; all of them if the task does not measure it."""
-        known = {t.metric for t in self.tables.values()}
-        if target not in known:
-            raise InvalidInput(
-                f"no table of metric {target!r}", f"this profiler gives {', '.join(known)}"
-            )
-        return {name: t for name, t in self.tables.items() if t.metric == target}
 
     def _problem(self, table: Sensitivities) -> Problem:
         selection = self.selection
@@ -320,6 +313,17 @@ class _Point:
         measured = self.study.measurements("perturb", Perturb().settings_key)
         chosen = allocation.schemes.items()
         return sum(s != KEEP and (layer, s) not in measured for layer, s in chosen)
+
+
+def _check_metric(metric: str | None, profiler: Profiler, measured: Sequence[str]) -> None:
+    """Refuse a metric that no table will be of. measured: the task's own."""
+    empty = profiler.tables((), (), ())
+    given = {table.metric for table in empty.values()} or set(measured)
+    if metric is not None and metric not in given:
+        raise InvalidInput(
+            f"{profiler.name} gives no table of metric {metric!r}",
+            f"choose from {', '.join(given)}",
+        )
 
 
 def _known(study: Study) -> set[Pair]:

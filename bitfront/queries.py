@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,8 +65,7 @@ def front_of(
         raise InvalidInput(f"study {record.name!r} has no trials yet", "run a search first")
     if not costs and not metrics:
         raise InvalidInput("a front without objectives", "name at least one cost or metric")
-    _check("cost", costs, {name for t in trials for name in t.costs})
-    _check("metric", metrics, {name for t in trials for name in t.metrics})
+    require_figures(trials, costs, metrics)
     senses = ["min"] * len(costs) + [_sense(record.settings, name) for name in metrics]
     rows = [_figures(trial, costs, metrics) for trial in trials]
     known = [i for i, row in enumerate(rows) if not np.isnan(row).any()]
@@ -121,10 +121,13 @@ def show(study: str, trial: int, metric: str = "kl", db: str | Path | None = Non
         measurements = store.measurements(record)
     layers = recorded_layers(record)
     container = found.settings.get("container") or record.settings.get("container")
+    by_pair: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
+    for m in measurements:
+        by_pair[m.layer, m.scheme].append(m)
     lines = []
     for name, scheme in found.schemes.items():
         layer = layers.get(name)
-        of_pair = [m for m in measurements if (m.layer, m.scheme) == (name, scheme)]
+        of_pair = by_pair[name, scheme]
         lines.append(
             LayerLine(
                 name,
@@ -169,14 +172,16 @@ def _sense(settings: Mapping[str, Any], metric: str) -> str:
     return "max" if known.get("better") == "higher" else "min"
 
 
-def _check(kind: str, asked: Sequence[str], there: set[str]) -> None:
-    for name in asked:
-        if name not in there:
-            raise UnknownName(f"no trial has the {kind} {name!r}", f"there are {_list(there)}")
-
-
-def _list(names: set[str]) -> str:
-    return ", ".join(sorted(names)) or "none"
+def require_figures(trials: Sequence[Trial], costs: Sequence[str], metrics: Sequence[str]) -> None:
+    """Raises ``UnknownName`` for the first cost or metric that none of the trials has."""
+    for kind, asked, there in (
+        ("cost", costs, {name for t in trials for name in t.costs}),
+        ("metric", metrics, {name for t in trials for name in t.metrics}),
+    ):
+        for name in asked:
+            if name not in there:
+                known = ", ".join(sorted(there)) or "none"
+                raise UnknownName(f"no trial has the {kind} {name!r}", f"there are {known}")
 
 
 def _figures(trial: Trial, costs: Sequence[str], metrics: Sequence[str]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
 from itertools import product
@@ -98,12 +99,12 @@ class Study:
 
         A layer that uses another one's weight takes only what that one takes.
         """
-        from bitfront.quant.suitability import takes
+        from bitfront.quant.suitability import barred
 
         layers = {layer.name: layer for layer in self.task.layers}
         found = {}
         for layer, scheme in product(layers.values(), schemes):
-            reason = takes(layer, scheme) or takes(layers[layer.shares or layer.name], scheme)
+            reason = barred(layer, scheme, layers)
             if reason is not None:
                 found[layer.name, str(scheme)] = reason
         return found
@@ -160,10 +161,8 @@ def _settings(task: Task) -> dict[str, Any]:
         "groups": [list(group) for group in task.groups],
         "metrics": {n: {"unit": m.unit, "better": m.better} for n, m in metrics.items()},
     }
-    try:
+    with suppress(ModelError):  # made from a live object: nothing to make it anew from
         settings["recipe"] = task.recipe()
-    except ModelError:  # made from a live object: nothing to make it anew from
-        return settings
     return settings
 
 

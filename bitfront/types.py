@@ -37,6 +37,8 @@ __all__ = [
     "parse_schemes",
 ]
 
+DTYPE_BITS = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16}
+
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
@@ -76,6 +78,11 @@ class Layer:
     def weights(self) -> int:
         """Number of weight elements."""
         return self.rows * self.cols
+
+    @property
+    def width(self) -> int:
+        """Bits of one weight in the full model."""
+        return DTYPE_BITS[self.dtype]
 
 
 @dataclass(frozen=True, slots=True)

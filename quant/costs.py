@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from bitfront.errors import ProblemError
 from bitfront.types import Costs, Layer, Scheme
 
-from .suitability import takes
+from .suitability import Reason, barred, takes
 
-Reason = Callable[[Layer, Scheme], str | None]
 Stored = Callable[[Layer, Scheme], Mapping[str, tuple[str, tuple[int, ...]]]]
 
 KEEP = Scheme.parse("keep")
@@ -33,7 +32,6 @@ WIDTHS = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8,
     "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8,
 }  # fmt: skip
-_DTYPE_BITS = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16}
 
 
 def cost_tables(
@@ -65,8 +63,7 @@ def cost_tables(
     reasons = {}
     for i, layer in enumerate(layers):
         for j, scheme in enumerate(schemes):
-            owner = by_name[layer.shares or layer.name]
-            why = reason(layer, scheme) or reason(owner, scheme)
+            why = barred(layer, scheme, by_name, reason)
             if why is not None:
                 reasons[layer.name, str(scheme)] = why
                 continue
@@ -92,9 +89,8 @@ def cost_tables(
 
 def layer_costs(layer: Layer, scheme: Scheme, stored: Stored) -> dict[str, float]:
     """Resource -> cost of one layer that can take ``scheme``."""
-    own = width(layer)
-    weight_bits = scheme.bits or own
-    input_bits = own if scheme.activation is None else scheme.activation.bits
+    weight_bits = scheme.bits or layer.width
+    input_bits = layer.width if scheme.activation is None else scheme.activation.bits
     size = 0 if layer.shares else sum(map(tensor_bytes, stored(layer, scheme).values()))
     return {
         "bytes": float(size),
@@ -102,11 +98,6 @@ def layer_costs(layer: Layer, scheme: Scheme, stored: Stored) -> dict[str, float
         "stored_bits": 8.0 * size,
         "bops": float(weight_bits * input_bits * layer.macs),
     }
-
-
-def width(layer: Layer) -> int:
-    """Bits of one weight in the full-precision model."""
-    return _DTYPE_BITS[layer.dtype]
 
 
 def tensor_bytes(tensor: tuple[str, tuple[int, ...]]) -> int:

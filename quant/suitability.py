@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from bitfront.types import Layer, Scheme
 
 from .quantizers import QUANTIZERS
 
 _TWO_DIMENSIONAL = ("linear", "hf_conv1d", "embedding")
 _BLOCK_FLOATS = ("fp8", "mxfp4", "nvfp4")
+
+
+Reason = Callable[[Layer, Scheme], str | None]
 
 
 def takes(layer: Layer, scheme: Scheme) -> str | None:
@@ -21,3 +26,13 @@ def takes(layer: Layer, scheme: Scheme) -> str | None:
     if layer.kind == "embedding" and QUANTIZERS[scheme.quantizer].uses_inputs:
         return f"{scheme.quantizer} needs input statistics, and an embedding has none"
     return None
+
+
+def barred(
+    layer: Layer, scheme: Scheme, layers: Mapping[str, Layer], reason: Reason = takes
+) -> str | None:
+    """Why ``layer`` cannot take ``scheme``, or why the layer whose weight it uses cannot.
+
+    layers: by name. reason: what is asked of each of the two.
+    """
+    return reason(layer, scheme) or reason(layers[layer.shares or layer.name], scheme)

@@ -84,8 +84,10 @@ class LayerScores:
             rows = slice(first * per, last * per)
             part = [adapter.outputs(self.module, d[rows].float()) for d in deltas]
             d = torch.stack(part).reshape(self.probes, last - first, -1, part[0].shape[-1])
-            score = self._looked_up if adapter.kind == "embedding" else self._scored
-            s, e = score(adapter, W, changes, x[rows], d, positions)
+            if adapter.kind == "embedding":
+                s, e = self._looked_up(adapter, changes, x[rows], d)
+            else:
+                s, e = self._scored(adapter, W, changes, x[rows], d, positions)
             self.s[..., first:last] += s.double().cpu()
             self.e[..., first:last] += e.double().cpu()
 
@@ -140,13 +142,7 @@ class LayerScores:
         return s, torch.cat(e, 2).permute(1, 2, 0) * (d.shape[2] / len(positions))
 
     def _looked_up(
-        self,
-        adapter: type[Adapter],
-        W: Tensor,
-        changes: Tensor,
-        x: Tensor,
-        d: Tensor,
-        positions: Tensor,
+        self, adapter: type[Adapter], changes: Tensor, x: Tensor, d: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The same for an embedding, whose input is indices: changes are looked up."""
         s, e = [], []

@@ -56,13 +56,18 @@ class Studies(Database):
             study = _find(connection, name)
             if study is not None:
                 return study
-            names = list(connection.scalars(select(StudyRow.name).order_by(StudyRow.name)))
+            names = _names(connection)
         near = get_close_matches(name, names, n=5, cutoff=0.5) or names[:10]
         known = ", ".join(repr(n) for n in near)
         raise UnknownName(
             f"no study named {name!r}",
             f"did you mean {known}?" if near else "the database has no studies yet",
         )
+
+    def names(self) -> list[str]:
+        """The names of all studies, in alphabetical order."""
+        with self.reading() as connection:
+            return _names(connection)
 
     def studies(self) -> list[StudySummary]:
         """All studies, oldest first, with counts and the ranges of their trials' figures."""
@@ -97,6 +102,10 @@ def check_name(name: str) -> None:
         raise InvalidInput(
             f"study name {name[:20]!r}… of {len(name)} characters", f"use at most {LONGEST_NAME}"
         )
+
+
+def _names(connection: Connection) -> list[str]:
+    return list(connection.scalars(select(StudyRow.name).order_by(StudyRow.name)))
 
 
 def _find(connection: Connection, name: str) -> StudyRecord | None:

@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from bitfront.errors import InvalidInput
+from bitfront.figures import amount
 
 from .front import write_page
 from .output import Json, emit, quiet_stdout, table
 from .progress import shown
-from .words import amount, trial_document, trial_row
+from .words import trial_document, trial_row
 
 SCHEMES = "w2 w3 w4 w6 w8"
 BUDGETS = ("2.5bpw", "3bpw", "4bpw", "6bpw")
@@ -36,6 +37,7 @@ def demo(
     with quiet_stdout(), shown() as progress:
         import bitfront
         import bitfront.demo as digits
+        from bitfront.pipeline import FULL
         from bitfront.tasks import ModuleTask
 
         progress("training", 0, 1)
@@ -48,7 +50,7 @@ def demo(
         front = bitfront.front(STUDY, ("bytes",), ("kl",), db)
         write_page(front, page)
         reloaded = digits.accuracy(bitfront.load(digits.DigitNet(), folder))
-    full = next(t for t in front.trials if t.solver == "full")
+    full = next(t for t in front.trials if t.solver == FULL)
     if as_json:
         emit(
             {

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bitfront.figures import amount, figure
+
 from .common import Db, StudyName
 from .output import Json, check_file, emit, naming, quiet_stdout, table, write_file
-from .words import amount, figure, trial_document
+from .words import trial_document
 
 if TYPE_CHECKING:
     from bitfront.queries import Front

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bitfront.errors import SchemeError
-
 from .common import Db, Schemes, StudyName
 from .composing import with_options
 from .output import Json, check_file, emit, quiet_stdout, table, write_file
@@ -20,8 +18,7 @@ from .task_options import Given, task_options
 
 if TYPE_CHECKING:
     from bitfront.sensitivity import Profiler
-    from bitfront.study import Study
-    from bitfront.types import Scheme, Sensitivities
+    from bitfront.types import Sensitivities
 
 
 @with_options(profiler=profiler_options, task=task_options)
@@ -45,7 +42,6 @@ def profile(
 
         wanted = parse_schemes(schemes)
         with task.open(study, db, progress) as opened:
-            _check_schemes(opened, wanted)
             tables = measure(opened, wanted, profiler, progress=progress)
     if csv_file is not None:
         write_file(csv_file, _csv(tables))
@@ -64,18 +60,6 @@ def profile(
     table(["layer", *best.schemes], rows, f"{best.metric}: {profiler.name}, {name}")
     notes = [f"{key} {value:.3g}" for key, value in best.notes.items() if isinstance(value, float)]
     typer.echo(f"{best.samples} calibration samples; {', '.join(notes)}" if notes else "")
-
-
-def _check_schemes(study: Study, schemes: tuple[Scheme, ...]) -> None:
-    """Raises ``SchemeError`` where there is nothing to measure."""
-    changing = [s for s in schemes if str(s) != "keep"]
-    if not changing:
-        raise SchemeError("keep alone leaves nothing to measure", "add a scheme like w4")
-    reasons = study.unsuitable(changing)
-    if len(reasons) == len(study.task.layers) * len(changing):
-        scheme = next(iter(reasons))[1]
-        why = "; ".join(dict.fromkeys(why for (_, s), why in reasons.items() if s == scheme))
-        raise SchemeError(f"no layer can take {scheme} ({why})", "give another scheme, like w4")
 
 
 def _plain(table: Sensitivities) -> dict[str, Any]:

@@ -59,7 +59,6 @@ def search(
 
         _check(schemes, budget, solver, choices.container, max_measurements)
         with task.open(study, db, progress) as opened:
-            _check_metric(metric, profiler, opened.task.metrics)
             try:
                 answers = find(
                     opened,
@@ -102,17 +101,6 @@ def _check(
     check_names((ALLOCATORS, solver), (EXPORTERS, container))
     if max_measurements is not None and max_measurements < 0:
         raise InvalidInput(f"--max-measurements {max_measurements}", "give 0 or more")
-
-
-def _check_metric(metric: str | None, profiler: Profiler, measured: tuple[str, ...]) -> None:
-    """Refuse a metric that no table will be of. measured: the task's own."""
-    empty = profiler.tables((), (), ())
-    given = {table.metric for table in empty.values()} or set(measured)
-    if metric is not None and metric not in given:
-        raise InvalidInput(
-            f"{profiler.name} gives no table of metric {metric!r}",
-            f"choose from {', '.join(given)}",
-        )
 
 
 def _document(answer: Answer) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bitfront.errors import UnknownName
+from bitfront.figures import amount, figure
 
 from .common import Db, StudyName, TrialId
 from .output import Json, emit, quiet_stdout, table
-from .words import amount, figure, trial_document
+from .words import trial_document
 
 if TYPE_CHECKING:
     from bitfront.queries import LayerLine

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import json
 import math
 import sys
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bitfront.errors import InvalidInput
+from bitfront.tasks.arguments import parse_arguments
 
 if TYPE_CHECKING:
     from bitfront.study import Progress, Study
 
 _option = partial(typer.Option, rich_help_panel="Task (needed to begin a study)")
-_OBJECT = 'write a JSON object like {"depth": 20}'
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Given:
 
         check_name(study)
         with Store.open(db) as store:
-            names = [summary.name for summary in store.studies()]
+            names = store.names()
             begun = study in names
             recorded = dict(store.study(study).settings.get("recipe", {})) if begun else {}
         kind = self.kind or recorded.get("kind")
@@ -134,10 +133,12 @@ def task_options(
     if empty:
         raise InvalidInput(f"{_spelled(empty[0])} is empty", "give a value, or leave it out")
     kind = given.pop("task", "module" if "function" in given else None)
-    readers = {"mean": _numbers, "std": _numbers, "size": _size, "arguments": _object}
+    readers = {"mean": _numbers, "std": _numbers, "size": _size}
     for name, read in readers.items():
         if name in given:
             given[name] = read(name, given[name])
+    if "arguments" in given:
+        given["arguments"] = parse_arguments(given["arguments"], "--arguments")
     return Given(kind, given)
 
 
@@ -156,20 +157,6 @@ def _size(name: str, text: str) -> list[int]:
     if len(words) > 2 or not all(word.isdecimal() for word in words):
         raise InvalidInput(f"--{name} {text!r}", "write it like 224 or 192x256")
     return [int(word) for word in words] * (3 - len(words))
-
-
-def _object(name: str, text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"--{name} {text!r} is not JSON ({error})", _OBJECT) from None
-    if not isinstance(value, dict):
-        raise InvalidInput(f"--{name} {text!r} is no JSON object", _OBJECT)
-    return value
-
-
-def _no_number(word: str) -> NoReturn:
-    raise ValueError(f"JSON has no {word}")
 
 
 def _spelled(name: str) -> str:

@@ -8,31 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bitfront.errors import Infeasible
+from bitfront.figures import amount, figure
 
 if TYPE_CHECKING:
     from bitfront.pipeline import Answer
-    from bitfront.types import Budget, Costs, Estimate, Trial
-
-_UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-
-
-def figure(estimate: Estimate) -> str:
-    """A value with its standard error, in as many digits as that allows."""
-    value, error = estimate.value, estimate.stderr
-    if not error > 0:  # exact, or unknown
-        return f"{value:.4g}"
-    return f"{value:.4g} ± {error:.1g}"
-
-
-def amount(resource: str, value: float) -> str:
-    """A cost in the unit that people use for it."""
-    if resource == "seconds":
-        return f"{value * 1e3:.4g} ms"
-    unit = {"bytes": "B", "bops": "BOPs"}.get(resource, "bit")
-    for size, prefix in _UNITS:
-        if value >= size:
-            return f"{value / size:.4g} {prefix}{unit}"
-    return f"{value:.4g} {unit}"
+    from bitfront.types import Budget, Costs, Trial
 
 
 def trial_row(trial: Trial, metrics: tuple[str, ...] = ()) -> dict[str, Any]:

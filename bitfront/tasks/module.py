@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bitfront.errors import BitfrontWarning, ModelError
 
+from .arguments import parse_arguments
 from .base import Batch
 from .boundary import foreign, function_at
 from .brought import UserBatch, batches, brought, own_metrics
@@ -24,7 +25,7 @@ from .metrics import METRICS, Metric
 from .paths import absolute
 from .placement import dtype_of
 from .running import ModelTask
-from .vision import CALLING, logits_of, parse_arguments
+from .vision import CALLING, logits_of
 
 
 class ModuleTask(ModelTask):

@@ -5,7 +5,6 @@ N  images      K  classes      P = 1
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from bitfront.errors import DataError, InvalidInput, ModelError
 
+from .arguments import parse_arguments
 from .boundary import foreign, function_at
 from .images import ImageBatches, Images, Pixels, channels_first, draw_images, read_images
 from .numbers import require
@@ -28,7 +28,6 @@ from .weights import load_weights
 Source = str | Path | tuple[Any, ...]
 
 CALLING = "correct it, or the arguments it is given"  # of a user's function that raises
-_OBJECT = 'write a JSON object like {"depth": 20}'
 
 
 class VisionTask(ModelTask):
@@ -232,18 +231,6 @@ def input_format(model: nn.Module, images: Images) -> tuple[int, tuple[int, int]
         shape = images.x.shape
         channels = 1 if len(shape) == 3 else shape[1] if shape[1] <= 4 < shape[3] else shape[3]
     return int(channels), None if size is None else _pair(size)
-
-
-def parse_arguments(arguments: Mapping[str, Any] | str | None) -> dict[str, Any]:
-    """Keyword arguments from a mapping or a JSON object."""
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments)
-        except (ValueError, RecursionError) as error:
-            raise InvalidInput(f"arguments {arguments!r} are not JSON ({error})", _OBJECT) from None
-    if arguments is not None and not isinstance(arguments, Mapping):
-        raise InvalidInput(f"arguments {arguments!r}", _OBJECT)
-    return dict(arguments or {})
 
 
 def _processor(name: str, trusted: bool) -> Any:
