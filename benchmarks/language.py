@@ -40,7 +40,8 @@ from typing import Any
 import bitfront
 from benchmarks.common import ROOT, arguments, fresh_study, head, origin, parsed, show, write
 from bitfront import Answer, Choices, Study
-from bitfront.pipeline import cost, measure
+from bitfront.measuring import measure
+from bitfront.pipeline import cost
 from bitfront.tasks import LanguageTask, ModuleTask, Task, select
 from bitfront.types import Layer, Trial, parse_schemes
 

@@ -32,7 +32,8 @@ from torch import nn
 import bitfront
 from benchmarks.common import arguments, fresh_study, head, origin, parsed, show, write
 from bitfront import Answer, Study
-from bitfront.pipeline import cost, measure
+from bitfront.measuring import measure
+from bitfront.pipeline import cost
 from bitfront.tasks import Task, VisionTask
 from bitfront.types import Sensitivities, Trial, parse_schemes
 

@@ -6,26 +6,23 @@ that was killed goes on with the same call, and a second run measures nothing.
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
-
 from bitfront.errors import BitfrontWarning, Infeasible, InvalidInput, SchemeError
+from bitfront.measuring import CALIBRATION, measure
 from bitfront.problems import build_problem, feasible, points
 from bitfront.quant.costs import cost_tables, other_bytes
 from bitfront.quant.exporters import EXPORTERS
-from bitfront.quant.surgery import Lazily, applied
 from bitfront.recording import record
+from bitfront.refinement import Refined, refined
 from bitfront.scheme import KEEP
 from bitfront.search import allocate
 from bitfront.sensitivity import PROFILERS, Profiler, heavy_tail_warning
 from bitfront.sensitivity.perturb import Perturb
-from bitfront.sensitivity.taps import evaluating
 from bitfront.storage import Selection as Recorded
 from bitfront.study import Progress, Study, silent
 from bitfront.tasks.selection import Selection, select
@@ -33,7 +30,6 @@ from bitfront.types import (
     Allocation,
     Budget,
     Costs,
-    Estimate,
     Layer,
     Problem,
     Scheme,
@@ -45,6 +41,7 @@ from bitfront.types import (
 from bitfront.verification import Pair, verified
 
 FULL = "full"  # the solver of the trial that is the full model
+REFINE = 20  # measurements of each point's refinement
 
 
 @dataclass(frozen=True)
@@ -71,10 +68,11 @@ class Choices:
 class Answer:
     """What a search found for one point: budgets that hold together, and the trial chosen.
 
-    predicted, bound: of the allocation by the table it was chosen by. table: that table's name,
-    or ``verified``, or ``uniform``. verified: pairs that were measured for this point, in order.
-    unverified: how many of the allocation's pairs rest on an estimate. evaluations: passes over
-    calibration or evaluation data that the point took beyond profiling, two for each trial.
+    predicted, bound: of the allocation by the table it was chosen by. table: that table's name, or
+    ``verified``, ``uniform`` or ``refined`` (predicted then by the table that was refined from).
+    verified: pairs that were measured for this point, in order. unverified: how many of the
+    allocation's pairs rest on an estimate. evaluations: passes over calibration or evaluation data
+    that the point took beyond profiling, two for each trial.
     """
 
     budgets: tuple[Budget, ...]
@@ -138,6 +136,7 @@ def search(
     choices: Choices | None = None,
     verify: bool = True,
     max_measurements: int | None = None,
+    refine: int = REFINE,
     progress: Progress = silent,
 ) -> list[Answer]:
     """The best measured allocation for each point of ``budgets`` (``problems.points``).
@@ -147,8 +146,9 @@ def search(
     it is solved again until it rests on measured values only, or ``max_measurements`` (over the
     whole call) are spent. The allocations of the other tables, and the best uniform one, are
     candidates too. Every distinct candidate is built, measured and stored as a trial; the one with
-    the best ``metric`` on the calibration data answers the point. The full model is a trial as
-    well, so that a front has its end.
+    the best ``metric`` on the calibration data is refined by moves that are measured there, at most
+    ``refine`` of them (``refinement``; not with the solver ``uniform``), and answers the point. The
+    full model is a trial as well, so that a front has its end.
 
     Before anything is profiled, raises ``Infeasible`` for a point that cannot be met, and
     ``InvalidInput`` for a ``metric`` that the profiler gives no table of.
@@ -158,6 +158,8 @@ def search(
     choices = choices or Choices()
     if max_measurements is not None and max_measurements < 0:
         raise InvalidInput(f"max_measurements {max_measurements}", "give 0 or more, or None")
+    if refine < 0:
+        raise InvalidInput(f"refine {refine}", "give 0 or more measurements")
     _check_metric(metric, chosen, study.task.metrics)
     sweep = points(budgets)
     selection = _select(study, choices)
@@ -165,7 +167,7 @@ def search(
     request = {
         "schemes": [str(s) for s in wanted], "solver": solver, "profiler": chosen.settings_key,
         "metric": metric, "choices": _plain(choices), "verify": verify,
-        "max_measurements": max_measurements,
+        "max_measurements": max_measurements, "refine": refine,
     }  # fmt: skip
     keys = [content_key({**request, "budgets": [str(b) for b in point]}) for point in sweep]
     known = [study.store.selection(study.record, key) for key in keys]
@@ -186,7 +188,7 @@ def search(
                 "weights": costs.weights,
                 "budgets": [str(b) for b in point],
             }
-            place = _Point(study, tables, costs, selection, point, solver, metric, settings)
+            place = _Point(study, tables, costs, selection, point, solver, metric, refine, settings)
             answer = place.answer(left if verify else 0, progress)
             details = {name: getattr(answer, name) for name in _DETAILS}
             study.store.add_selection(study.record, key, answer.trial.id, details)
@@ -204,36 +206,6 @@ def cost(
     return _costs(study, parse_schemes(schemes), choices, _select(study, choices))
 
 
-def measure(
-    study: Study, schemes: Mapping[str, str], solver: str, costs: Mapping[str, float], **known: Any
-) -> Trial:
-    """Build an allocation and measure it on the evaluation and the calibration data, once.
-
-    schemes: layer -> scheme. Metrics on calibration data are recorded as ``calibration/NAME``.
-    known: further fields of the ``Trial``.
-    """
-    found = study.store.find_trial(study.record, schemes)
-    if found is not None:
-        return found
-    began = time.perf_counter()
-    changed = {name: Scheme.parse(s) for name, s in schemes.items() if s != KEEP}
-    study.builder.prepare(changed.items())
-    layers = Lazily(changed, lambda name: study.builder.quantized(name, changed[name]))
-    metrics: dict[str, Estimate] = {}
-    with evaluating(study.task.model), torch.no_grad():
-        judges = (study.judge, study.subject.evaluator)  # their references need the full model
-        with applied(study.task.model, layers, study.scratch):
-            for prefix, judge in zip(("", "calibration/"), judges, strict=True):
-                measured = judge.measure() if changed else judge.baseline
-                metrics |= {prefix + name: e for name, e in measured.estimates().items()}
-    seconds = time.perf_counter() - began
-    known = {"predicted": float("nan"), "bound": float("nan"), **known}
-    trial = Trial(
-        schemes=schemes, solver=solver, costs=costs, metrics=metrics, seconds=seconds, **known
-    )
-    return study.store.add_trial(study.record, trial)
-
-
 @dataclass(frozen=True, eq=False)
 class _Point:
     """One point of a sweep, and all that decides its answer."""
@@ -245,6 +217,7 @@ class _Point:
     budgets: tuple[Budget, ...]
     solver: str
     metric: str | None
+    refine: int
     settings: Mapping[str, Any]
 
     def answer(self, allowance: int | None, progress: Progress) -> Answer:
@@ -253,32 +226,64 @@ class _Point:
         target = self.metric or best_table.metric
         sources = {name: t for name, t in self.tables.items() if t.metric == target}
         first = next(iter(sources))
+        table = sources[first]
         candidates: dict[str, Allocation] = {}
         fresh: tuple[Pair, ...] = ()
         if target in self.study.task.metrics and allowance != 0:
             found = verified(
-                self.study, sources[first], self._problem, self.solver, _known(self.study),
-                allowance, progress,
+                self.study, table, self._problem, self.solver, _known(self.study), allowance,
+                progress,
             )  # fmt: skip
-            candidates["verified"], fresh = found.allocation, found.fresh
-        for name, table in sources.items():
-            candidates[name] = allocate(self._problem(table), self.solver)
+            candidates["verified"], fresh, table = found.allocation, found.fresh, found.table
+        for name, source in sources.items():
+            candidates[name] = allocate(self._problem(source), self.solver)
         with suppress(Infeasible):  # where only a mixture fits
             candidates["uniform"] = allocate(self._problem(best_table), "uniform")
         trials = self._measured(candidates, first, progress)
         judged = target if target in self.study.task.metrics else "kl"
         best = min(trials, key=lambda name: self._rank(trials[name], judged))
         made = {t.id for t in trials.values() if t.settings["budgets"] == self.settings["budgets"]}
+        chosen, evaluations = trials[best], len(fresh) + 2 * len(made)
+        predicted, bound = candidates[best].loss, candidates[best].bound
+        if self.refine and self.solver != "uniform":
+            problem = self._problem(table)
+            better = self._refined(chosen, problem, judged, first, progress)
+            evaluations += better.evaluations
+            if better.trial.id != chosen.id:
+                best, chosen = "refined", self._complete(better.trial)
+                evaluations += 1
+                predicted = problem.total_loss(chosen.schemes)
+                bound = allocate(problem, self.solver).bound
         return Answer(
             budgets=self.budgets,
-            trial=trials[best],
-            predicted=candidates[best].loss,
-            bound=candidates[best].bound,
+            trial=chosen,
+            predicted=predicted,
+            bound=bound,
             table=best,
             verified=fresh,
-            unverified=self._unverified(candidates[best]),
-            evaluations=len(fresh) + 2 * len(made),
+            unverified=self._unverified(chosen.schemes),
+            evaluations=evaluations,
         )
+
+    def _refined(
+        self, start: Trial, problem: Problem, metric: str, first: str, progress: Progress
+    ) -> Refined:
+        """What moves from ``start`` lead to; each is measured on the calibration data."""
+        settings = {**self.settings, "table": "refined", "estimates": first}
+
+        def look(schemes: Mapping[str, str]) -> Trial:
+            return measure(
+                self.study, schemes, "refine", self.costs.total(schemes), evaluation=False,
+                predicted=problem.total_loss(schemes), settings=settings,
+            )  # fmt: skip
+
+        return refined(
+            self.study, start, self._problem, problem, metric, look, self.refine, progress
+        )
+
+    def _complete(self, trial: Trial) -> Trial:
+        """``trial``, measured on the evaluation data too."""
+        return measure(self.study, trial.schemes, trial.solver, trial.costs)
 
     def _problem(self, table: Sensitivities) -> Problem:
         selection = self.selection
@@ -306,13 +311,12 @@ class _Point:
         return trials
 
     def _rank(self, trial: Trial, metric: str) -> float:
-        value = trial.metrics[f"calibration/{metric}"].value
+        value = trial.metrics[CALIBRATION + metric].value
         return -value if self.study.task.metric(metric).better == "higher" else value
 
-    def _unverified(self, allocation: Allocation) -> int:
+    def _unverified(self, schemes: Mapping[str, str]) -> int:
         measured = self.study.measurements("perturb", Perturb().settings_key)
-        chosen = allocation.schemes.items()
-        return sum(s != KEEP and (layer, s) not in measured for layer, s in chosen)
+        return sum(s != KEEP and (layer, s) not in measured for layer, s in schemes.items())
 
 
 def _check_metric(metric: str | None, profiler: Profiler, measured: Sequence[str]) -> None:

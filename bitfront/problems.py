@@ -41,7 +41,9 @@ def build_problem(
     groups: Sequence[Sequence[str]] = (),
     pins: Mapping[str, str] | None = None,
 ) -> Problem:
-    """The problem of ``table`` under ``costs`` and ``budgets``; ``keep`` costs no loss.
+    """The problem of ``table`` under ``costs`` and ``budgets``.
+
+    ``keep`` costs no loss where the table has no column of it.
 
     A pair is allowed where costs know it and no pin bars it. Raises ``ProblemError`` for a layer
     that can take none of the schemes (with the reasons), and for an allowed pair without a
@@ -51,8 +53,10 @@ def build_problem(
     rows = [table.layers.index(name) for name in costs.layers]
     loss = np.zeros((len(costs.layers), len(costs.schemes)))
     for j, scheme in enumerate(costs.schemes):
-        if scheme != KEEP:
+        if scheme in table.schemes:
             loss[:, j] = table.values[rows, table.schemes.index(scheme)]
+        elif scheme != KEEP:
+            raise ProblemError(f"no sensitivities under {scheme}", "profile this scheme too")
     allowed = np.isfinite(next(iter(costs.tables.values())))
     for layer, scheme in (pins or {}).items():
         allowed[index[layer]] &= np.array([s == scheme for s in costs.schemes])

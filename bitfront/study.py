@@ -19,6 +19,7 @@ from bitfront.sensitivity import Subject
 from bitfront.storage import Store
 from bitfront.tasks import from_recipe
 from bitfront.tasks.evaluation import Evaluator
+from bitfront.tasks.views import views
 from bitfront.types import Measurement, Scheme, Trial
 
 if TYPE_CHECKING:
@@ -73,6 +74,11 @@ class Study:
     def judge(self) -> Evaluator:
         """The real metrics on the evaluation data."""
         return Evaluator(self.task, self.task.evaluation, self.scratch)
+
+    @cached_property
+    def calibration_judge(self) -> Evaluator:
+        """The real metrics on the calibration data, and views of them for choosing by."""
+        return self.subject.evaluator.viewing(views(self.task))
 
     @cached_property
     def container(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -229,6 +230,13 @@ class Problem:
         set_(self, "costs", MappingProxyType(costs))
         set_(self, "limits", MappingProxyType({k: float(v) for k, v in self.limits.items()}))
         set_(self, "fixed", MappingProxyType({k: float(v) for k, v in self.fixed.items()}))
+
+    def total_loss(self, schemes: Mapping[str, str]) -> float:
+        """Of an allocation, layer -> scheme."""
+        index = {scheme: j for j, scheme in enumerate(self.schemes)}
+        return math.fsum(
+            row[index[schemes[layer]]] for layer, row in zip(self.layers, self.loss, strict=True)
+        )
 
     def totals(self, choice: Sequence[int]) -> dict[str, float]:
         """Resource -> total cost, fixed part included, of scheme indices ``choice`` (length L)."""

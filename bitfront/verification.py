@@ -26,10 +26,15 @@ Pair = tuple[str, str]  # layer, scheme
 
 @dataclass(frozen=True, eq=False)
 class Verified:
-    """allocation: the last one. fresh: pairs measured for it, in order, beyond those known before.
-    unverified: how many of its pairs rest on an estimate (0 unless measurements ran out)."""
+    """What verifying came to.
+
+    allocation: the last one. table: that it is the allocation of. fresh: pairs measured for it, in
+    order, beyond those known before. unverified: how many of its pairs rest on an estimate (0
+    unless measurements ran out).
+    """
 
     allocation: Allocation
+    table: Sensitivities
     fresh: tuple[Pair, ...]
     unverified: int
 
@@ -54,12 +59,13 @@ def verified(
     used = {pair: recorded[pair] for pair in known if pair in recorded}
     fresh: list[Pair] = []
     while True:  # each round measures a new pair, and pairs are finite
-        allocation = allocate(problem(replaced(table, used)), solver)
+        now = replaced(table, used)
+        allocation = allocate(problem(now), solver)
         chosen = [(n, s) for n, s in allocation.schemes.items() if s != KEEP]
         missing = [pair for pair in chosen if pair not in used]
         affordable = missing if allowance is None else missing[: allowance - len(fresh)]
         if not affordable:
-            return Verified(allocation, tuple(fresh), len(missing))
+            return Verified(allocation, now, tuple(fresh), len(missing))
         units = [(layers[n], Scheme.parse(s)) for n, s in affordable if (n, s) not in recorded]
         for m in record(study, perturb, units, progress):
             recorded[m.layer, m.scheme] = m

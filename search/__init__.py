@@ -3,17 +3,21 @@
 from . import greedy, ilp, lagrange, uniform
 from .base import ALLOCATORS, Allocator, allocate
 from .lagrange import front
+from .neighbours import combined, near, within
 from .problem_file import parse_problem, read_problem
 
 __all__ = [
     "ALLOCATORS",
     "Allocator",
     "allocate",
+    "combined",
     "front",
     "greedy",
     "ilp",
     "lagrange",
+    "near",
     "parse_problem",
     "read_problem",
     "uniform",
+    "within",
 ]

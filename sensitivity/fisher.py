@@ -19,17 +19,18 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from bitfront.errors import InvalidInput, ModelError
+from bitfront.errors import InvalidInput
 from bitfront.quant.weights import QuantizedLayer
 from bitfront.types import Estimate, Measurement, Sensitivities
 
 from .base import PROFILERS, Arrays, Checkpoints, Pair, Profiler, Subject, assemble, by_batch
+from .passes import scored
 from .probes import PROBES, probe
 from .scores import LayerScores
 from .stability import effective_samples, ratio_estimate, split_half, top_share
 from .store import keep_quantized
-from .taps import InputChanged, back_propagate, tapped
 
 STABLE = 0.98  # split-half rank correlation from which an estimator is trusted
 HEAVY = 0.3  # a score of which 1 % of the samples hold more than this is warned about
@@ -99,54 +100,30 @@ class Fisher(Profiler):
     def _batch(
         self, subject: Subject, candidates: Mapping[str, list[QuantizedLayer]], index: int
     ) -> Arrays:
-        copied: frozenset[str] = frozenset()
-        while True:
-            try:
-                return self._pass(subject, candidates, index, copied)
-            except InputChanged as changed:
-                copied |= {changed.layer}
-
-    def _pass(
-        self,
-        subject: Subject,
-        candidates: Mapping[str, list[QuantizedLayer]],
-        index: int,
-        copied: frozenset[str],
-    ) -> Arrays:
         task, batch = subject.task, subject.batches[index]
-        N = batch.samples
         probes = [T for T in self.temperatures for _ in range(self.draws)]
-        scores = {}
-        for name, quantized in candidates.items():
-            drawn = torch.Generator().manual_seed(
-                zlib.crc32(f"{self.seed} {index} {name}".encode())
-            )
-            scores[name] = LayerScores(
-                name, task.module(name), quantized, N, self.elementwise, len(probes), drawn
-            )
-        now = 0
 
-        def receive(name: str, x: torch.Tensor, delta: torch.Tensor) -> None:
-            scores[name].add(now, x, delta)
+        def begin() -> dict[str, LayerScores]:
+            scores = {}
+            for name, quantized in candidates.items():
+                seed = zlib.crc32(f"{self.seed} {index} {name}".encode())
+                generator = torch.Generator().manual_seed(seed)
+                scores[name] = LayerScores(
+                    name, task.module(name), quantized, batch.samples, len(probes),
+                    self.elementwise, generator,
+                )  # fmt: skip
+            return scores
 
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
-        with tapped(task.model, list(candidates), receive, copied), torch.enable_grad():
-            z = task.outputs(batch)
-            for now, T in enumerate(probes):
-                u = probe(
+        def drawn(z: Tensor) -> Iterator[Tensor]:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
+            for T in probes:
+                yield probe(
                     z, task.output, kind=self.probe, temperature=T, generator=generator,
                     scored=batch.scored,
                 )  # fmt: skip
-                back_propagate(z, u, again=now + 1 < len(probes))
-        unreached = [name for name, score in scores.items() if not score.calls]
-        if unreached:
-            more = f" and {len(unreached) - 1} more" if len(unreached) > 1 else ""
-            raise ModelError(
-                f"no gradient reached layer {unreached[0]!r}{more}",
-                "leave out layers that the outputs do not depend on",
-            )
-        count = np.full(N, z.shape[1]) if batch.scored is None else batch.scored.sum(1).numpy()
-        arrays: Arrays = {"count": count.astype(np.float64)}
+
+        scores, count = scored(task, batch, begin, drawn)
+        arrays: Arrays = {"count": count}
         for name, score in scores.items():
             arrays[f"s/{name}"] = score.s.numpy()
             arrays[f"e/{name}"] = score.e.numpy()

@@ -1,8 +1,9 @@
 """One layer, every scheme: what gradients at the output say of each change of the weights.
 
-    x, δ     the layer's input and the gradient at its output, of one call; one δ for each probe
+    W, x     the layer's weight and input as they are in the model now: full, or quantized (base)
+    δ        the gradient at its output, of one call; one δ for each probe
     ΔW_c     (rows, cols)      Ŵ_c - W, the change under scheme c
-    Δx_c     as x              quantized minus full input, where scheme c quantizes activations
+    Δx_c     as x              input under scheme c minus x, where their activations differ
     Γ_i      (rows, cols)      Σ_t δ_t x_tᵀ over the positions t of sample i: its weight gradient
     s[c, i]  = Σ_t ⟨δ_t, ΔY_c,t⟩ = ⟨ΔW_c, Γ_i⟩ + ⟨Ŵ_c, Σ_t δ_t Δx_tᵀ⟩       per-sample score
     e[c, i]  = (P / |S|) Σ_{t in S} Σ_o (δ_to ΔY_c,to)²                    elementwise score
@@ -40,15 +41,19 @@ FEW = 16  # positions that are never divided further
 
 @dataclass(eq=False)
 class LayerScores:
-    """Adds up s and e of one layer over the calls of one batch, for all probes."""
+    """Adds up s and e of one layer over the calls of one batch, for all probes.
+
+    candidates, base: None is the layer in full precision.
+    """
 
     name: str
     module: nn.Module
-    candidates: Sequence[QuantizedLayer]
+    candidates: Sequence[QuantizedLayer | None]
     samples: int  # N
-    elementwise: float  # share of a sample's positions that the elementwise score is taken on
     probes: int
-    generator: torch.Generator  # draws these positions; on the CPU
+    elementwise: float = 0.0  # share of a sample's positions that e is taken on; 0: e is not wanted
+    generator: torch.Generator | None = None  # draws these positions; on the CPU
+    base: QuantizedLayer | None = None
     s: Tensor = field(init=False)  # (probes, C, N) float64
     e: Tensor = field(init=False)  # (probes, C, N) float64
     calls: int = field(init=False, default=0)
@@ -61,7 +66,7 @@ class LayerScores:
         self._waiting = [[] for _ in range(self.probes - 1)]
 
     def add(self, probe: int, x: Tensor, delta: Tensor) -> None:
-        """One call of the layer, seen under probe number ``probe``.
+        """One call of the layer, seen under probe number ``probe``; x is its unquantized input.
 
         Every probe sees the same calls in the same order, one probe after another.
         """
@@ -71,8 +76,8 @@ class LayerScores:
         deltas = [waiting.pop(0) for waiting in self._waiting] + [delta]
         self.calls += 1
         adapter = adapter_of(self.module)
-        W = original(self.name, self.module).float()
-        changes = torch.stack([self._quantized(q).to(W.device) - W for q in self.candidates])
+        W = self._weight(self.base)
+        changes = torch.stack([self._weight(q) - W for q in self.candidates])
         N = self.samples
         if x.shape[0] % N:  # not one block of entries per sample: the whole call is one sample
             N = 1
@@ -93,14 +98,16 @@ class LayerScores:
 
     def _positions(self, count: int) -> Tensor:
         """Which of ``count`` positions the elementwise score is taken on: at least ``FEW``."""
-        wanted = min(count, max(FEW, round(self.elementwise * count)))
+        wanted = min(count, max(FEW, round(self.elementwise * count))) if self.elementwise else 0
         chosen = torch.randperm(count, generator=self.generator)[:wanted].sort().values
         return chosen.to(self.module.weight.device)  # type: ignore[arg-type]
 
-    def _quantized(self, q: QuantizedLayer) -> Tensor:
-        """Ŵ as the model would hold it: rounded to its dtype, then widened to float32."""
-        dtype: torch.dtype = self.module.weight.dtype  # type: ignore[assignment]
-        return dequantize(q.weight, dtype).float()
+    def _weight(self, q: QuantizedLayer | None) -> Tensor:
+        """The weight as the model would hold it: rounded to its dtype, then widened to float32."""
+        weight: Tensor = self.module.weight  # type: ignore[assignment]
+        if q is None:
+            return original(self.name, self.module).float()
+        return dequantize(q.weight, weight.dtype).to(weight.device).float()
 
     def _chunk(self, adapter: type[Adapter], x: Tensor, delta: Tensor, N: int) -> int:
         """How many samples to take at once."""
@@ -121,14 +128,17 @@ class LayerScores:
     ) -> tuple[Tensor, Tensor]:
         """s and e of n samples under each probe: (probes, C, n). d: (probes, n, P, rows)."""
         flat = changes.flatten(1)
-        a = self._inputs(adapter, x.float(), d)
+        now = _taken(x, self.base, adapter.kind)
+        a = self._inputs(adapter, now, d)
         s = flat @ _gradients(a, d).transpose(1, 2)
-        shifts: dict[int, Tensor] = {}  # candidate -> what quantizing the input adds to a
-        for activation, step, members in self._activations():
-            dx = fake_quantize(x, activation, adapter.kind, step).float() - x.float()
-            shift = self._inputs(adapter, dx, d)
+        shifts: dict[int, Tensor] = {}  # candidate -> what its activations add to a
+        for members in self._other_activations():
+            then = _taken(x, self.candidates[members[0]], adapter.kind)
+            shift = self._inputs(adapter, then - now, d)
             s[:, members] += (flat[members] + W.flatten()) @ _gradients(shift, d).transpose(1, 2)
             shifts |= dict.fromkeys(members, shift)
+        if not len(positions):
+            return s, torch.zeros_like(s)
         here = a[:, positions]
         weights = d[:, :, positions].square().transpose(0, 1).flatten(2)  # (n, probes, S · rows)
         size = max(1, CHUNK_BYTES // (4 * weights[:, 0].numel()))
@@ -157,13 +167,25 @@ class LayerScores:
         a = adapter.patches(self.module, x)
         return a.reshape(d.shape[1], -1, *a.shape[2:])
 
-    def _activations(self) -> list[tuple[Activation, Tensor | None, list[int]]]:
-        """Each distinct way that candidates quantize the input, with the candidates that do."""
-        found: dict[Activation, tuple[Tensor | None, list[int]]] = {}
+    def _other_activations(self) -> list[list[int]]:
+        """The candidates whose activations are not the base's, those of equal ones together."""
+        found: dict[Activation | None, list[int]] = {}
         for c, q in enumerate(self.candidates):
-            if q.weight.scheme.activation is not None:
-                found.setdefault(q.weight.scheme.activation, (q.input_scale, []))[1].append(c)
-        return [(a, step, members) for a, (step, members) in found.items()]
+            found.setdefault(_activation(q), []).append(c)
+        present = _activation(self.base)
+        return [members for activation, members in found.items() if activation != present]
+
+
+def _activation(q: QuantizedLayer | None) -> Activation | None:
+    return None if q is None else q.weight.scheme.activation
+
+
+def _taken(x: Tensor, q: QuantizedLayer | None, kind: str) -> Tensor:
+    """What a layer takes in of its input x, as float32."""
+    activation = _activation(q)
+    if q is None or activation is None:
+        return x.float()
+    return fake_quantize(x, activation, kind, q.input_scale).float()
 
 
 def _gradients(a: Tensor, d: Tensor) -> Tensor:

@@ -46,19 +46,28 @@ def tapped(
 ) -> Iterator[None]:
     """While this lasts, every backward pass calls ``receive(name, x, δ)`` for each call of a layer.
 
-    x is the layer's input, δ the gradient at its output, both detached and of their own shapes.
+    x is the layer's input, as it is before a quantized layer rounds it; δ is the gradient at its
+    output, both detached and of their own shapes.
     Parameters are frozen, so the graph begins at the first tapped layer and no weight gradient is
     ever formed. Inputs of layers in ``copied`` are copied, since the model overwrites them later;
     for another layer whose input turns out overwritten, ``InputChanged`` is raised.
     """
 
-    def listen(name: str) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-            if not torch.is_grad_enabled():
-                return None
+    inputs: dict[str, tuple[Tensor, int]] = {}  # of the call that is under way, and its version
+
+    def before(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
             x = call_input(args, kwargs).detach()
             x = x.clone() if name in copied else x
-            version = x._version
+            inputs[name] = x, x._version
+
+        return hook
+
+    def after(name: str) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+            x, version = inputs.pop(name)
+            if not torch.is_grad_enabled():
+                return None
             replaced = None
             if not output.requires_grad:  # the first layers: let the graph begin here
                 output = output.detach().requires_grad_()
@@ -79,7 +88,11 @@ def tapped(
         try:
             for name in names:
                 module = model.get_submodule(name)
-                handles.append(module.register_forward_hook(listen(name), with_kwargs=True))
+                handles += [
+                    # first of all, also of the hooks of a block that quantizes the layer
+                    module.register_forward_pre_hook(before(name), prepend=True, with_kwargs=True),
+                    module.register_forward_hook(after(name), with_kwargs=True),
+                ]
             yield
         finally:
             for handle in handles:

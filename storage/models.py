@@ -1,4 +1,5 @@
-"""The tables. Rows are written once and never changed; only checkpoints are deleted.
+"""The tables. Rows are written once and never changed; only checkpoints are deleted. A trial may
+get further metrics and vectors, as it is measured on further data.
 
     study ─┬─ measurement ─┬─ measurement_value    one per metric
            │               └─ measurement_vector   per-sample arrays, as .npy bytes
@@ -6,6 +7,7 @@
            └─ trial ─┬─ trial_layer                the allocation, in the model's order
                      ├─ trial_cost                 one per resource
                      ├─ trial_metric               one per metric
+                     ├─ trial_vector               per-sample arrays, as .npy bytes
                      ├─ selection                  a request that this trial answers
                      └─ export
 
@@ -163,6 +165,14 @@ class TrialMetricRow(Table):
     value: Mapped[float] = mapped_column(nullable=True)
     stderr: Mapped[float] = mapped_column(nullable=True)
     samples: Mapped[int] = mapped_column(BigInteger)
+
+
+class TrialVectorRow(Table):
+    __tablename__ = "trial_vector"
+
+    trial_id: Mapped[int] = mapped_column(ForeignKey("trial.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    data: Mapped[bytes]
 
 
 class SelectionRow(Table):

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
+from numpy.typing import NDArray
 from sqlalchemy import Connection, insert, select
 
 from bitfront.errors import UnknownName
 from bitfront.types import Estimate, Trial, content_key
 
-from .arrays import plain
+from .arrays import pack, plain, unpack
 from .engine import Database, now
-from .models import SelectionRow, TrialCostRow, TrialLayerRow, TrialMetricRow, TrialRow
+from .models import (
+    SelectionRow,
+    TrialCostRow,
+    TrialLayerRow,
+    TrialMetricRow,
+    TrialRow,
+    TrialVectorRow,
+)
 from .records import Selection, StudyRecord
 
 _NO_ID = 1 << 31  # too large for a column of integers
@@ -27,12 +35,21 @@ _SELECTION = select(
 class Trials(Database):
     """Recording built and measured allocations, once, and finding them again."""
 
-    def add_trial(self, study: StudyRecord, trial: Trial, measured_by: str = "") -> Trial:
+    def add_trial(
+        self,
+        study: StudyRecord,
+        trial: Trial,
+        measured_by: str = "",
+        vectors: Mapping[str, NDArray[Any]] = MappingProxyType({}),
+    ) -> Trial:
         """Record ``trial`` and return it with its id and time; the first one recorded stays.
 
         A trial is known by its allocation and ``measured_by``, the content key of whatever settings
-        decide what was measured. If there is one already, that one is returned.
+        decide what was measured. If there is one already, that one gets the metrics and ``vectors``
+        (per-sample arrays) that it does not have yet, and is returned. Raises ``InvalidInput`` for
+        vectors that are not numbers.
         """
+        arrays = {name: pack(array, f"{name!r} of a trial") for name, array in vectors.items()}
         row: dict[str, Any] = {
             "study_id": study.id,
             "key": trial.key,
@@ -48,12 +65,54 @@ class Trials(Database):
             added = connection.execute(
                 self.insert(TrialRow).returning(TrialRow.id), row
             ).scalar_one_or_none()
+            known = _known(study, trial.key, measured_by)
             if added is None:
-                recorded = _load(connection, _known(study, trial.key, measured_by))[0]
+                id = connection.execute(known.with_only_columns(TrialRow.id)).scalar_one()
             else:
-                _add_parts(connection, added, trial)
-                recorded = replace(trial, id=added, created=row["created"])
-        return recorded
+                id = added
+                _add_parts(connection, id, trial)
+            self._add_figures(connection, id, trial.metrics, arrays)
+            return _load(connection, known)[0]
+
+    def _add_figures(
+        self,
+        connection: Connection,
+        id: int,
+        metrics: Mapping[str, Estimate],
+        arrays: Mapping[str, bytes],
+    ) -> None:
+        figures: tuple[tuple[Any, list[dict[str, Any]]], ...] = (
+            (
+                TrialMetricRow,
+                [
+                    {
+                        "trial_id": id,
+                        "metric": metric,
+                        "value": estimate.value,
+                        "stderr": estimate.stderr,
+                        "samples": estimate.samples,
+                    }
+                    for metric, estimate in metrics.items()
+                ],
+            ),
+            (
+                TrialVectorRow,
+                [{"trial_id": id, "name": n, "data": data} for n, data in arrays.items()],
+            ),
+        )
+        for table, rows in figures:
+            if rows:
+                connection.execute(self.insert(table), rows)
+
+    def trial_vectors(self, study: StudyRecord, id: int) -> dict[str, NDArray[Any]]:
+        """The per-sample arrays of a trial, read-only. Raises ``UnknownName``."""
+        query = select(TrialVectorRow.name, TrialVectorRow.data)
+        with self.reading() as connection:
+            require_trial(connection, study, id)
+            rows = connection.execute(
+                query.where(TrialVectorRow.trial_id == id).order_by(TrialVectorRow.name)
+            ).all()
+        return {name: unpack(data, f"{name!r} of trial {id}") for name, data in rows}
 
     def find_trial(
         self, study: StudyRecord, schemes: Mapping[str, str], measured_by: str = ""
@@ -157,19 +216,6 @@ def _add_parts(connection: Connection, id: int, trial: Trial) -> None:
         (
             TrialCostRow,
             [{"trial_id": id, "resource": k, "value": v} for k, v in trial.costs.items()],
-        ),
-        (
-            TrialMetricRow,
-            [
-                {
-                    "trial_id": id,
-                    "metric": metric,
-                    "value": estimate.value,
-                    "stderr": estimate.stderr,
-                    "samples": estimate.samples,
-                }
-                for metric, estimate in trial.metrics.items()
-            ],
         ),
     )
     for table, rows in parts:

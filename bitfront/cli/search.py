@@ -48,16 +48,20 @@ def search(
     max_measurements: Annotated[
         int | None, typer.Option(metavar="N", help="At most so many measurements to verify.")
     ] = None,
+    refine: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="At most so many measured moves for each budget (20)."),
+    ] = None,
     db: Db = None,
     as_json: Json = False,
 ) -> None:
     """Find, build and measure the best allocation within each budget."""
     with quiet_stdout(), shown() as progress:
-        from bitfront.pipeline import cost
+        from bitfront.pipeline import REFINE, cost
         from bitfront.pipeline import search as find
         from bitfront.problems import points
 
-        _check(schemes, budget, solver, choices.container, max_measurements)
+        _check(schemes, budget, solver, choices.container, max_measurements, refine)
         with task.open(study, db, progress) as opened:
             try:
                 answers = find(
@@ -70,6 +74,7 @@ def search(
                     choices=choices,
                     verify=verify,
                     max_measurements=max_measurements,
+                    refine=REFINE if refine is None else refine,
                     progress=progress,
                 )
             except Infeasible as error:
@@ -89,6 +94,7 @@ def _check(
     solver: str,
     container: str | None,
     max_measurements: int | None,
+    refine: int | None,
 ) -> None:
     """Refuse at once what would be refused when the model is loaded, or profiled."""
     from bitfront.problems import points
@@ -99,8 +105,9 @@ def _check(
     parse_schemes(schemes)
     points(budgets)
     check_names((ALLOCATORS, solver), (EXPORTERS, container))
-    if max_measurements is not None and max_measurements < 0:
-        raise InvalidInput(f"--max-measurements {max_measurements}", "give 0 or more")
+    for name, value in (("--max-measurements", max_measurements), ("--refine", refine)):
+        if value is not None and value < 0:
+            raise InvalidInput(f"{name} {value}", "give 0 or more")
 
 
 def _document(answer: Answer) -> dict[str, Any]:

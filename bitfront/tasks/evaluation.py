@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -136,6 +137,13 @@ class Evaluator:
         self.metrics = {n: m for n, m in metrics.items() if labelled or not m.needs_labels}
         with torch.no_grad():
             self._references = [self._scratch.keep(task.outputs(b)) for b in batches]
+
+    def viewing(self, views: Mapping[str, Metric]) -> Evaluator:
+        """One that measures ``views`` too, on the same outputs of the full model."""
+        other = copy(self)
+        other.__dict__.pop("baseline", None)
+        other.metrics = {**self.metrics, **views}
+        return other
 
     def reference(self, index: int) -> Tensor:
         """The full model's outputs on a batch, (N, P, K) on the CPU."""

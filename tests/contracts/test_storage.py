@@ -282,6 +282,27 @@ def test_the_first_trial_of_an_allocation_stays(store: Store, study: StudyRecord
     assert store.add_trial(other, trial({"a": "w4", "b": "w8"}), "key").id != first.id
 
 
+def test_a_trial_is_completed_and_what_it_has_stays(store: Store, study: StudyRecord) -> None:
+    schemes = {"a": "w4", "b": "w8"}
+    first = trial(schemes, metrics={"calibration/kl": Estimate(0.5, 0.1, 4)})
+    began = store.add_trial(study, first, vectors={"kl": np.array([0.1, 0.2])})
+    both = {"calibration/kl": Estimate(9.0, 9.0, 9), "kl": Estimate(0.7, 0.2, 8)}
+    done = store.add_trial(
+        study, trial(schemes, metrics=both), vectors={"kl": np.zeros(2), "count": np.ones(2)}
+    )
+    assert done.id == began.id
+    assert dict(done.metrics) == {**both, "calibration/kl": Estimate(0.5, 0.1, 4)}
+    found = store.trial_vectors(study, done.id)
+    assert {name: v.tolist() for name, v in found.items()} == {"count": [1, 1], "kl": [0.1, 0.2]}
+    assert not found["kl"].flags.writeable
+    with pytest.raises(UnknownName):
+        store.trial_vectors(store.open_study("other", {}, {}), done.id)
+    objects = {"kl": np.array([None])}
+    with pytest.raises(InvalidInput, match="'kl' of a trial"):
+        store.add_trial(study, trial({"a": "w2"}), vectors=objects)
+    assert len(store.trials(study)) == 1
+
+
 def test_trials_are_paged_by_id(store: Store, study: StudyRecord) -> None:
     other = store.open_study("other", {}, {})
     ids = []

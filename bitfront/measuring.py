@@ -1,0 +1,80 @@
+"""Allocations, built and measured for real: trials.
+
+What a trial has on the calibration data decides between candidates; what it has on the evaluation
+data is reported. A candidate that is only looked at has no figures on the evaluation data.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bitfront.quant.surgery import Lazily, applied
+from bitfront.scheme import KEEP
+from bitfront.sensitivity.taps import evaluating
+from bitfront.study import Study
+from bitfront.tasks.evaluation import Evaluator, Measured, increases
+from bitfront.types import Estimate, Scheme, Trial
+
+CALIBRATION = "calibration/"
+
+
+def measure(
+    study: Study,
+    schemes: Mapping[str, str],
+    solver: str,
+    costs: Mapping[str, float],
+    *,
+    evaluation: bool = True,
+    **known: Any,
+) -> Trial:
+    """Build an allocation and measure it on the calibration and the evaluation data, each once.
+
+    schemes: layer -> scheme. Metrics on calibration data are recorded as ``calibration/NAME``, with
+    what each sample adds (``contributions``). evaluation: False leaves out the evaluation data,
+    which a later call makes good. known: further fields of the ``Trial``.
+    """
+    found = study.store.find_trial(study.record, schemes)
+    wanted: dict[str, Evaluator] = {}
+    if found is None or not study.store.trial_vectors(study.record, found.id):
+        wanted[CALIBRATION] = study.calibration_judge
+    if evaluation and (found is None or all(n.startswith(CALIBRATION) for n in found.metrics)):
+        wanted[""] = study.judge
+    if found is not None and not wanted:
+        return found
+    began = time.perf_counter()
+    changed = {name: Scheme.parse(s) for name, s in schemes.items() if s != KEEP}
+    study.builder.prepare(changed.items())
+    layers = Lazily(changed, lambda name: study.builder.quantized(name, changed[name]))
+    metrics: dict[str, Estimate] = {}
+    vectors: dict[str, NDArray[np.float32]] = {}
+    with (
+        evaluating(study.task.model),
+        torch.no_grad(),
+        applied(study.task.model, layers, study.scratch),
+    ):
+        for prefix, evaluator in wanted.items():
+            measured = evaluator.measure() if changed else evaluator.baseline
+            of_task = measured.estimates().items()
+            metrics |= {prefix + n: e for n, e in of_task if n in study.task.metrics}
+            if prefix == CALIBRATION:
+                vectors = contributions(measured, evaluator.baseline)
+    seconds = time.perf_counter() - began
+    known = {"predicted": float("nan"), "bound": float("nan"), **known}
+    trial = Trial(
+        schemes=schemes, solver=solver, costs=costs, metrics=metrics, seconds=seconds, **known
+    )
+    return study.store.add_trial(study.record, trial, vectors=vectors)
+
+
+def contributions(measured: Measured, baseline: Measured) -> dict[str, NDArray[np.float32]]:
+    """Metric -> (N,) what each sample adds to its worsening, which is their mean."""
+    return {
+        name: (values * (len(values) / measured.counts[name].sum())).astype(np.float32)
+        for name, values in increases(measured, baseline).items()
+    }
