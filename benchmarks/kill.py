@@ -5,7 +5,7 @@
 JSON on standard output. The job is the command line's: ResNet-20, 6 schemes, 4 budgets, SQLite. It
 is run once without a kill; then killed when a random number of rows has been written, and a random
 moment later, ``--kills`` times, and run to its end. Triggers in the database note every attempt to
-record a measurement, a finished batch, a trial or an answer.
+record a measurement, a finished batch, a metric of a trial or an answer.
 
     attempts   of the run without a kill, and of the killed one: equal when nothing is done twice
     twice      rows that were measured a second time although they had been recorded
@@ -28,11 +28,11 @@ from typing import Any
 
 from benchmarks.common import arguments, head, write
 
-TABLES = {
-    "measurement": ("profiler", "settings", "layer", "scheme"),
-    "checkpoint": ("pass_key", "position"),
-    "trial": ("key",),
-    "selection": ("request_key",),
+KEYS = {  # table -> what a row of it is known by, in SQL
+    "measurement": "NEW.profiler || '/' || NEW.settings || '/' || NEW.layer || '/' || NEW.scheme",
+    "checkpoint": "NEW.pass_key || '/' || NEW.position",
+    "trial_metric": "(SELECT key FROM trial WHERE id = NEW.trial_id) || '/' || NEW.metric",
+    "selection": "NEW.request_key",
 }
 BUDGETS = ("2.5bpw", "3bpw", "3.5bpw", "4bpw")
 STUDY = "resnet20"
@@ -60,8 +60,7 @@ def watched(db: Path) -> Path:
     Store.open(db).close()
     with sqlite3.connect(db) as connection:
         connection.execute("CREATE TABLE attempt (kind TEXT, key TEXT)")
-        for table, columns in TABLES.items():
-            key = " || '/' || ".join(f"NEW.{column}" for column in columns)
+        for table, key in KEYS.items():
             connection.execute(
                 f"CREATE TRIGGER note_{table} BEFORE INSERT ON {table} BEGIN "
                 f"INSERT INTO attempt VALUES ('{table}', {key}); END"

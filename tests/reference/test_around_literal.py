@@ -20,6 +20,7 @@ from bitfront.sensitivity import NoCheckpoints, Subject
 from bitfront.sensitivity.around import Around, gradient
 from bitfront.tasks import ModuleTask
 from bitfront.types import Layer, Measurement, Scheme
+from tests.contracts.test_profilers import Kept
 from tests.small_tasks import TASKS
 
 CANDIDATES = [Scheme.parse(s) for s in ("w2", "w4", "w8", "keep")]
@@ -209,6 +210,27 @@ def test_the_scheme_that_a_layer_has_changes_nothing() -> None:
         table = around.tables(found, names, ["w2", "w3", "keep"])["change"]
         assert table.at(names[1], "w3") == table.at(names[0], "keep") == 0
         assert table.at(names[1], "w2") == found[0].values["change"].value
+
+
+@pytest.mark.parametrize("kind", list(TASKS))
+def test_a_pass_that_is_stopped_leaves_the_model_as_it_was_and_goes_on(kind: str) -> None:
+    task = TASKS[kind]()
+    state = {k: v.clone() for k, v in task.model.state_dict().items()}
+    with Scratch() as scratch:
+        subject = subject_of(task, scratch)
+        at = {la.name: Scheme.parse("w3") for la in task.layers}
+        pairs = [(la, CANDIDATES[0]) for la in task.layers]
+        around = Around(at=tuple((name, str(s)) for name, s in at.items()))
+        kept = Kept(until=1)
+        with pytest.raises(KeyboardInterrupt):
+            next(around.measure(subject, pairs, kept))
+        assert all(torch.equal(v, state[k]) for k, v in task.model.state_dict().items())
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in task.model.modules())
+        kept.until = None
+        (resumed,) = around.measure(subject, pairs, kept)
+        assert kept.saved == list(range(len(subject.batches)))  # each batch once
+        (whole,) = around.measure(subject, pairs, NoCheckpoints())
+        assert [m.values for m in resumed] == [m.values for m in whole]
 
 
 @pytest.mark.parametrize("output", ["categorical", "gaussian"])
