@@ -18,14 +18,15 @@ SCHEMES = "w2 w3 w4 w8 keep"
 
 
 @pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
-    """(profiler, layer, scheme) of every pair that is handed to a profiler."""
-    seen: list[tuple[str, str, str]] = []
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str, str]]:
+    """(profiler, settings, layer, scheme) of every pair that is handed to a profiler."""
+    seen: list[tuple[str, str, str, str]] = []
     for kind in Profiler.__subclasses__():
         original = kind.measure
 
         def measure(self, subject, pairs, checkpoints, original=original):  # type: ignore[no-untyped-def]
-            seen.extend((self.name, layer.name, str(scheme)) for layer, scheme in pairs)
+            key = self.settings_key
+            seen.extend((self.name, key, layer.name, str(scheme)) for layer, scheme in pairs)
             return original(self, subject, pairs, checkpoints)
 
         monkeypatch.setattr(kind, "measure", measure)
@@ -33,7 +34,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
 
 
 def test_a_finished_search_is_answered_from_the_database(
-    tmp_path: Path, counted: list[tuple[str, str, str]]
+    tmp_path: Path, counted: list[tuple[str, str, str, str]]
 ) -> None:
     db = tmp_path / "b.db"
     with bitfront.open_study("s", convolutional(), db) as study:
@@ -52,7 +53,7 @@ def test_a_finished_search_is_answered_from_the_database(
 
 
 def test_a_new_budget_and_a_new_scheme_measure_only_what_is_new(
-    tmp_path: Path, counted: list[tuple[str, str, str]]
+    tmp_path: Path, counted: list[tuple[str, str, str, str]]
 ) -> None:
     with bitfront.open_study("s", convolutional(), tmp_path / "b.db") as study:
         bitfront.search(study, SCHEMES, ["4bpw"])
@@ -61,7 +62,7 @@ def test_a_new_budget_and_a_new_scheme_measure_only_what_is_new(
         assert not [c for c in counted if c[0] == "fisher"]
         counted.clear()
         bitfront.profile(study, f"{SCHEMES} w6")
-        assert {scheme for _, _, scheme in counted} == {"w6"}
+        assert {scheme for *_, scheme in counted} == {"w6"}
 
 
 def test_verified_allocations_rest_on_measured_values(tmp_path: Path) -> None:
