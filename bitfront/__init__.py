@@ -11,8 +11,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bitfront.answering import Answer
     from bitfront.deploy import export
-    from bitfront.pipeline import Answer, Choices, cost, profile, search
+    from bitfront.pipeline import Choices, cost, profile, search
     from bitfront.quant.load import load
     from bitfront.queries import Front, front, show, studies
     from bitfront.search import allocate
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Answer": "pipeline",
+    "Answer": "answering",
     "Choices": "pipeline",
     "Front": "queries",
     "Study": "study",

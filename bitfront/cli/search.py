@@ -18,7 +18,8 @@ from .task_options import Given, task_options
 from .words import answer_row, in_units, trial_document
 
 if TYPE_CHECKING:
-    from bitfront.pipeline import Answer, Choices
+    from bitfront.answering import Answer
+    from bitfront.pipeline import Choices
     from bitfront.sensitivity import Profiler
 
 

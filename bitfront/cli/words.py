@@ -11,7 +11,7 @@ from bitfront.errors import Infeasible
 from bitfront.figures import amount, figure
 
 if TYPE_CHECKING:
-    from bitfront.pipeline import Answer
+    from bitfront.answering import Answer
     from bitfront.types import Budget, Costs, Trial
 
 

@@ -1,0 +1,164 @@
+"""One point of a search: candidates, each measured, the best one refined.
+
+Candidates come from the allocations of several tables; which one answers is decided on the
+calibration data, where all of them are measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from bitfront.errors import Infeasible
+from bitfront.measuring import CALIBRATION, measure
+from bitfront.problems import build_problem
+from bitfront.refinement import Refined, refined
+from bitfront.scheme import KEEP
+from bitfront.search import allocate
+from bitfront.sensitivity.perturb import Perturb
+from bitfront.study import Progress, Study
+from bitfront.tasks.selection import Selection
+from bitfront.types import Allocation, Budget, Costs, Problem, Sensitivities, Trial
+from bitfront.verification import Pair, verified
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a search found for one point: budgets that hold together, and the trial chosen.
+
+    predicted, bound: of the allocation by the table it was chosen by. table: that table's name, or
+    ``verified``, ``uniform`` or ``refined`` (predicted then by the table that was refined from).
+    verified: pairs that were measured for this point, in order. unverified: how many of the
+    allocation's pairs rest on an estimate. evaluations: passes over calibration or evaluation data
+    that the point took beyond profiling, two for each trial.
+    """
+
+    budgets: tuple[Budget, ...]
+    trial: Trial
+    predicted: float
+    bound: float
+    table: str
+    verified: tuple[Pair, ...]
+    unverified: int
+    evaluations: int
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One point of a sweep, and all that decides its answer."""
+
+    study: Study
+    tables: Mapping[str, Sensitivities]
+    costs: Costs
+    selection: Selection
+    budgets: tuple[Budget, ...]
+    solver: str
+    metric: str | None
+    refine: int
+    settings: Mapping[str, Any]
+
+    def answer(self, allowance: int | None, progress: Progress) -> Answer:
+        """Candidates, each measured; the best one. allowance: measurements for verifying."""
+        best_table = next(iter(self.tables.values()))
+        target = self.metric or best_table.metric
+        sources = {name: t for name, t in self.tables.items() if t.metric == target}
+        first = next(iter(sources))
+        table = sources[first]
+        candidates: dict[str, Allocation] = {}
+        fresh: tuple[Pair, ...] = ()
+        if target in self.study.task.metrics and allowance != 0:
+            found = verified(
+                self.study, table, self._problem, self.solver, _known(self.study), allowance,
+                progress,
+            )  # fmt: skip
+            candidates["verified"], fresh, table = found.allocation, found.fresh, found.table
+        for name, source in sources.items():
+            candidates[name] = allocate(self._problem(source), self.solver)
+        with suppress(Infeasible):  # where only a mixture fits
+            candidates["uniform"] = allocate(self._problem(best_table), "uniform")
+        trials = self._measured(candidates, first, progress)
+        judged = target if target in self.study.task.metrics else "kl"
+        best = min(trials, key=lambda name: self._rank(trials[name], judged))
+        made = {t.id for t in trials.values() if t.settings["budgets"] == self.settings["budgets"]}
+        chosen, evaluations = trials[best], len(fresh) + 2 * len(made)
+        predicted, bound = candidates[best].loss, candidates[best].bound
+        if self.refine and self.solver != "uniform":
+            problem = self._problem(table)
+            better = self._refined(chosen, problem, judged, first, progress)
+            evaluations += better.evaluations
+            if better.trial.id != chosen.id:
+                best, chosen = "refined", self._complete(better.trial)
+                evaluations += 1
+                predicted = problem.total_loss(chosen.schemes)
+                bound = allocate(problem, self.solver).bound
+        return Answer(
+            budgets=self.budgets,
+            trial=chosen,
+            predicted=predicted,
+            bound=bound,
+            table=best,
+            verified=fresh,
+            unverified=self._unverified(chosen.schemes),
+            evaluations=evaluations,
+        )
+
+    def _refined(
+        self, start: Trial, problem: Problem, metric: str, first: str, progress: Progress
+    ) -> Refined:
+        """What moves from ``start`` lead to; each is measured on the calibration data."""
+        settings = {**self.settings, "table": "refined", "estimates": first}
+
+        def look(schemes: Mapping[str, str]) -> Trial:
+            return measure(
+                self.study, schemes, "refine", self.costs.total(schemes), evaluation=False,
+                predicted=problem.total_loss(schemes), settings=settings,
+            )  # fmt: skip
+
+        return refined(
+            self.study, start, self._problem, problem, metric, look, self.refine, progress
+        )
+
+    def _complete(self, trial: Trial) -> Trial:
+        """``trial``, measured on the evaluation data too."""
+        return measure(self.study, trial.schemes, trial.solver, trial.costs)
+
+    def _problem(self, table: Sensitivities) -> Problem:
+        selection = self.selection
+        return build_problem(
+            table, self.costs, self.budgets, groups=selection.groups, pins=selection.pins
+        )
+
+    def _measured(
+        self, candidates: Mapping[str, Allocation], first: str, progress: Progress
+    ) -> dict[str, Trial]:
+        trials = {}
+        for done, (name, allocation) in enumerate(candidates.items()):
+            progress("measuring allocations", done, len(candidates))
+            source = {"table": name, "estimates": name if name in self.tables else first}
+            trials[name] = measure(
+                self.study,
+                allocation.schemes,
+                allocation.solver,
+                self.costs.total(allocation.schemes),
+                predicted=allocation.loss,
+                bound=allocation.bound,
+                settings={**self.settings, **source},
+            )
+        progress("measuring allocations", len(candidates), len(candidates))
+        return trials
+
+    def _rank(self, trial: Trial, metric: str) -> float:
+        value = trial.metrics[CALIBRATION + metric].value
+        return -value if self.study.task.metric(metric).better == "higher" else value
+
+    def _unverified(self, schemes: Mapping[str, str]) -> int:
+        measured = self.study.measurements("perturb", Perturb().settings_key)
+        return sum(s != KEEP and (layer, s) not in measured for layer, s in schemes.items())
+
+
+def _known(study: Study) -> set[Pair]:
+    """Pairs that earlier answers rest on. Not all that is recorded: see ``verification``."""
+    answered = study.store.selections(study.record)
+    return {(layer, s) for found in answered for layer, s in found.details.get("verified", ())}
