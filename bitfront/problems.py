@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -86,7 +88,8 @@ def feasible(
 ) -> None:
     """Raises ``Infeasible`` when nothing fits ``budgets``, whatever the sensitivities.
 
-    Needs no sensitivities, so that it can be asked before anything is profiled. Raises also what
+    It says so in the budgets' own units, with the reasons why schemes are barred. Needs no
+    sensitivities, so that it can be asked before anything is profiled. Raises also what
     ``build_problem`` does.
     """
     nothing = np.zeros((len(costs.layers), len(costs.schemes)))
@@ -94,15 +97,32 @@ def feasible(
     try:
         allocate(build_problem(table, costs, budgets, groups=groups, pins=pins), solver)
     except Infeasible as error:
-        if not costs.reasons:
-            raise
-        (layer, scheme), why = next(iter(costs.reasons.items()))
-        more = f" (and {len(costs.reasons) - 1} more pairs)" if len(costs.reasons) > 1 else ""
-        raise Infeasible(
-            error.what,
-            f"{error.remedy}; {layer!r} cannot take {scheme}: {why}{more}",
-            error.binding,
-        ) from None
+        what, remedy = _in_units(error, budgets, costs)
+        if costs.reasons:
+            (layer, scheme), why = next(iter(costs.reasons.items()))
+            more = f" (and {len(costs.reasons) - 1} more pairs)" if len(costs.reasons) > 1 else ""
+            remedy = f"{remedy}; {layer!r} cannot take {scheme}: {why}{more}"
+        raise Infeasible(what, remedy, error.binding) from None
+
+
+def _in_units(error: Infeasible, budgets: Sequence[Budget], costs: Costs) -> tuple[str, str]:
+    """What and remedy, in the budgets' own units where each of them is at fault alone."""
+    least = {}
+    for resource, (limit, total) in error.binding.items():
+        for budget in budgets:
+            if budget.resource == resource:
+                least[budget] = replace(budget, amount=_upwards(budget.amount * total / limit))
+    if not least:
+        return error.what, error.remedy
+    what = (f"budget {a} cannot be met, the least possible is {b}" for a, b in least.items())
+    it, remedy = "it" if len(least) == 1 else "them", " and ".join(map(str, least.values()))
+    return "; ".join(what), f"raise {it} to {remedy}, or allow smaller schemes"
+
+
+def _upwards(amount: float) -> float:
+    """The next number of four digits, so that it is not below ``amount``."""
+    digits = 3 - math.floor(math.log10(amount))
+    return math.ceil(amount * 10.0**digits * (1 - 1e-12)) / 10.0**digits
 
 
 def _nothing(layer: str, costs: Costs, pin: str | None) -> tuple[str, str]:

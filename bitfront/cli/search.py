@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bitfront.errors import Infeasible, InvalidInput
+from bitfront.errors import InvalidInput
 
 from .common import Db, Schemes, StudyName, check_names
 from .composing import with_options
@@ -15,7 +15,7 @@ from .output import Json, emit, quiet_stdout, table
 from .profiler_options import profiler_options
 from .progress import shown
 from .task_options import Given, task_options
-from .words import answer_row, in_units, trial_document
+from .words import answer_row, trial_document
 
 if TYPE_CHECKING:
     from bitfront.answering import Answer
@@ -58,29 +58,24 @@ def search(
 ) -> None:
     """Find, build and measure the best allocation within each budget."""
     with quiet_stdout(), shown() as progress:
-        from bitfront.pipeline import REFINE, cost
+        from bitfront.pipeline import REFINE
         from bitfront.pipeline import search as find
-        from bitfront.problems import points
 
         _check(schemes, budget, solver, choices.container, max_measurements, refine)
         with task.open(study, db, progress) as opened:
-            try:
-                answers = find(
-                    opened,
-                    schemes,
-                    budget,
-                    solver=solver,
-                    profiler=profiler,
-                    metric=metric,
-                    choices=choices,
-                    verify=verify,
-                    max_measurements=max_measurements,
-                    refine=REFINE if refine is None else refine,
-                    progress=progress,
-                )
-            except Infeasible as error:
-                costs = cost(opened, schemes, choices)
-                raise in_units(error, points(budget), costs) from error
+            answers = find(
+                opened,
+                schemes,
+                budget,
+                solver=solver,
+                profiler=profiler,
+                metric=metric,
+                choices=choices,
+                verify=verify,
+                max_measurements=max_measurements,
+                refine=REFINE if refine is None else refine,
+                progress=progress,
+            )
     if as_json:
         emit({"study": study, "answers": [_document(answer) for answer in answers]})
         return

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bitfront.errors import Infeasible
 from bitfront.figures import amount, figure
 
 if TYPE_CHECKING:
     from bitfront.answering import Answer
-    from bitfront.types import Budget, Costs, Trial
+    from bitfront.types import Trial
 
 
 def trial_row(trial: Trial, metrics: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -56,27 +52,3 @@ def trial_document(trial: Trial) -> dict[str, Any]:
         "seconds": trial.seconds,
         "schemes": dict(trial.schemes),
     }
-
-
-def in_units(error: Infeasible, sweep: Sequence[Sequence[Budget]], costs: Costs) -> Infeasible:
-    """``error`` in the units of the budgets that cannot be met, where each is at fault alone."""
-    least: dict[Budget, Budget] = {}
-    for resource, (limit, total) in error.binding.items():
-        for budget in dict.fromkeys(b for point in sweep for b in point):
-            same = budget.resource == resource
-            if same and budget.limit(costs.full, costs.weights) == limit:
-                least[budget] = replace(budget, amount=_upwards(budget.amount * total / limit))
-                break
-    if len(least) < max(len(error.binding), 1):
-        return error
-    what = (f"budget {a} cannot be met, the least possible is {b}" for a, b in least.items())
-    it, remedy = "it" if len(least) == 1 else "them", " and ".join(map(str, least.values()))
-    return Infeasible(
-        "; ".join(what), f"raise {it} to {remedy}, or allow smaller schemes", error.binding
-    )
-
-
-def _upwards(amount: float) -> float:
-    """The next number of four digits, so that it is not below ``amount``."""
-    digits = 3 - math.floor(math.log10(amount))
-    return math.ceil(amount * 10.0**digits * (1 - 1e-12)) / 10.0**digits

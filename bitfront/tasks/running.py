@@ -23,6 +23,8 @@ from .discovery import Survey, survey
 from .fingerprint import architecture_digest, batches_digest, weights_digest
 from .placement import device_of, dtype_of, floating_dtype, moved
 
+COMPARED = 1 << 22  # outputs that two runs are compared by, about
+
 
 class ModelTask(Task):
     """A task around one ``nn.Module``; subclasses load it, make batches and call ``predict``.
@@ -61,11 +63,13 @@ class ModelTask(Task):
     def survey(self) -> Survey:
         """What one batch shows of the model."""
         batch = self.calibration[0]
-        seen: list[Tensor] = []  # outputs of the first sample
+        seen: list[Tensor] = []  # outputs, of all samples and positions, or evenly spread ones
 
         def run() -> Tensor:
             z = self.outputs(batch)
-            seen.append(z[0].detach().to("cpu", torch.float32, copy=True))
+            rows = z.detach().flatten(0, 1)
+            step = -(-rows.numel() // COMPARED)
+            seen.append(rows[::step].to("cpu", torch.float32, copy=True))
             return z
 
         found = survey(self.model, run, batch.samples)
