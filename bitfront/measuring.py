@@ -56,7 +56,7 @@ def measure(
     with (
         evaluating(study.task.model),
         torch.no_grad(),
-        applied(study.task.model, layers, study.scratch),
+        applied(study.task.model, layers),
     ):
         for prefix, evaluator in wanted.items():
             measured = evaluator.measure() if changed else evaluator.baseline

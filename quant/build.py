@@ -50,6 +50,7 @@ class Builder:
         self._statistics: dict[str, InputStatistics] = {}
         # what somebody still holds is not made again: tied layers, and trials built twice
         self._made: WeakValueDictionary[tuple[str, Scheme], QuantizedWeight] = WeakValueDictionary()
+        self._kept: dict[tuple[str, Scheme], QuantizedWeight] = {}
 
     def prepare(self, pairs: Iterable[tuple[str, Scheme]]) -> None:
         """Collect what ``pairs`` need of the inputs, in as few passes as memory allows.
@@ -84,7 +85,22 @@ class Builder:
         for a layer that cannot take the scheme, and ``ModelError`` for weights that are not finite.
         """
         self.prepare([(name, scheme)])
-        weight = self._weight(self._owner(name, scheme), scheme)
+        return self._layer(name, scheme, self._weight(self._owner(name, scheme), scheme))
+
+    def kept(self, name: str, scheme: Scheme) -> QuantizedLayer:
+        """As ``quantized``, and its codes wait in scratch memory: it is never made again.
+
+        For passes that need the candidates of all layers at once, and for whoever comes after.
+        """
+        self.prepare([(name, scheme)])
+        owner = self._owner(name, scheme)
+        weight = self._weight(owner, scheme)
+        if (owner, scheme) not in self._kept:
+            weight = replace(weight, codes=self._scratch.keep(weight.codes))
+            self._kept[owner, scheme] = self._made[owner, scheme] = weight
+        return self._layer(name, scheme, weight)
+
+    def _layer(self, name: str, scheme: Scheme, weight: QuantizedWeight) -> QuantizedLayer:
         if scheme.activation is None or not scheme.activation.static:
             return QuantizedLayer(weight)
         return QuantizedLayer(weight, static_step(self._known(name), scheme.activation.bits))

@@ -106,7 +106,7 @@ class Around(Profiler):
                     scored=batch.scored,
                 )  # fmt: skip
 
-        with applied(task.model, now, subject.scratch):
+        with applied(task.model, now):
             scores, count = scored(task, batch, begin, probes)
         arrays: Arrays = {"count": count}
         for name, score in scores.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from bitfront.quant.weights import QuantizedLayer
 
@@ -15,7 +14,5 @@ def keep_quantized(subject: Subject, pairs: Sequence[Pair]) -> dict[str, list[Qu
     subject.builder.prepare([(layer.name, scheme) for layer, scheme in pairs])
     kept: dict[str, list[QuantizedLayer]] = {}
     for layer, scheme in pairs:
-        q = subject.builder.quantized(layer.name, scheme)
-        weight = replace(q.weight, codes=subject.scratch.keep(q.weight.codes))
-        kept.setdefault(layer.name, []).append(replace(q, weight=weight))
+        kept.setdefault(layer.name, []).append(subject.builder.kept(layer.name, scheme))
     return kept

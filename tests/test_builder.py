@@ -115,6 +115,18 @@ def test_tied_layers_are_quantized_once() -> None:
     assert builder.quantized("head", w4).weight is table.weight
 
 
+def test_what_is_kept_is_quantized_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, builder = build()
+    w4 = Scheme.parse("w4")
+    codes = builder.quantized("head", w4).weight.codes.clone()
+    kept = builder.kept("head", w4).weight
+    assert torch.equal(kept.codes, codes)
+    del kept
+    monkeypatch.setattr("bitfront.quant.build.quantize", None)  # would fail if it were called
+    for weight in (builder.kept("table", w4).weight, builder.quantized("head", w4).weight):
+        assert torch.equal(weight.codes, codes)
+
+
 @pytest.mark.parametrize(
     ("name", "scheme", "reason"),
     [
