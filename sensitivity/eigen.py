@@ -26,9 +26,21 @@ from bitfront.errors import InvalidInput, ModelError
 from bitfront.types import Estimate, Measurement, Sensitivities
 
 from .base import PROFILERS, Arrays, Checkpoints, Pair, Profiler, Subject, assemble, by_batch
-from .curvature import METRICS, Curvature, curvature, rayleigh
+from .curvature import (
+    METRICS,
+    Products,
+    differentiable,
+    finite,
+    loss_of,
+    positions,
+    rayleigh,
+    steps,
+    weights_by_owner,
+)  # fmt: skip
 from .quadratic import Vectors, scaled, squared_changes
 from .stability import ratio_estimate
+
+Product = Callable[[Tensor], Tensor]
 
 
 @PROFILERS.register("eigen")
@@ -75,10 +87,10 @@ class Eigen(Profiler):
         Its notes have the most ``iterations`` that a layer took in a batch.
         """
         recorded = [m for m in measurements if m.layer in layers and m.scheme in schemes]
-        steps = [int(m.vectors["iterations"].max()) for m in recorded if m.vectors]
+        taken = [int(m.vectors["iterations"].max()) for m in recorded if m.vectors]
         notes: dict[str, Any] = {"loss": self.loss}
-        if steps:
-            notes["iterations"] = max(steps)
+        if taken:
+            notes["iterations"] = max(taken)
         metric = METRICS[self.loss]
         table = assemble(
             recorded, layers, schemes, metric, metric=metric, profiler=self.name, notes=notes
@@ -87,38 +99,43 @@ class Eigen(Profiler):
 
     def _batch(self, subject: Subject, owners: Sequence[str], index: int) -> Arrays:
         """``e/OWNER``: (eigenvalue, iterations); none of owners the loss does not depend on."""
-        with curvature(subject.task, subject.batches[index], self.loss) as H:
-            arrays: Arrays = {"count": np.array([H.count])}
-            for name in owners:
-                if name in H.weights:
-                    arrays[f"e/{name}"] = np.array(self._top(H, name, index))
+        task, batch = subject.task, subject.batches[index]
+        every = weights_by_owner(task)
+        weights = {name: every[name] for name in owners}
+        with differentiable(task.model, weights):
+            z = task.outputs(batch)
+            H = Products(loss_of(task, batch, self.loss, z), weights)
+            arrays: Arrays = {"count": np.array([positions(batch, z)])}
+            first = next(steps(weights, self.seed, index))
+            for name in H.reached:
+                value, taken = self._top(partial(_block, H, name), first[name])
+                arrays[f"e/{name}"] = np.array([finite(name, value), taken])
         return arrays
 
-    def _top(self, H: Curvature, name: str, index: int) -> tuple[float, int]:
-        """The largest eigenvalue of the block of one layer, and the iterations that it took."""
-        first = next(H.direction(name, self.seed, index))
-
-        def block(v: Tensor) -> Tensor:
-            return H.times({name: v})[name]
-
-        value, steps = self._dominant(block, first)
-        if value >= 0:
-            return value, steps
+    def _top(self, block: Product, first: Tensor) -> tuple[float, int]:
+        """The largest eigenvalue of one layer's block, and the iterations that it took."""
+        value, taken = self._dominant(block, first)
+        if not value < 0:
+            return value, taken
         # the eigenvalue of largest size is the lowest: without it, none is below zero
         above, more = self._dominant(lambda v: block(v) - value * v, first)
-        return value + above, steps + more
+        return value + above, taken + more
 
-    def _dominant(self, product: Callable[[Tensor], Tensor], v: Tensor) -> tuple[float, int]:
+    def _dominant(self, product: Product, v: Tensor) -> tuple[float, int]:
         """The eigenvalue of largest size. v: where to begin; all steps have its length."""
         length = torch.linalg.vector_norm(v)
-        value, steps, settled = math.nan, 0, False
-        while not settled and steps < self.iterations:
+        value, taken, settled = math.nan, 0, False
+        while not settled and taken < self.iterations:
             w = product(v)
             last, value = value, rayleigh(v, w)
-            steps += 1
+            taken += 1
             settled = abs(value - last) <= self.until * abs(value) or not w.any()
             v = w * (length / torch.linalg.vector_norm(w))
-        return value, steps
+        return value, taken
+
+
+def _block(H: Products, name: str, v: Tensor) -> Tensor:
+    return H.times({name: v})[name]
 
 
 def _largest_curvature(
