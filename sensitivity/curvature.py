@@ -18,7 +18,7 @@ wider.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -129,6 +129,7 @@ class Products:
     def __init__(self, L: Tensor, weights: Weights) -> None:
         self._weights = weights
         self._gradients = gradients(L, torch.ones_like(L), weights, twice=True)
+        _refuse_ends([g for parts in self._gradients.values() for g in parts])
 
     @property
     def reached(self) -> list[str]:
@@ -149,6 +150,25 @@ class Products:
             )
         of = dict(zip(map(id, inputs), flat, strict=True))
         return {n: torch.stack([wide(of[id(w)]) for w in self._weights[n]]).sum(0) for n in v}
+
+
+def _refuse_ends(outputs: Sequence[Tensor]) -> None:
+    """Raises ``ModelError`` where the graph of ``outputs`` ends in an operation's refusal.
+
+    torch leaves what lies beyond it out of a derivative, without a word: the product would be that
+    of another function.
+    """
+    waiting = [g.grad_fn for g in outputs]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        if node is None:
+            continue
+        if node.name() == "torch::autograd::Error":
+            raise ModelError("the model has an operation without a second derivative", TWICE)
+        new = [n for n, _ in node.next_functions if n not in seen]
+        seen.update(new)
+        waiting += new
 
 
 def steps(weights: Weights, seed: int, index: int) -> Iterator[dict[str, Tensor]]:
