@@ -1,11 +1,10 @@
-"""First and second derivatives of a batch's loss in the weights of layers.
+"""A batch's loss, and its derivatives in the weights of layers; products.py has the second ones.
 
     z       outputs (N, P, K)
     L       loss of the batch, summed over its scored positions, in nats
     W       weight of an owner: of a layer, and of all layers that use the same tensor
     J       ∂z/∂W              r  ∂L/∂z              A  ∂²L/∂z²
     H       ∂²L/∂W² = Jᵀ A J + Σ r ∂²z/∂W²: the Gauss-Newton part, and the residual one
-    v, H v  a direction of W's shape, and ∂(∂L/∂W · v)/∂W: one more backward pass; H is never formed
 
     kl      KL(p ‖ q) to the model's own output p, at q = p: r is zero, A = diag p - p pᵀ, and H is
             the Fisher matrix
@@ -17,8 +16,7 @@ wider.
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -29,9 +27,9 @@ from bitfront.errors import ModelError
 from bitfront.quant.surgery import weight_of
 from bitfront.tasks.base import Batch, Task
 from bitfront.tasks.boundary import foreign
-from bitfront.tasks.metrics import kl, nll, wide
+from bitfront.tasks.metrics import kl, nll
 
-from .probes import labels_of, signs
+from .probes import labels_of
 from .taps import evaluating
 
 METRICS = {"kl": "kl", "labels": "nll"}  # loss -> the metric whose increase it stands for
@@ -118,81 +116,6 @@ def gradients(
     of = dict(zip(map(id, flat), found, strict=True))
     parts = {n: tuple(of[id(w)] for w in p if of[id(w)] is not None) for n, p in weights.items()}
     return {name: part for name, part in parts.items() if part}
-
-
-class Products:
-    """Products of vectors with the Hessian of a loss L (0-dim) that depends on ``weights``.
-
-    Raises ``ModelError`` as ``gradients`` does, and for what cannot be differentiated twice.
-    """
-
-    def __init__(self, L: Tensor, weights: Weights) -> None:
-        self._weights = weights
-        self._gradients = gradients(L, torch.ones_like(L), weights, twice=True)
-        _refuse_ends([g for parts in self._gradients.values() for g in parts])
-
-    @property
-    def reached(self) -> list[str]:
-        """The owners that the loss depends on."""
-        return list(self._gradients)
-
-    def times(self, v: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """H v, float32 or wider, of the block of H that belongs to the owners in ``v``."""
-        inputs = [w for name in v for w in self._weights[name]]
-        pairs = [(g, d.to(g.dtype)) for n, d in v.items() for g in self._gradients.get(n, ())]
-        pairs = [(g, d) for g, d in pairs if g.requires_grad]  # others do not depend on any weight
-        if not pairs:
-            return {name: torch.zeros_like(d) for name, d in v.items()}
-        outputs, directions = zip(*pairs, strict=True)
-        with foreign("differentiating the model twice", TWICE):
-            flat = torch.autograd.grad(
-                outputs, inputs, directions, retain_graph=True, materialize_grads=True
-            )
-        of = dict(zip(map(id, inputs), flat, strict=True))
-        return {n: torch.stack([wide(of[id(w)]) for w in self._weights[n]]).sum(0) for n in v}
-
-
-def _refuse_ends(outputs: Sequence[Tensor]) -> None:
-    """Raises ``ModelError`` where the graph of ``outputs`` ends in an operation's refusal.
-
-    torch leaves what lies beyond it out of a derivative, without a word: the product would be that
-    of another function.
-    """
-    waiting = [g.grad_fn for g in outputs]
-    seen = set(waiting)
-    while waiting:
-        node = waiting.pop()
-        if node is None:
-            continue
-        if node.name() == "torch::autograd::Error":
-            raise ModelError("the model has an operation without a second derivative", TWICE)
-        new = [n for n, _ in node.next_functions if n not in seen]
-        seen.update(new)
-        waiting += new
-
-
-def steps(weights: Weights, seed: int, index: int) -> Iterator[dict[str, Tensor]]:
-    """By owner, independent random signs as large as its weights, one draw after another.
-
-    float32 or wider. Steps of this size are held by 16 bits, and no layer's terms drown in
-    another's. A layer's are the same for the same seed and batch index, whatever others there are.
-    """
-    sizes, generators = {}, {}
-    for name, (W, *_) in weights.items():
-        size = wide(W.detach()).square().mean().sqrt()
-        sizes[name] = torch.where(size > 0, size, 1.0)
-        key = zlib.crc32(f"{seed} {index} {name}".encode())
-        generators[name] = torch.Generator().manual_seed(key)
-    while True:
-        yield {
-            name: signs(tuple(W.shape), generators[name]).to(W.device) * sizes[name]
-            for name, (W, *_) in weights.items()
-        }
-
-
-def rayleigh(v: Tensor, Hv: Tensor) -> float:
-    """v · H v / v · v, summed in float64."""
-    return float((v.double() * Hv).sum() / v.double().square().sum())
 
 
 def finite(owner: str, value: float) -> float:

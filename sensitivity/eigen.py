@@ -1,6 +1,6 @@
 """Largest eigenvalue of each layer's Hessian block by power iteration: HAWQ (arXiv:1905.03696).
 
-    H_b      Hessian block of a layer, of the loss summed over batch b (curvature.py)
+    H_b      Hessian block of a layer, of the loss summed over batch b (products.py)
     λ_b      its largest eigenvalue: v ← H_b v / |H_b v| until v · H_b v / v · v hardly changes
     n_b      scored positions of batch b
     s[c]     = ½ (Σ_b λ_b / Σ_b n_b) ‖ΔW_c‖²                             nats per scored position
@@ -26,17 +26,8 @@ from bitfront.errors import InvalidInput, ModelError
 from bitfront.types import Estimate, Measurement, Sensitivities
 
 from .base import PROFILERS, Arrays, Checkpoints, Pair, Profiler, Subject, assemble, by_batch
-from .curvature import (
-    METRICS,
-    Products,
-    differentiable,
-    finite,
-    loss_of,
-    positions,
-    rayleigh,
-    steps,
-    weights_by_owner,
-)  # fmt: skip
+from .curvature import METRICS, differentiable, finite, loss_of, positions, weights_by_owner
+from .products import Products, rayleigh, steps
 from .quadratic import Vectors, scaled, squared_changes
 from .stability import ratio_estimate
 

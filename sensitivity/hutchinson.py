@@ -7,7 +7,7 @@ HAWQ-V2 ranks by Tr(H_ll) / n_l · ‖ΔW_lc‖². The half makes it the second-
 change in random direction, so that it is comparable with KL. The trace has two parts:
 
     Gauss-Newton  Tr(J_lᵀ A J_l) = E |J_lᵀ u|²,   u = √A ε of signs ε (probes.py): one backward pass
-    residual      Tr(R_ll) = E[v_l · (R v)_l],    v of signs, R v one product (curvature.py)
+    residual      Tr(R_ll) = E[v_l · (R v)_l],    v of signs, R v one product (products.py)
 
 For ``kl`` the first is all. A product H v in the weights would give it too, for all layers at once,
 but then terms between layers are noise: on a ResNet-20, 64 such probes left an error larger than
@@ -37,18 +37,16 @@ from bitfront.types import Estimate, Measurement, Sensitivities
 from .base import PROFILERS, Arrays, Checkpoints, Pair, Profiler, Subject, assemble, by_batch
 from .curvature import (
     METRICS,
-    Products,
     Weights,
     differentiable,
     finite,
     gradients,
     loss_of,
     positions,
-    rayleigh,
-    steps,
     weights_by_owner,
-)  # fmt: skip
+)
 from .probes import probe
+from .products import Products, rayleigh, steps
 from .quadratic import Vectors, scaled, squared_changes
 from .stability import ratio_estimate
 

@@ -1,8 +1,11 @@
 """½ c ‖ΔW‖²: what one number for the curvature of each layer says of every scheme.
 
-c_l      of a layer's Hessian block, of the mean loss per scored position: its mean eigenvalue
-         (hutchinson.py) or its largest (eigen.py)                         nats per squared weight
-ΔW_lc    change of layer l's weight under scheme c; inputs that a scheme rounds too are not seen
+    c_l      of a layer's Hessian block, of the mean loss per scored position: its mean eigenvalue
+             (hutchinson.py) or its largest (eigen.py)                     nats per squared weight
+    ΔW_lc    change of layer l's weight under scheme c
+
+The change of a tensor that several layers use counts once, with the layer that it belongs to: the
+others score 0. Inputs that a scheme rounds too are not seen.
 """
 
 from __future__ import annotations
@@ -23,11 +26,7 @@ Vectors = Mapping[str, NDArray[Any]]
 
 
 def squared_changes(subject: Subject, pairs: Sequence[Pair]) -> list[float]:
-    """‖ΔW‖² of each pair, summed in float64.
-
-    0 for a layer that uses another one's weight: the change of a tensor counts once, with the
-    layer that it belongs to.
-    """
+    """‖ΔW‖² of each pair, summed in float64; 0 for a layer that uses another one's weight."""
     subject.builder.prepare([(layer.name, scheme) for layer, scheme in pairs])
     found = []
     for layer, scheme in pairs:
