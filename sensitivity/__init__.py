@@ -1,6 +1,6 @@
 """Profilers: how much each metric worsens when one layer takes one scheme."""
 
-from . import fisher, mse, perturb
+from . import eigen, fisher, hutchinson, mse, perturb
 from .base import PROFILERS, Checkpoints, NoCheckpoints, Profiler, Subject, assemble
 from .fisher import heavy_tail_warning
 
@@ -11,8 +11,10 @@ __all__ = [
     "Profiler",
     "Subject",
     "assemble",
+    "eigen",
     "fisher",
     "heavy_tail_warning",
+    "hutchinson",
     "mse",
     "perturb",
 ]

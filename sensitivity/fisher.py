@@ -27,7 +27,7 @@ from bitfront.types import Estimate, Measurement, Sensitivities
 
 from .base import PROFILERS, Arrays, Checkpoints, Pair, Profiler, Subject, assemble, by_batch
 from .passes import scored
-from .probes import PROBES, probe
+from .probes import PROBES, labels_of, probe
 from .scores import LayerScores
 from .stability import effective_samples, ratio_estimate, split_half, top_share
 from .store import keep_quantized
@@ -42,8 +42,9 @@ class Fisher(Profiler):
     """Fisher sensitivities of KL, in nats.
 
     temperatures: divisors of the logits, each scored by its own backward passes. draws: probes per
-    temperature. probe: ``rademacher`` or ``labels`` (probes.py). elementwise: share of each
-    sample's positions that the elementwise score is taken on. seed: of probes and positions.
+    temperature. probe: ``rademacher``, ``labels`` or ``empirical`` (probes.py). elementwise: share
+    of each sample's positions that the elementwise score is taken on. seed: of probes and
+    positions.
     """
 
     temperatures: tuple[float, ...] = (1.0, 2.0)
@@ -60,6 +61,10 @@ class Fisher(Profiler):
             raise InvalidInput(f"probe {self.probe!r}", f"choose from {', '.join(PROBES)}")
         if self.draws < 1:
             raise InvalidInput(f"{self.draws} draws", "draw at least once")
+        if self.probe == "empirical" and self.draws > 1:
+            raise InvalidInput(
+                f"{self.draws} draws of the empirical probe", "use 1: it takes the labels there are"
+            )
         if not self.temperatures or min(self.temperatures) <= 0:
             raise InvalidInput(f"temperatures {self.temperatures}", "give positive numbers")
         if not 0 < self.elementwise <= 1:
@@ -102,6 +107,7 @@ class Fisher(Profiler):
     ) -> Arrays:
         task, batch = subject.task, subject.batches[index]
         probes = [T for T in self.temperatures for _ in range(self.draws)]
+        labels = labels_of(batch, task.output) if self.probe == "empirical" else None
 
         def begin() -> dict[str, LayerScores]:
             scores = {}
@@ -119,7 +125,7 @@ class Fisher(Profiler):
             for T in probes:
                 yield probe(
                     z, task.output, kind=self.probe, temperature=T, generator=generator,
-                    scored=batch.scored,
+                    scored=batch.scored, labels=labels,
                 )  # fmt: skip
 
         scores, count = scored(task, batch, begin, drawn)

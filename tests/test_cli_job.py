@@ -215,3 +215,19 @@ def test_settings_of_a_profiler(bitfront: Commands, files: Path) -> None:
     assert "the settings of mse are none" in bitfront.refused(
         *words, "--profiler", "mse", "--setting", "draws=3"
     )
+
+
+def test_profilers_by_the_hessian(bitfront: Commands, files: Path) -> None:
+    task, schemes = language(files), ["--schemes", "w3 w8", "--json"]
+    words = ["profile", "curved", *task, *schemes]
+    found = bitfront.ok(
+        *words, "--profiler", "hutchinson", "--setting", "until=0.2", "--setting", "loss=labels"
+    ).document
+    assert found["settings"]["until"] == 0.2
+    assert set(found["tables"]) == {"nll"}
+    found = bitfront.ok(*words, "--profiler", "eigen", "--setting", "iterations=9").document
+    assert set(found["tables"]) == {"kl"}
+    (answer,) = bitfront.ok(
+        "search", "curved", *task, *schemes, "--budget", "5bpw", "--profiler", "hutchinson"
+    ).document["answers"]
+    assert answer["trial"]["costs"]["bits"] <= 5 * answer["trial"]["settings"]["weights"]

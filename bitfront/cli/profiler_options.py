@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def profiler_options(
-    profiler: Annotated[str, typer.Option(help="fisher, perturb or mse.")] = "fisher",
+    profiler: Annotated[
+        str, typer.Option(help="fisher, perturb, mse, hutchinson or eigen.")
+    ] = "fisher",
     setting: Annotated[
         list[str] | None,
         typer.Option(

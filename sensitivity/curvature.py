@@ -1,0 +1,128 @@
+"""A batch's loss, and its derivatives in the weights of layers; products.py has the second ones.
+
+    z       outputs (N, P, K)
+    L       loss of the batch, summed over its scored positions, in nats
+    W       weight of an owner: of a layer, and of all layers that use the same tensor
+    J       ∂z/∂W              r  ∂L/∂z              A  ∂²L/∂z²
+    H       ∂²L/∂W² = Jᵀ A J + Σ r ∂²z/∂W²: the Gauss-Newton part, and the residual one
+
+    kl      KL(p ‖ q) to the model's own output p, at q = p: r is zero, A = diag p - p pᵀ, and H is
+            the Fisher matrix
+    labels  cross-entropy of the task's own labels: the same A, and r = p - y
+
+Outputs, gradients and products are in the model's own dtype, the loss and all sums in float32 or
+wider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from bitfront.errors import ModelError
+from bitfront.quant.surgery import weight_of
+from bitfront.tasks.base import Batch, Task
+from bitfront.tasks.boundary import foreign
+from bitfront.tasks.metrics import kl, nll
+
+from .probes import labels_of
+from .taps import evaluating
+
+METRICS = {"kl": "kl", "labels": "nll"}  # loss -> the metric whose increase it stands for
+TWICE = (
+    "its operations must be differentiable twice: load it without fused kernels "
+    "(attn_implementation='eager'), or use the profiler fisher"
+)
+
+Weights = Mapping[str, tuple[nn.Parameter, ...]]
+"""Owner -> the parameters that hold its weight: one, unless a model ties them by their memory."""
+
+
+def weights_by_owner(task: Task) -> dict[str, tuple[nn.Parameter, ...]]:
+    """``Weights`` of all layers of a task.
+
+    Raises ``ModelError`` for a weight that is computed on the fly, and for parameters that share
+    memory in different shapes.
+    """
+    found: dict[str, tuple[nn.Parameter, ...]] = {}
+    for layer in task.layers:
+        weight = weight_of(layer.name, task.module(layer.name))
+        owner = layer.shares or layer.name
+        held = found.setdefault(owner, (weight,))
+        if weight.shape != held[0].shape:
+            raise ModelError(
+                f"layers {owner!r} and {layer.name!r} hold one weight in two shapes",
+                "tie them as one parameter, or leave both out",
+            )
+        if all(weight is not other for other in held):
+            found[owner] = (*held, weight)
+    return found
+
+
+@contextmanager
+def differentiable(model: nn.Module, weights: Weights) -> Iterator[None]:
+    """While this lasts the model is evaluated, with gradients of ``weights`` alone.
+
+    Attention runs in plain matrix products, since its fused kernels have no second derivative.
+    """
+    with evaluating(model), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        for parameters in weights.values():
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+        yield
+
+
+def loss_of(task: Task, batch: Batch, loss: str, z: Tensor) -> Tensor:
+    """L of outputs z, 0-dim; ``loss`` is a key of ``METRICS``.
+
+    Raises ``DataError`` for labels that are wanted and missing.
+    """
+    kept = slice(None) if batch.scored is None else batch.scored.to(z.device)
+    y = z[kept].reshape(-1, z.shape[-1])
+    if loss == "labels":
+        t = labels_of(batch, task.output).to(z.device)[kept].reshape(-1)
+        return nll(y, y, t, task.output).sum()
+    return kl(y.detach(), y, None, task.output).sum()
+
+
+def positions(batch: Batch, z: Tensor) -> int:
+    """The number of scored positions of a batch with outputs z."""
+    return z.shape[0] * z.shape[1] if batch.scored is None else int(batch.scored.sum())
+
+
+def gradients(
+    outputs: Tensor, u: Tensor, weights: Weights, *, twice: bool = False
+) -> dict[str, tuple[Tensor, ...]]:
+    """∂(outputs · u)/∂W by owner, of those that the outputs depend on; the graph is kept.
+
+    u: of the outputs' shape. twice: whether the gradients are to be differentiated again. Raises
+    ``ModelError`` when the outputs depend on no weight in a differentiable way.
+    """
+    if not outputs.requires_grad:
+        raise ModelError(
+            "the outputs do not depend on any layer in a differentiable way",
+            "check that the model's forward does not detach, round or run under no_grad",
+        )
+    flat = [w for parameters in weights.values() for w in parameters]
+    with foreign("differentiating the model", TWICE):
+        found = torch.autograd.grad(
+            outputs, flat, u.to(outputs.dtype),
+            retain_graph=True, create_graph=twice, allow_unused=True,
+        )  # fmt: skip
+    of = dict(zip(map(id, flat), found, strict=True))
+    parts = {n: tuple(of[id(w)] for w in p if of[id(w)] is not None) for n, p in weights.items()}
+    return {name: part for name, part in parts.items() if part}
+
+
+def finite(owner: str, value: float) -> float:
+    """``value``, of one layer's curvature. Raises ``ModelError`` for one that is not finite."""
+    if not abs(value) < float("inf"):
+        raise ModelError(
+            f"the curvature of layer {owner!r} is {value}",
+            "use a wider dtype (float32), or leave the layer out",
+        )
+    return value

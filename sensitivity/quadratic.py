@@ -1,0 +1,56 @@
+"""½ c ‖ΔW‖²: what one number for the curvature of each layer says of every scheme.
+
+    c_l      of a layer's Hessian block, of the mean loss per scored position: its mean eigenvalue
+             (hutchinson.py) or its largest (eigen.py)                     nats per squared weight
+    ΔW_lc    change of layer l's weight under scheme c
+
+The change of a tensor that several layers use counts once, with the layer that it belongs to: the
+others score 0. Inputs that a scheme rounds too are not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from bitfront.quant.formats import dequantize
+from bitfront.quant.surgery import original
+from bitfront.types import Estimate, Measurement
+
+from .base import Pair, Profiler, Subject
+
+Vectors = Mapping[str, NDArray[Any]]
+
+
+def squared_changes(subject: Subject, pairs: Sequence[Pair]) -> list[float]:
+    """‖ΔW‖² of each pair, summed in float64; 0 for a layer that uses another one's weight."""
+    subject.builder.prepare([(layer.name, scheme) for layer, scheme in pairs])
+    found = []
+    for layer, scheme in pairs:
+        q = subject.builder.quantized(layer.name, scheme)
+        W = original(layer.name, subject.task.module(layer.name))
+        dW = dequantize(q.weight, W.dtype).to(W.device).double() - W.double()
+        found.append(0.0 if layer.shares else float(torch.linalg.vector_norm(dW)) ** 2)
+    return found
+
+
+def scaled(
+    profiler: Profiler,
+    metric: str,
+    pairs: Sequence[Pair],
+    changes: Iterable[float],
+    curvature: Mapping[str, tuple[Estimate, Vectors]],
+) -> list[Measurement]:
+    """½ c ‖ΔW‖² of each pair. curvature: owner -> c, and arrays (batches,) to record with it."""
+    found = []
+    for (layer, scheme), change in zip(pairs, changes, strict=True):
+        c, vectors = curvature[layer.shares or layer.name]
+        factor = change / 2
+        stderr = factor * c.stderr if factor else 0.0  # 0 is exact, also where the error is unknown
+        values = {metric: Estimate(factor * c.value, stderr, c.samples)}
+        key = profiler.settings_key
+        found.append(Measurement(profiler.name, key, layer.name, str(scheme), values, vectors))
+    return found
