@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bitfront.page import AXIS, LAYOUT, log_ticks, markup, tick_text
 
 _BAR = {"thickness": 14, "outlinewidth": 0, "ticks": "outside", "ticklen": 4}
-_BLUES = [[0, "#e7f1fb"], [0.5, "#74b3ee"], [1, "#0b4a8f"]]
+_BLUES = [[0, "#e7f1fb"], [0.8, "#74b3ee"], [1, "#0b4a8f"]]
 
 
 def heat() -> dict[str, Any]:
@@ -75,7 +75,7 @@ def matrix(
         colorscale=_BLUES,
         xgap=1,
         ygap=1,
-        colorbar={**_BAR, "title": {"text": "ρ"}},
+        showscale=False,
     )
     figure.update_xaxes(**AXIS, side="bottom", showgrid=False)
     figure.update_yaxes(**AXIS, autorange="reversed", showgrid=False)

@@ -52,8 +52,9 @@ class Report:
         if not self.parted:
             return None
         worse = "below" if self.sides[0].better == "higher" else "above"
+        trials = "trials" if len(self.parted) > 1 else "trial"
         return (
-            f"trial {', '.join(map(str, self.parted))}: evaluation {self.metric} is {worse} "
+            f"{trials} {', '.join(map(str, self.parted))}: evaluation {self.metric} is {worse} "
             f"calibration {self.metric} by more than twice their joint standard error. The model "
             "is far surer of its calibration data than of other data: go by the evaluation, and "
             "calibrate on data that the model was not trained on"

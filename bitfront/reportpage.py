@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bitfront.agreement import agreement
 from bitfront.figures import figure
 from bitfront.frontfigures import cost_axis, metric_axis, scatter
-from bitfront.page import filled, html_table, layer_hover, layer_label
+from bitfront.page import filled, html_table, layer_hover, layer_label, markup
 from bitfront.ranking import inside_noise
 from bitfront.reportfigures import color_ticks, heat, matrix, role_bars
 from bitfront.roles import shares, totals
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bitfront.rebuilding import Rebuilt
     from bitfront.reporting import Report
 
+_ORIGIN = ("trial", "budgets", "solver", "bytes", "bits per weight")  # of what a trial is
 _UNKNOWN = "not known"  # role and kind of a layer that the study does not describe
 
 
@@ -136,7 +137,7 @@ def _rows_of(table: Sensitivities, names: Sequence[str]) -> Sensitivities:
 
 def _hover(name: str, layer: Layer | None) -> str:
     about = layer_hover(name, layer)
-    return f"{about}<br>role: {layer.role}" if layer else about
+    return f"{about}<br>role: {markup(layer.role)}" if layer else about
 
 
 def _agreement(tables: Sequence[Rebuilt]) -> dict[str, Any] | None:
@@ -167,9 +168,10 @@ def _rows(report: Report) -> list[dict[str, str]]:
     rows = []
     for trial, both in zip(report.best, report.sides, strict=True):
         known = math.isfinite(trial.predicted)
+        origin = origin_words(trial)
         rows.append(
             {
-                **origin_words(trial),
+                **{name: origin[name] for name in _ORIGIN if name in origin},
                 f"predicted {report.metric}": f"{trial.predicted:.4g}" if known else "",
                 f"calibration {report.metric}": _words(both.calibration, report.unit),
                 f"evaluation {report.metric}": _words(both.evaluation, report.unit),
