@@ -14,6 +14,9 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bitfront.types import Layer
 
 FRONT_COLOR, DIM_COLOR = "#1c7ed6", "#868e96"  # each stands out on white and on black
@@ -53,6 +56,13 @@ def _text(name: str) -> str:
 def embedded(value: Any) -> str:
     """JSON in which nothing can end the script element that it stands in."""
     return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
+
+
+def numbers(array: NDArray[np.float64]) -> list[Any]:
+    """Nested lists, with None for what is not finite, which JSON lacks."""
+    values = array.astype(object)
+    values[~np.isfinite(array)] = None
+    return values.tolist()
 
 
 def html_table(rows: Sequence[Mapping[str, str]]) -> str:

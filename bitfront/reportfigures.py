@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitfront.page import AXIS, LAYOUT, log_ticks, markup, tick_text
+from bitfront.page import AXIS, LAYOUT, log_ticks, markup, numbers, tick_text
 
 _BAR = {"thickness": 14, "outlinewidth": 0, "ticks": "outside", "ticklen": 4}
 _BLUES = [[0, "#e7f1fb"], [0.8, "#74b3ee"], [1, "#0b4a8f"]]
@@ -62,11 +62,11 @@ def matrix(
 
     figure = go.Figure(layout=LAYOUT)
     labels = [markup(name) for name in names]
-    known, T = np.isfinite(rho), range(len(names))
+    T = range(len(names))
     figure.add_heatmap(
         x=labels,
         y=labels,
-        z=np.where(known, rho.astype(object), None).tolist(),
+        z=numbers(rho),
         text=[[_pair(rho[a, b], pairs[a, b]) for b in T] for a in T],
         texttemplate="%{text}",
         hoverinfo="x+y+text",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bitfront.agreement import agreement
 from bitfront.figures import figure
 from bitfront.frontfigures import cost_axis, metric_axis, scatter
-from bitfront.page import filled, html_table, layer_hover, layer_label, markup
+from bitfront.page import filled, html_table, layer_hover, layer_label, markup, numbers
 from bitfront.ranking import inside_noise
 from bitfront.reportfigures import color_ticks, heat, matrix, role_bars
 from bitfront.roles import shares, totals
@@ -111,13 +111,13 @@ def _table(
         "unit": units.get(table.metric, {}).get("unit", ""),
         "samples": table.samples,
         "schemes": list(table.schemes),
-        "values": _plain(table.values),
-        "stderr": _plain(table.stderr),
+        "values": numbers(table.values),
+        "stderr": numbers(table.stderr),
         "inside_noise": np.transpose(doubtful).tolist(),
         "colors": color_ticks(table.values),
         "totals": totals(table).tolist(),
         "shares": {
-            by: {group: _plain(share) for group, share in shares(table, of).items()}
+            by: {group: numbers(share) for group, share in shares(table, of).items()}
             for by, of in groups.items()
         },
     }
@@ -191,11 +191,6 @@ def _mark(both: Sides) -> Mapping[str, str]:
 
 def _pair(estimate: Estimate | None) -> list[float | None] | None:
     return None if estimate is None else [_finite(estimate.value), _finite(estimate.stderr)]
-
-
-def _plain(array: NDArray[np.float64]) -> Any:
-    """Nested lists with None for what is not finite, which JSON lacks."""
-    return np.where(np.isfinite(array), array.astype(object), None).tolist()
 
 
 def _finite(value: float) -> float | None:

@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -346,7 +347,7 @@ def test_what_users_wrote_stays_text(made: Make, out: Path, real: Page) -> None:
     layer = Layer(HOSTILE, HOSTILE, 2, 3, role=HOSTILE)
     measured = [
         measurement(HOSTILE, mse=(1.0, 0.1)),
-        measurement(HOSTILE, profiler="perturb", **{HOSTILE: (2.0, 0.1)}),
+        replace(measurement(HOSTILE, profiler="perturb"), values={HOSTILE: Estimate(2.0, 0.1, 9)}),
         measurement("beyond", mse=(3.0, 0.1)),
     ]
     metrics = {HOSTILE: Estimate(0.9, 0.01, 9), "calibration/" + HOSTILE: Estimate(0.1, 0.01, 9)}
