@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitfront.page import AXIS, LAYOUT, log_ticks, markup, numbers, tick_text
+from bitfront.page import AXIS, LAYOUT, log_ticks, markup, tick_text
 
 _BAR = {"thickness": 14, "outlinewidth": 0, "ticks": "outside", "ticklen": 4}
 _BLUES = [[0, "#e7f1fb"], [0.8, "#74b3ee"], [1, "#0b4a8f"]]
@@ -19,9 +19,9 @@ def heat() -> dict[str, Any]:
     """Layers (down) × schemes (across); colour is the decimal logarithm of the sensitivity."""
     import plotly.graph_objects as go
 
-    figure = go.Figure(layout=LAYOUT)
+    figure = go.Figure(layout={**LAYOUT, "margin": {"l": 70, "r": 20, "t": 50, "b": 20}})
     figure.add_heatmap(
-        colorscale="Viridis", hoverinfo="text", texttemplate="%{text}", xgap=1, colorbar=_BAR
+        colorscale="Viridis", hoverinfo="text", texttemplate="%{text}", colorbar=_BAR
     )
     figure.update_xaxes(**AXIS, side="top", type="category")
     figure.update_yaxes(**AXIS, autorange="reversed", showgrid=False)
@@ -66,7 +66,7 @@ def matrix(
     figure.add_heatmap(
         x=labels,
         y=labels,
-        z=numbers(rho),
+        z=np.nan_to_num(rho).tolist(),  # plotly gives a cell without a value no text
         text=[[_pair(rho[a, b], pairs[a, b]) for b in T] for a in T],
         texttemplate="%{text}",
         hoverinfo="x+y+text",
@@ -83,4 +83,5 @@ def matrix(
 
 
 def _pair(rho: float, pairs: int) -> str:
-    return f"{rho:.3f}<br>{pairs} pairs" if np.isfinite(rho) else f"–<br>{pairs} pairs"
+    known = f"{rho:.3f}" if np.isfinite(rho) else "–"
+    return f"{known}<br>{pairs} pair{'' if pairs == 1 else 's'}"

@@ -53,6 +53,43 @@ def real(db: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
     return page("s", tmp_path_factory.mktemp("page"), db)
 
 
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Make:
+    """Records a study from its parts; gives the database."""
+
+    def make(
+        name: str = "s",
+        layers: Any = (),
+        measurements: Any = (),
+        trials: Any = (),
+        metrics: Any = METRICS,
+    ) -> Path:
+        path = tmp_path / "b.db"
+        settings = {"metrics": metrics, "layers": [vars_of(layer) for layer in layers]}
+        with Store.open(path) as store:
+            study = store.open_study(name, {"weights": "1"}, settings)
+            store.add_measurements(study, measurements)
+            for t in trials:
+                store.add_trial(study, t)
+        return path
+
+    return make
+
+
+def vars_of(layer: Layer) -> dict[str, Any]:
+    return {name: getattr(layer, name) for name in Layer.__dataclass_fields__}
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
+
+
 def recorded(db: Path, profiler: str) -> list[Measurement]:
     with Store.open(db) as store:
         return store.measurements(store.study("s"), profiler)
@@ -216,6 +253,15 @@ def test_the_page_has_the_matrix_of_agreement(real: Page) -> None:
             assert trace["text"][a][b] == f"{trace['z'][a][b]:.3f}<br>{len(common)} pairs"
 
 
+def test_agreement_on_too_few_pairs_is_not_known(made: Make, out: Path) -> None:
+    measured = [
+        *(measurement(layer, mse=(value, 0.1)) for layer, value in (("a", 1.0), ("b", 2.0))),
+        measurement("a", profiler="perturb", kl=(1.0, 0.1)),
+    ]
+    trace = page("s", out, made(measurements=measured)).data["agreement"]["data"][0]
+    assert trace["text"] == [["–<br>2 pairs", "–<br>1 pair"], ["–<br>1 pair", "–<br>1 pair"]]
+
+
 def test_the_front_has_predicted_and_measured_side_by_side(db: Path, real: Page) -> None:
     found = bitfront.front("s", db=db)
     best = [found.trials[i] for i in found.best]
@@ -270,43 +316,6 @@ def trial(metrics: Mapping[str, Estimate], **changes: Any) -> Trial:
     return Trial(**{**parts, **changes})
 
 
-Make = Callable[..., Path]
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Make:
-    """Records a study from its parts; gives the database."""
-
-    def make(
-        name: str = "s",
-        layers: Any = (),
-        measurements: Any = (),
-        trials: Any = (),
-        metrics: Any = METRICS,
-    ) -> Path:
-        path = tmp_path / "b.db"
-        settings = {"metrics": metrics, "layers": [vars_of(layer) for layer in layers]}
-        with Store.open(path) as store:
-            study = store.open_study(name, {"weights": "1"}, settings)
-            store.add_measurements(study, measurements)
-            for t in trials:
-                store.add_trial(study, t)
-        return path
-
-    return make
-
-
-def vars_of(layer: Layer) -> dict[str, Any]:
-    return {name: getattr(layer, name) for name in Layer.__dataclass_fields__}
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
-
-
 def both(calibration: float, evaluation: float, stderr: float = 0.1) -> dict[str, Estimate]:
     return {
         "calibration/kl": Estimate(calibration, stderr, 9),
@@ -339,7 +348,8 @@ def test_accuracy_parts_when_it_is_lower(made: Make, out: Path) -> None:
 def measurement(
     layer: str, scheme: str = "w4", profiler: str = "mse", **values: Any
 ) -> Measurement:
-    estimates = {name: Estimate(*v, 9) for name, v in values.items()}
+    """values: name -> (value, standard error)."""
+    estimates = {name: Estimate(v[0], v[1], 9) for name, v in values.items()}
     return Measurement(profiler, PROFILERS[profiler]().settings_key, layer, scheme, estimates)
 
 
