@@ -71,7 +71,6 @@ def _document(report: Report) -> dict[str, Any]:
         "labels": [layer_label(name) for name in names],
         "hovers": [_hover(name, layer) for name, layer in zip(names, layers, strict=True)],
         "kinds": [layer.kind if layer else _UNKNOWN for layer in layers],
-        "weights": [layer.weights if layer else None for layer in layers],
         "measured": {s: [_pair(report.measured.get((n, s))) for n in names] for s in schemes},
         "tables": tables,
         "heat": heat(),
