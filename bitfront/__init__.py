@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bitfront.pipeline import Choices, cost, profile, search
     from bitfront.quant.load import load
     from bitfront.queries import Front, front, show, studies
+    from bitfront.reporting import Report, report
     from bitfront.search import allocate
     from bitfront.study import Study, open_study
 
@@ -25,6 +26,7 @@ __all__ = [
     "Answer",
     "Choices",
     "Front",
+    "Report",
     "Study",
     "allocate",
     "cost",
@@ -33,6 +35,7 @@ __all__ = [
     "load",
     "open_study",
     "profile",
+    "report",
     "search",
     "show",
     "studies",
@@ -42,6 +45,7 @@ _LAZY = {
     "Answer": "answering",
     "Choices": "pipeline",
     "Front": "queries",
+    "Report": "reporting",
     "Study": "study",
     "allocate": "search",
     "cost": "pipeline",
@@ -50,6 +54,7 @@ _LAZY = {
     "load": "quant.load",
     "open_study": "study",
     "profile": "pipeline",
+    "report": "reporting",
     "search": "pipeline",
     "show": "queries",
     "studies": "queries",

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bitfront.errors import Infeasible
-from bitfront.measuring import CALIBRATION, measure
+from bitfront.heldout import CALIBRATION
+from bitfront.measuring import measure
 from bitfront.problems import build_problem
 from bitfront.refinement import Refined, refined
 from bitfront.scheme import KEEP

@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bitfront.heldout import CALIBRATION
 from bitfront.quant.surgery import Lazily, applied
 from bitfront.scheme import KEEP
 from bitfront.sensitivity.taps import evaluating
 from bitfront.study import Study
 from bitfront.tasks.evaluation import Evaluator, Measured, increases
 from bitfront.types import Estimate, Scheme, Trial
-
-CALIBRATION = "calibration/"
 
 
 def measure(

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from bitfront.errors import InvalidInput, UnknownName
+from bitfront.heldout import CALIBRATION
+from bitfront.ranking import inside_noise
 from bitfront.storage import Store, StudyRecord, StudySummary
 from bitfront.storage import front as non_dominated
 from bitfront.types import Estimate, Layer, Measurement, Trial
@@ -91,7 +93,8 @@ class LayerLine:
 
     bytes, full_bytes: as the study's container stores it, and in full precision; nan where the
     study does not say what the layer is. measured: one-at-a-time worsening of the metric, if
-    known; estimated: the profiler's.
+    known; estimated: the profiler's. inside_noise: whether another layer's estimate under the same
+    scheme, next to this one in rank, is within their joint standard error (``ranking``).
     """
 
     name: str
@@ -101,6 +104,7 @@ class LayerLine:
     full_bytes: float
     measured: Estimate | None
     estimated: Estimate | None
+    inside_noise: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +128,8 @@ def show(study: str, trial: int, metric: str = "kl", db: str | Path | None = Non
     by_pair: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
     for m in measurements:
         by_pair[m.layer, m.scheme].append(m)
+    source = _source(found.settings)
+    doubtful = _doubtful(measurements, *source)
     lines = []
     for name, scheme in found.schemes.items():
         layer = layers.get(name)
@@ -136,7 +142,8 @@ def show(study: str, trial: int, metric: str = "kl", db: str | Path | None = Non
                 _bytes(layer, scheme, container),
                 _bytes(layer, "keep", container),
                 _value(of_pair, "perturb", metric),
-                _value(of_pair, *_source(found.settings)),
+                _value(of_pair, *source),
+                (name, scheme) in doubtful,
             )
         )
     return Shown(record, found, metric, tuple(lines))
@@ -162,13 +169,37 @@ def _value(measurements: Sequence[Measurement], profiler: str, name: str) -> Est
     return next(found, None)
 
 
+def _doubtful(
+    measurements: Sequence[Measurement], profiler: str, name: str
+) -> set[tuple[str, str]]:
+    """(layer, scheme) of every estimate whose rank among the layers is inside the noise.
+
+    A pair that was measured under several settings of the profiler counts with the first, as in
+    ``_value``.
+    """
+    columns: dict[str, dict[str, Estimate]] = defaultdict(dict)
+    for m in measurements:
+        if m.profiler == profiler and name in m.values:
+            columns[m.scheme].setdefault(m.layer, m.values[name])
+    return {
+        (layer, scheme)
+        for scheme, column in columns.items()
+        for layer, marked in zip(
+            column,
+            inside_noise([e.value for e in column.values()], [e.stderr for e in column.values()]),
+            strict=True,
+        )
+        if marked
+    }
+
+
 def _source(settings: Mapping[str, Any]) -> tuple[str, str]:
     """Profiler and table that a trial was chosen by."""
     return str(settings.get("profiler", "")), str(settings.get("estimates", ""))
 
 
 def _sense(settings: Mapping[str, Any], metric: str) -> str:
-    known = settings.get("metrics", {}).get(metric.removeprefix("calibration/"), {})
+    known = settings.get("metrics", {}).get(metric.removeprefix(CALIBRATION), {})
     return "max" if known.get("better") == "higher" else "min"
 
 

@@ -94,6 +94,16 @@ class Profiler(ABC):
         """Content key under which measurements of these settings are recorded."""
         return content_key({"profiler": self.name, **self.settings()})
 
+    @classmethod
+    def reader(cls, measurements: Iterable[Measurement]) -> Profiler:
+        """One whose ``tables`` reads recorded ``measurements`` of settings that are not known.
+
+        It has the defaults, and from what is recorded the settings that ``tables`` needs: a
+        profiler whose names of values depend on its settings overrides this.
+        """
+        del measurements
+        return cls()
+
     @abstractmethod
     def measure(
         self, subject: Subject, pairs: Sequence[Pair], checkpoints: Checkpoints

@@ -72,6 +72,12 @@ class Fisher(Profiler):
                 f"elementwise share {self.elementwise}", "give a share above 0, up to 1"
             )
 
+    @classmethod
+    def reader(cls, measurements: Iterable[Measurement]) -> Fisher:
+        """One with the temperatures that were scored, ascending."""
+        names = {name for m in measurements for name in m.values}
+        return cls(temperatures=tuple(sorted({float(name.partition("@")[2]) for name in names})))
+
     def measure(
         self, subject: Subject, pairs: Sequence[Pair], checkpoints: Checkpoints
     ) -> Iterator[list[Measurement]]:

@@ -13,6 +13,7 @@ import torch
 from bitfront.storage import Store
 from tests import tiny
 from tests.commands import Commands
+from tests.pages import Page
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +139,43 @@ def test_front_and_show(bitfront: Commands, files: Path, tmp_path: Path) -> None
     full = sum(line["full_bytes"] for line in shown["layers"].values())
     whole = next(t for t in everything if t["solver"] == "full")["costs"]["bytes"]
     assert chosen["costs"]["bytes"] - weights == whole - full  # what is not a layer's weight
-    assert "w2" in bitfront.ok("show", "m", chosen["id"]).out
+    printed = bitfront.ok("show", "m", chosen["id"]).out
+    assert "w2" in printed
+    doubtful = [line["inside_noise"] for line in shown["layers"].values()]
+    assert ("rank inside the noise" in printed) == any(doubtful)
+    assert sum(line.rstrip().endswith(" ~") for line in printed.splitlines()) == sum(doubtful)
     assert "trials on the front" in bitfront.ok("front", "m", "--metric", "agreement").out
+
+
+def test_report(bitfront: Commands, files: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out.html"
+    bitfront.ok("search", "m", *module(files), "--schemes", "w2 w4 w8", "--budget", "3bpw")
+    found = bitfront.ok("report", "m", "--html", path, "--json").document
+    assert found["html"] == str(path)
+    assert found["missing"] == []
+    assert {name.partition(":")[0] for name in found["tables"]} == {"fisher", "perturb"}
+    front = bitfront.ok("front", "m", "--json").document["trials"]
+    assert found["front"] == [t["id"] for t in front]
+    text = path.read_text(encoding="utf-8")
+    assert all(str(t["id"]) in Page(text).rows[i]["trial"] for i, t in enumerate(front))
+    printed = bitfront.ok("report", "m", "--html", path, "--metric", "agreement").out
+    assert printed.startswith(f"{path}: {len(found['tables'])} tables, ")
+
+
+def test_reports_that_cannot_be(bitfront: Commands, files: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out.html"
+    assert "no study named 'm'" in bitfront.refused("report", "m", "--html", path)
+    bitfront.ok("profile", "m", *module(files), "--schemes", "w2 w8")
+    printed = bitfront.ok("report", "m", "--html", path).out
+    assert "no trials are recorded: bitfront search m measures them" in printed
+    path.unlink()
+    assert "no metric 'x'" in bitfront.refused("report", "m", "--html", path, "--metric", "x")
+    assert "is a folder" in bitfront.refused("report", "m", "--html", tmp_path)
+    assert "create it" in bitfront.refused("report", "m", "--html", tmp_path / "no" / "out.html")
+    refusal = bitfront.refused("report", "m", "--html", tmp_path / ("x" * 300))
+    assert "give a shorter name" in refusal
+    assert "--html" in bitfront.refused("report", "m")
+    assert list(tmp_path.glob("*.html")) == []
 
 
 def test_studies(bitfront: Commands, files: Path) -> None:

@@ -13,9 +13,9 @@ import bitfront
 from bitfront.errors import InvalidInput, ModelError, UnknownName
 from bitfront.files import write_text
 from bitfront.queries import front_of, recorded_layers
-from bitfront.storage import StudyRecord
+from bitfront.storage import Store, StudyRecord
 from bitfront.study import recorded_task
-from bitfront.types import Estimate, Trial
+from bitfront.types import Estimate, Measurement, Trial
 from tests import tiny
 from tests.small_tasks import convolutional
 
@@ -76,6 +76,26 @@ def test_layers_are_known_without_the_model(tmp_path: Path) -> None:
         assert line.bytes == codes + 2 * layer.rows  # codes in whole bytes a row, float16 scales
         assert line.full_bytes == 4 * layer.weights
         assert line.estimated is not None
+
+
+def test_layers_whose_rank_is_inside_the_noise_are_marked(tmp_path: Path) -> None:
+    def measured(layer: str, scheme: str, value: float, settings: str = "first") -> Measurement:
+        estimate = Estimate(value, 0.1, 9)
+        return Measurement("fisher", settings, layer, scheme, {"sample@1": estimate})
+
+    schemes = {"a": "w4", "b": "w4", "c": "w8", "d": "w4", "e": "keep"}
+    with Store.open(tmp_path / "b.db") as store:
+        study = store.open_study("s", {"weights": "1"}, {})
+        w4 = [measured(n, "w4", v) for n, v in {"a": 1.0, "b": 1.1, "c": 1.5, "d": 3.0}.items()]
+        w8 = [measured("b", "w8", 0.2), measured("c", "w8", 0.5)]
+        later = [measured("d", "w4", 1.05, settings="second")]
+        store.add_measurements(study, [*w4, *w8])
+        store.add_measurements(study, later)
+        source = {"profiler": "fisher", "estimates": "sample@1"}
+        store.add_trial(study, Trial(schemes, "ilp", 1.0, 0.0, {}, {}, 1.0, settings=source))
+    lines = bitfront.show("s", 1, db=tmp_path / "b.db").lines
+    # a and b are next to each other under w4; c stands apart under w8, which is what it has
+    assert {line.name for line in lines if line.inside_noise} == {"a", "b"}
 
 
 def test_a_recorded_task_is_made_anew(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from .export import export
 from .front import front
 from .output import STDOUT, naming
 from .profile import profile
+from .report import report
 from .search import search
 from .show import show
 from .solve import solve
@@ -48,7 +49,7 @@ _REMEDIES = {
 app = typer.Typer(
     name="bitfront", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
 )
-for command in (profile, search, front, show, export, solve, studies, doctor, demo):
+for command in (profile, search, front, show, report, export, solve, studies, doctor, demo):
     app.command()(command)
 
 

@@ -51,6 +51,7 @@ def profile(
                 "study": study,
                 "profiler": profiler.name,
                 "settings": profiler.settings(),
+                "settings_key": profiler.settings_key,
                 "tables": {n: _plain(t) for n, t in tables.items()},
             }
         )

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from bitfront.queries import LayerLine
     from bitfront.types import Estimate
 
+NOISY = "~"  # beside an estimate whose rank is inside the noise
+
 
 def show(
     study: StudyName,
@@ -50,12 +52,17 @@ def show(
                 line.bytes,
                 _share(line),
                 _cell(line.measured),
-                _cell(line.estimated),
+                _cell(line.estimated, NOISY if line.inside_noise else ""),
             ]
             for line in found.lines
         ],
         f"trial {t.id} of {study}",
     )
+    if any(line.inside_noise for line in found.lines):
+        typer.echo(
+            f"{NOISY} rank inside the noise: another layer's estimate under the same scheme, next "
+            "to this one in rank, is within their joint standard error\n"
+        )
     table(["cost", "total"], [(name, amount(name, value)) for name, value in t.costs.items()])
     table(["metric", "value"], [(name, figure(e)) for name, e in t.metrics.items()])
     origin = ", ".join(f"{key} {value}" for key, value in t.settings.items())
@@ -72,6 +79,7 @@ def _document(line: LayerLine) -> dict[str, object]:
         "full_bytes": line.full_bytes,
         "measured": line.measured.value if line.measured else None,
         "estimated": line.estimated.value if line.estimated else None,
+        "inside_noise": line.inside_noise,
     }
 
 
@@ -80,5 +88,5 @@ def _share(line: LayerLine) -> str | None:
     return f"{line.bytes / line.full_bytes:.1%}" if known else None
 
 
-def _cell(estimate: Estimate | None) -> str | None:
-    return None if estimate is None else figure(estimate)
+def _cell(estimate: Estimate | None, mark: str = "") -> str | None:
+    return None if estimate is None else f"{figure(estimate)} {mark}".rstrip()

@@ -132,3 +132,14 @@ def test_an_interrupted_pass_goes_on_after_its_last_batch(name: str, subject: Su
     straight = measured(name, subject, pairs)
     for m in resumed:
         assert m.values == straight[m.layer, m.scheme].values
+
+
+@pytest.mark.parametrize("name", list(PROFILERS))
+def test_tables_are_made_again_of_what_was_recorded(name: str, subject: Subject) -> None:
+    kind, recorded = PROFILERS[name], measured(name, subject, pairs_of(subject)).values()
+    layers, schemes = [la.name for la in subject.task.layers], ["w2", "w4"]
+    again = kind.reader(recorded).tables(recorded, layers, schemes)
+    straight = kind().tables(recorded, layers, schemes)
+    assert list(again) == list(straight)
+    for table, given in zip(again.values(), straight.values(), strict=True):
+        assert np.array_equal(table.values, given.values, equal_nan=True)

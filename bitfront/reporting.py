@@ -1,0 +1,148 @@
+"""A study's report: what is recorded of its layers and trials, as one page; without the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bitfront.errors import UnknownName
+from bitfront.files import write_text
+from bitfront.heldout import Sides, sides
+from bitfront.queries import Front, front_of, recorded_layers
+from bitfront.rebuilding import Rebuilt, rebuilt
+from bitfront.reportpage import render
+from bitfront.sensitivity import PROFILERS
+from bitfront.sensitivity.perturb import Perturb
+from bitfront.storage import Store, StudyRecord
+from bitfront.types import Estimate, Layer, Measurement, Trial
+
+COST = "bytes"  # of the front
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a report shows.
+
+    metric: of the front, and of what was measured one at a time; unit: its own. tables: every
+    profiler's. measured: (layer, scheme) -> worsening measured one at a time. front: of ``bytes``
+    and the metric; None without trials that have both. sides: the metric on calibration and
+    evaluation data of each of the front's best trials. missing: what is not recorded, in words.
+    """
+
+    study: StudyRecord
+    metric: str
+    unit: str
+    layers: Mapping[str, Layer]
+    tables: tuple[Rebuilt, ...]
+    measured: Mapping[tuple[str, str], Estimate]
+    front: Front | None
+    sides: tuple[Sides, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def parted(self) -> list[int]:
+        """Numbers of the front's trials that are worse on evaluation than on calibration data."""
+        return [t.id for t, s in zip(self.best, self.sides, strict=True) if s.part]
+
+    @property
+    def warning(self) -> str | None:
+        """What follows where calibration and evaluation part, in words."""
+        if not self.parted:
+            return None
+        worse = "below" if self.sides[0].better == "higher" else "above"
+        trials = "trials" if len(self.parted) > 1 else "trial"
+        return (
+            f"{trials} {', '.join(map(str, self.parted))}: evaluation {self.metric} is {worse} "
+            f"calibration {self.metric} by more than twice their joint standard error. The model "
+            "is far surer of its calibration data than of other data: go by the evaluation, and "
+            "calibrate on data that the model was not trained on"
+        )
+
+    @property
+    def best(self) -> list[Trial]:
+        """The front's non-dominated trials, by rising cost."""
+        return [] if self.front is None else [self.front.trials[i] for i in self.front.best]
+
+
+def report(
+    study: str, path: str | Path, *, metric: str = "kl", db: str | Path | None = None
+) -> Report:
+    """Write a page about ``study`` to ``path``: one HTML file, there whole or not at all.
+
+    It has the sensitivities of every profiler, each role's share of them, how far profilers agree,
+    and the front with predicted and measured loss, and with calibration and evaluation loss, side
+    by side. What the study lacks is said in its place. Raises ``UnknownName`` for a study, and for
+    a ``metric`` that the study does not measure, ``StorageError`` and ``OSError``.
+    """
+    found = gathered(study, metric, db)
+    write_text(path, render(found))
+    return found
+
+
+def gathered(study: str, metric: str, db: str | Path | None) -> Report:
+    """What the report of ``study`` shows. Raises as ``report``, but for ``OSError``."""
+    with Store.open(db) as store:
+        record = store.study(study)
+        metrics = record.settings.get("metrics", {})
+        if metrics and metric not in metrics:
+            raise UnknownName(f"no metric {metric!r} in {study!r}", f"it has {', '.join(metrics)}")
+        measurements = list(_profiled(store, record))
+        trials = store.trials(record)
+    layers = recorded_layers(record)
+    tables = rebuilt(measurements, list(layers), metric, metrics)
+    front = _front(record, trials, metric)
+    better = metrics.get(metric, {}).get("better", "lower")
+    return Report(
+        study=record,
+        metric=metric,
+        unit=metrics.get(metric, {}).get("unit", ""),
+        layers=layers,
+        tables=tuple(tables),
+        measured=_measured(measurements, metric),
+        front=front,
+        sides=tuple(sides(front.trials[i], metric, better) for i in front.best) if front else (),
+        missing=tuple(_missing(study, metric, tables, trials, front)),
+    )
+
+
+def _profiled(store: Store, record: StudyRecord) -> Iterator[Measurement]:
+    """Measurements of the registered profilers, with the arrays that their tables rest on."""
+    for name in PROFILERS:
+        yield from store.measurements(record, name, vectors=True)
+
+
+def _measured(measurements: Sequence[Measurement], metric: str) -> dict[tuple[str, str], Estimate]:
+    key = Perturb.name, Perturb().settings_key
+    return {
+        (m.layer, m.scheme): m.values[metric]
+        for m in measurements
+        if (m.profiler, m.settings) == key and metric in m.values
+    }
+
+
+def _front(record: StudyRecord, trials: Sequence[Trial], metric: str) -> Front | None:
+    usable = [
+        t
+        for t in trials
+        if math.isfinite(t.costs.get(COST, math.nan))
+        and metric in t.metrics
+        and math.isfinite(t.metrics[metric].value)
+    ]
+    return front_of(record, usable, (COST,), (metric,)) if usable else None
+
+
+def _missing(
+    study: str,
+    metric: str,
+    tables: Sequence[Rebuilt],
+    trials: Sequence[Trial],
+    front: Front | None,
+) -> Iterator[str]:
+    if not tables:
+        yield f"no sensitivities are recorded: bitfront profile {study} measures them"
+    if not trials:
+        yield f"no trials are recorded: bitfront search {study} measures them"
+    elif front is None:
+        yield f"none of the {len(trials)} trials has {COST} and evaluation {metric}"
