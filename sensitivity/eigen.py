@@ -28,7 +28,7 @@ from bitfront.types import Estimate, Measurement, Sensitivities
 from .base import PROFILERS, Arrays, Checkpoints, Pair, Profiler, Subject, assemble, by_batch
 from .curvature import METRICS, differentiable, finite, loss_of, positions, weights_by_owner
 from .products import Products, rayleigh, steps
-from .quadratic import Vectors, scaled, squared_changes
+from .quadratic import Vectors, loss_read, scaled, squared_changes
 from .stability import ratio_estimate
 
 Product = Callable[[Tensor], Tensor]
@@ -59,6 +59,11 @@ class Eigen(Profiler):
             raise InvalidInput(f"until {self.until}", "give a relative change above 0, like 0.01")
         if self.iterations < 2:
             raise InvalidInput(f"{self.iterations} iterations", "allow 2 at least")
+
+    @classmethod
+    def reader(cls, measurements: Iterable[Measurement]) -> Eigen:
+        """One of the loss that was measured."""
+        return cls(loss=loss_read(measurements))
 
     def measure(
         self, subject: Subject, pairs: Sequence[Pair], checkpoints: Checkpoints

@@ -47,7 +47,7 @@ from .curvature import (
 )
 from .probes import probe
 from .products import Products, rayleigh, steps
-from .quadratic import Vectors, scaled, squared_changes
+from .quadratic import Vectors, loss_read, scaled, squared_changes
 from .stability import ratio_estimate
 
 LEAST = 8  # probes of a batch before their spread is believed
@@ -78,6 +78,11 @@ class Hutchinson(Profiler):
             raise InvalidInput(f"until {self.until}", "give a relative error above 0, like 0.1")
         if self.probes < 2:
             raise InvalidInput(f"{self.probes} probes", "allow 2 at least: one has no spread")
+
+    @classmethod
+    def reader(cls, measurements: Iterable[Measurement]) -> Hutchinson:
+        """One of the loss that was measured."""
+        return cls(loss=loss_read(measurements))
 
     def measure(
         self, subject: Subject, pairs: Sequence[Pair], checkpoints: Checkpoints

@@ -21,6 +21,7 @@ from bitfront.quant.surgery import original
 from bitfront.types import Estimate, Measurement
 
 from .base import Pair, Profiler, Subject
+from .curvature import METRICS
 
 Vectors = Mapping[str, NDArray[Any]]
 
@@ -35,6 +36,12 @@ def squared_changes(subject: Subject, pairs: Sequence[Pair]) -> list[float]:
         dW = dequantize(q.weight, W.dtype).to(W.device).double() - W.double()
         found.append(0.0 if layer.shares else float(torch.linalg.vector_norm(dW)) ** 2)
     return found
+
+
+def loss_read(measurements: Iterable[Measurement]) -> str:
+    """The loss that recorded measurements are of; ``kl`` for none."""
+    names = {name for m in measurements for name in m.values}
+    return next((loss for loss, metric in METRICS.items() if metric in names), "kl")
 
 
 def scaled(

@@ -29,7 +29,7 @@ from bitfront.sensitivity.eigen import Eigen
 from bitfront.sensitivity.fisher import Fisher
 from bitfront.sensitivity.hutchinson import Hutchinson
 from bitfront.tasks import ModuleTask
-from bitfront.types import Measurement, Scheme
+from bitfront.types import Estimate, Measurement, Scheme
 from tests.small_tasks import Attention, Conv
 
 IGNORED = -100
@@ -478,3 +478,14 @@ def test_gaussian_outputs(profiler: Profiler) -> None:
 def test_settings_are_checked(kind: Any, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         kind(**settings)
+
+
+@pytest.mark.parametrize("kind", [Hutchinson, Eigen])
+@pytest.mark.parametrize("loss", ["kl", "labels"])
+def test_tables_of_either_loss_are_made_again(kind: Any, loss: str) -> None:
+    metric = {"kl": "kl", "labels": "nll"}[loss]
+    values = {metric: Estimate(0.5, 0.1, 4)}
+    recorded = [Measurement(kind.name, "", "a", "w4", values)]
+    assert kind.reader(recorded) == kind(loss=loss)
+    (table,) = kind.reader(recorded).tables(recorded, ["a"], ["w4"]).values()
+    assert (table.metric, table.at("a", "w4")) == (metric, 0.5)
