@@ -1,6 +1,6 @@
 """Profilers: how much each metric worsens when one layer takes one scheme."""
 
-from . import fisher, mse, perturb
+from . import fisher, lrp, mse, perturb
 from .base import PROFILERS, Checkpoints, NoCheckpoints, Profiler, Subject, assemble
 from .fisher import heavy_tail_warning
 
@@ -13,6 +13,7 @@ __all__ = [
     "assemble",
     "fisher",
     "heavy_tail_warning",
+    "lrp",
     "mse",
     "perturb",
 ]

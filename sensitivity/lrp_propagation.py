@@ -1,0 +1,201 @@
+"""A model that propagates relevance while a ``with`` block lasts, and is as it was afterwards.
+
+    y, R   a layer's output, and its relevance    G   what the backward pass carries: R = y G
+
+A backward pass of the logit of the predicted class, begun within the block's forward pass, carries
+G with R = y G instead of the gradient: "modified gradient times input". For linear functions the
+two are the same, so autograd is right wherever no rule is in place (sums, residual connections,
+means, pooling, reshapes, masks), in any architecture; where one is, only the backward pass through
+that layer or function changes. Carrying R itself would need a rule for every function, and a
+division by every activation, many of which are near zero.
+
+Layers are reached by forward hooks, which put the rule of their kind (lrp_rules.py) in place of
+their own backward pass; functions between layers by a function mode (lrp_operations.py). A batch
+norm that takes what a layer gave becomes one affine layer with it, W_ij s_i and b_i s_i + t_i, for
+its rule; any other is linear by itself. No weight is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.weak import WeakIdKeyDictionary
+
+from bitfront.quant.layers import adapter_for, adapter_of
+from bitfront.quant.statistics import call_input
+
+from .lrp_composite import Composite
+from .lrp_operations import Operations, identity
+from .lrp_rules import Affine, Rule, back
+from .taps import InputChanged, evaluating
+
+Receive = Callable[[str, Tensor], None]
+
+
+@contextmanager
+def propagating(
+    model: nn.Module,
+    composite: Composite,
+    receive: Receive,
+    copied: frozenset[str] = frozenset(),
+) -> Iterator[None]:
+    """Backward passes of outputs computed meanwhile call ``receive(name, R)`` for every layer call.
+
+    R is detached, of the shape of the layer's output; of a layer whose batch norm is merged, that
+    of the batch norm's output. Inputs of layers in ``copied`` are copied, since the model
+    overwrites them later; for another layer whose input turns out overwritten, the backward pass
+    raises ``InputChanged``. Raises ``InvalidInput`` in the forward pass for a layer without a rule.
+    """
+    hooks = _Hooks(composite, receive, copied)
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(model))
+        for name, module in model.named_modules():
+            hook = hooks.of(name, module)
+            if hook is not None:
+                handle = module.register_forward_hook(hook, with_kwargs=True)
+                stack.callback(handle.remove)
+        stack.enter_context(Operations(composite))
+        yield
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """How a layer's output came to be: for a batch norm to be merged into."""
+
+    name: str
+    x: Tensor
+    layer: Affine
+    rule: Rule
+    version: int  # of the output
+
+
+class _Hooks:
+    """The forward hooks of a model's modules."""
+
+    def __init__(self, composite: Composite, receive: Receive, copied: frozenset[str]) -> None:
+        self.composite, self.receive, self.copied = composite, receive, copied
+        self.made: WeakIdKeyDictionary = WeakIdKeyDictionary()  # output -> _Made
+
+    def of(self, name: str, module: nn.Module) -> Callable[..., Any] | None:
+        """The hook of a module, or None."""
+        adapter = adapter_for(module)
+        if adapter is not None:
+            return self._embedding(name) if adapter.kind == "embedding" else self._layer(name)
+        if isinstance(module, _BatchNorm) and module.running_var is not None:
+            return self._batch_norm
+        # written out of powers and tanh there, which have no rule of their own as a whole
+        written_out = type(module).__module__ == "transformers.activations"
+        if written_out and self.composite.operation("activation") == "identity":
+            return self._activation
+        return None
+
+    def _embedding(self, name: str) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
+            return self._begin(name, output.detach()) if torch.is_grad_enabled() else None
+
+        return hook
+
+    def _layer(self, name: str) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
+            if not torch.is_grad_enabled():
+                return None
+            x = call_input(args, kwargs)
+            rule = self.composite.layer(name, adapter_of(module).kind, first=x.is_leaf)
+            x = x.clone() if name in self.copied else x
+            return self._replaced(name, x, affine(module), rule, output)
+
+        return hook
+
+    def _batch_norm(self, module: Any, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
+        given = call_input(args, kwargs)
+        made: _Made | None = self.made.get(given)
+        if made is None or made.version != given._version or not torch.is_grad_enabled():
+            return None
+        if made.layer.M.shape[0] != given.shape[1]:  # a linear layer's channels come last
+            return None
+        layer = merged(made.layer, module, given)
+        return self._replaced(made.name, made.x, layer, made.rule, output)
+
+    def _activation(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Any:
+        x = call_input(args, kwargs)
+        if not torch.is_grad_enabled() or not x.requires_grad:
+            return None
+        return identity(module.forward, x)
+
+    def _replaced(self, name: str, x: Tensor, layer: Affine, rule: Rule, output: Tensor) -> Tensor:
+        """The output again, with the rule in its backward pass."""
+        y = output.detach()  # the model gets a copy, so this is never changed
+        if not x.requires_grad:
+            return self._begin(name, y, x, layer, rule)
+        version, given = x._version, x.detach()
+
+        def share(G: Tensor) -> Tensor:
+            if given._version != version:
+                raise InputChanged(name)
+            wide = layer.M.dtype
+            return back(rule, layer, given.to(wide), y.to(wide), G.to(wide)).to(given.dtype)
+
+        out: Tensor = _Through.apply(x, y, share)  # type: ignore[no-untyped-call]
+        return self._known(name, out, y, x, layer, rule)
+
+    def _begin(self, name: str, y: Tensor, *made: Any) -> Tensor:
+        """The output of a layer that relevance ends at: a copy, since leaves must not change."""
+        return self._known(name, y.detach().requires_grad_().clone(), y, *made)
+
+    def _known(self, name: str, out: Tensor, y: Tensor, *made: Any) -> Tensor:
+        out.register_hook(lambda G: self.receive(name, y * G))
+        if made:
+            self.made[out] = _Made(name, *made, out._version)
+        return out
+
+
+class _Through(torch.autograd.Function):
+    """A copy of y; backwards, what ``share`` makes of the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, share: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.share = share
+        return y.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *G: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.share(G[0]), None, None
+
+
+def affine(module: nn.Module) -> Affine:
+    """A layer's module as an affine map, in float32 or its own wider dtype."""
+    adapter = adapter_of(module)
+    M = adapter.matrix(module)
+    wide = torch.promote_types(M.dtype, torch.float32)
+    b = module._parameters.get("bias")
+    if b is not None:
+        b = b.detach().to(wide)
+        if adapter.kind.startswith("conv"):  # channels come before the spatial dimensions
+            b = b.reshape(-1, *[1] * (module.weight.dim() - 2))  # type: ignore[union-attr, operator]
+
+    def apply(x: Tensor, M: Tensor) -> Tensor:
+        return adapter.apply(module, x, M)
+
+    return Affine(apply, M.to(wide), b)
+
+
+def merged(layer: Affine, norm: _BatchNorm, y: Tensor) -> Affine:
+    """A layer with output ``y`` and the batch norm behind it, in evaluation mode, as one layer."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    wide = layer.M.dtype
+    s = torch.rsqrt(norm.running_var.to(wide) + norm.eps)
+    if norm.weight is not None:
+        s = s * norm.weight.detach().to(wide)
+    t = -norm.running_mean.to(wide) * s
+    if norm.bias is not None:
+        t = t + norm.bias.detach().to(wide)
+    shape = (-1, *[1] * (y.dim() - 2))
+    b = t.reshape(shape) if layer.b is None else layer.b * s.reshape(shape) + t.reshape(shape)
+    return Affine(layer.apply, layer.M * s[:, None], b)
