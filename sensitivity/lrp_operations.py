@@ -155,14 +155,14 @@ def identity(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         if zero.any():
             near = torch.full_like(at, torch.finfo(at.dtype).eps)
             slope = torch.where(zero, f(near) / near, slope)
-    return _Scaled.apply(x, lambda: y, slope)  # type: ignore[no-any-return, no-untyped-call]
+    return _Scaled.apply(x, lambda: y, slope)
 
 
 def scaled(x: Tensor, share: float) -> Tensor:
     """x, whose gradient is multiplied by ``share``; not to be changed in place."""
     if share == 1 or not x.requires_grad:
         return x
-    return _Scaled.apply(x, lambda: x.view_as(x), share)  # type: ignore[no-any-return, no-untyped-call]
+    return _Scaled.apply(x, lambda: x.view_as(x), share)
 
 
 class _Scaled(torch.autograd.Function):

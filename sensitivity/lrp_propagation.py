@@ -19,7 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,14 +66,22 @@ def propagating(
 
 
 @dataclass(frozen=True, eq=False)
-class _Made:
-    """How a layer's output came to be: for a batch norm to be merged into."""
+class _Call:
+    """One call of a layer: its input x, which had this version then, and how relevance passes."""
 
     name: str
     x: Tensor
+    version: int
     layer: Affine
     rule: Rule
-    version: int  # of the output
+
+    def share(self, y: Tensor, G: Tensor) -> Tensor:
+        """g at x."""
+        if self.x._version != self.version:
+            raise InputChanged(self.name)
+        wide = self.layer.M.dtype
+        x = self.x.detach()
+        return back(self.rule, self.layer, x.to(wide), y.to(wide), G.to(wide)).to(x.dtype)
 
 
 class _Hooks:
@@ -80,7 +89,8 @@ class _Hooks:
 
     def __init__(self, composite: Composite, receive: Receive, copied: frozenset[str]) -> None:
         self.composite, self.receive, self.copied = composite, receive, copied
-        self.made: WeakIdKeyDictionary = WeakIdKeyDictionary()  # output -> _Made
+        # output of a layer -> its _Call, and the output's version
+        self.calls: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def of(self, name: str, module: nn.Module) -> Callable[..., Any] | None:
         """The hook of a module, or None."""
@@ -97,7 +107,7 @@ class _Hooks:
 
     def _embedding(self, name: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
-            return self._begin(name, output.detach()) if torch.is_grad_enabled() else None
+            return self._begin(name, output) if torch.is_grad_enabled() else None
 
         return hook
 
@@ -108,19 +118,21 @@ class _Hooks:
             x = call_input(args, kwargs)
             rule = self.composite.layer(name, adapter_of(module).kind, first=x.is_leaf)
             x = x.clone() if name in self.copied else x
-            return self._replaced(name, x, affine(module), rule, output)
+            call = _Call(name, x, x._version, affine(module), rule)
+            out = self._propagated(call, output)
+            self.calls[out] = call, out._version
+            return out
 
         return hook
 
     def _batch_norm(self, module: Any, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
         given = call_input(args, kwargs)
-        made: _Made | None = self.made.get(given)
-        if made is None or made.version != given._version or not torch.is_grad_enabled():
+        call, version = self.calls.get(given, (None, 0))
+        if call is None or version != given._version or not torch.is_grad_enabled():
             return None
-        if made.layer.M.shape[0] != given.shape[1]:  # a linear layer's channels come last
+        if call.layer.M.shape[0] != given.shape[1]:  # a linear layer's channels come last
             return None
-        layer = merged(made.layer, module, given)
-        return self._replaced(made.name, made.x, layer, made.rule, output)
+        return self._propagated(replace(call, layer=merged(call.layer, module, given)), output)
 
     def _activation(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Any:
         x = call_input(args, kwargs)
@@ -128,30 +140,22 @@ class _Hooks:
             return None
         return identity(module.forward, x)
 
-    def _replaced(self, name: str, x: Tensor, layer: Affine, rule: Rule, output: Tensor) -> Tensor:
-        """The output again, with the rule in its backward pass."""
-        y = output.detach()  # the model gets a copy, so this is never changed
-        if not x.requires_grad:
-            return self._begin(name, y, x, layer, rule)
-        version, given = x._version, x.detach()
+    def _propagated(self, call: _Call, output: Tensor) -> Tensor:
+        """A layer's output again, with its rule in the backward pass."""
+        if not call.x.requires_grad:
+            return self._begin(call.name, output)
+        y = output.detach()
+        out: Tensor = _Through.apply(call.x, y, partial(call.share, y))
+        return self._heard(call.name, out, y)
 
-        def share(G: Tensor) -> Tensor:
-            if given._version != version:
-                raise InputChanged(name)
-            wide = layer.M.dtype
-            return back(rule, layer, given.to(wide), y.to(wide), G.to(wide)).to(given.dtype)
+    def _begin(self, name: str, output: Tensor) -> Tensor:
+        """The output of a layer that relevance ends at."""
+        y = output.detach()
+        return self._heard(name, y.detach().requires_grad_().clone(), y)
 
-        out: Tensor = _Through.apply(x, y, share)  # type: ignore[no-untyped-call]
-        return self._known(name, out, y, x, layer, rule)
-
-    def _begin(self, name: str, y: Tensor, *made: Any) -> Tensor:
-        """The output of a layer that relevance ends at: a copy, since leaves must not change."""
-        return self._known(name, y.detach().requires_grad_().clone(), y, *made)
-
-    def _known(self, name: str, out: Tensor, y: Tensor, *made: Any) -> Tensor:
+    def _heard(self, name: str, out: Tensor, y: Tensor) -> Tensor:
+        """``out``, a copy of y: what the model gets and may change in place."""
         out.register_hook(lambda G: self.receive(name, y * G))
-        if made:
-            self.made[out] = _Made(name, *made, out._version)
         return out
 
 
@@ -168,16 +172,14 @@ class _Through(torch.autograd.Function):
         return ctx.share(G[0]), None, None
 
 
-def affine(module: nn.Module) -> Affine:
-    """A layer's module as an affine map, in float32 or its own wider dtype."""
+def affine(module: Any) -> Affine:
+    """A layer as an affine map, in float32 or its own wider dtype."""
     adapter = adapter_of(module)
     M = adapter.matrix(module)
     wide = torch.promote_types(M.dtype, torch.float32)
-    b = module._parameters.get("bias")
-    if b is not None:
-        b = b.detach().to(wide)
-        if adapter.kind.startswith("conv"):  # channels come before the spatial dimensions
-            b = b.reshape(-1, *[1] * (module.weight.dim() - 2))  # type: ignore[union-attr, operator]
+    b = None if module.bias is None else module.bias.detach().to(wide)
+    if b is not None and adapter.kind.startswith("conv"):
+        b = b.reshape(-1, *[1] * (module.weight.dim() - 2))  # channels come before positions
 
     def apply(x: Tensor, M: Tensor) -> Tensor:
         return adapter.apply(module, x, M)

@@ -118,7 +118,8 @@ class Gamma(Rule):
         M, b = layer.M, layer.b
         up, down = M + self.gamma * M.clamp(min=0), M + self.gamma * M.clamp(max=0)
         for sign, A, B in ((1, up, down), (-1, down, up)):
-            c = None if b is None else b + self.gamma * _part(b, sign)
+            more = _part(b, sign)
+            c = None if b is None or more is None else b + self.gamma * more
             yield Term(A, B, c, (y.sign() == sign).to(y))
 
 
