@@ -127,3 +127,60 @@ def test_convolutional_networks_agree_with_zennit(
         start = z.detach() * F.one_hot(z.argmax(-1), 5)
         (expected,) = torch.autograd.grad(z, given, start)
     check(found, expected)
+
+
+class Transformer(nn.Module):
+    """A block of attention and a gate, over either kind of functions and norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(6, 6) for _ in range(4))
+        self.gate, self.up, self.down = nn.Linear(6, 9), nn.Linear(6, 9), nn.Linear(9, 6)
+        self.norm, self.scale = nn.LayerNorm(6), nn.Parameter(torch.linspace(0.5, 2, 6))
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(x)
+        q, k, v = (m(h).unflatten(-1, (2, 3)).transpose(1, 2) for m in (self.q, self.k, self.v))
+        weights = torch.softmax(q @ k.transpose(-1, -2) / 3**0.5, dim=-1)
+        x = x + self.o((weights @ v).transpose(1, 2).flatten(2))
+        h = self.scale * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5))
+        x = x + self.down(self.gate(h) * self.up(h))
+        return self.head(x).mean(1)
+
+    def explicit(self, x: Tensor, lf: Any) -> Tensor:
+        """The same in functions of lxt, whose backward passes carry relevance."""
+
+        def linear(m: nn.Linear, h: Tensor) -> Tensor:
+            return lf.linear_epsilon(h, m.weight, m.bias, TINY)
+
+        h = lf.layer_norm_grad_fn.apply(x, self.norm.weight, self.norm.bias, self.norm.eps, TINY)
+        q, k, v = (
+            linear(m, h).unflatten(-1, (2, 3)).transpose(1, 2) for m in (self.q, self.k, self.v)
+        )
+        scores = lf.mul2(lf.matmul(q, k.transpose(-1, -2), False, TINY), 3**-0.5)
+        mixed = lf.matmul(lf.softmax(scores, -1), v, False, TINY)
+        x = lf.add2(x, linear(self.o, mixed.transpose(1, 2).flatten(2)), False, TINY)
+        # its rms_norm_identity computes in float32
+        h = lf.mul2(x, torch.rsqrt(x.detach().pow(2).mean(-1, keepdim=True) + 1e-5) * self.scale)
+        x = lf.add2(
+            x, linear(self.down, lf.mul2(linear(self.gate, h), linear(self.up, h))), False, TINY
+        )
+        return lf.mean(linear(self.head, x), 1, False, TINY)
+
+
+def test_attention_norms_and_gates_agree_with_lxt() -> None:
+    (lf,) = oracles.lxt("explicit.functional")
+    model = seeded(Transformer())
+    assert isinstance(model, Transformer)
+    x = torch.randn(3, 7, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    composite = f"linear=epsilon({TINY}) {FAMILIES['transformer']}"
+    found = relevance(model, x, parse_composite(composite))
+
+    given = x.clone().requires_grad_()
+    for p in model.parameters():
+        p.requires_grad_(False)
+    z = model.explicit(given, lf)
+    start = z.detach() * F.one_hot(z.argmax(-1), 5)
+    (expected,) = torch.autograd.grad(z, given, start)
+    check(found, expected)

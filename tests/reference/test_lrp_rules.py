@@ -40,23 +40,23 @@ def literal(rule: str, z: Float, b: Float, J: Float, R: Float) -> tuple[Float, F
     name, _, rest = rule.rstrip(")").partition("(")
     numbers = [float(n) for n in rest.split(",") if n]
     found, lost = np.zeros(z.shape[1]), np.zeros(len(R))
-    for j in range(len(R)):
+    for j, row in enumerate(z.tolist()):
         parts: list[tuple[float, list[float], float]]  # of R, contributions, the bias's
         epsilon = EPSILON
         if name == "epsilon":
-            parts = [(1.0, list(z[j]), b[j])]
+            parts = [(1.0, row, b[j])]
             epsilon = numbers[0] if numbers else EPSILON
         elif name == "gamma":
-            g, s = numbers[0] if numbers else 0.25, np.sign(sum(z[j]) + b[j])
-            more = [v + g * v if v * s > 0 else v for v in [*z[j], b[j]]]
+            g, s = numbers[0] if numbers else 0.25, np.sign(sum(row) + b[j])
+            more = [v + g * v if v * s > 0 else v for v in [*row, b[j]]]
             parts = [(1.0, more[:-1], more[-1])]
         elif name == "flat":
-            parts = [(1.0, [float(w != 0) for w in J[j]], 0.0)]
+            parts = [(1.0, [float(w != 0) for w in J[j].tolist()], 0.0)]
         else:
             alpha, beta = (1.0, 0.0) if name == "zplus" else tuple(numbers) or (2.0, 1.0)
             parts = [
-                (alpha, [max(v, 0.0) for v in z[j]], max(b[j], 0.0)),
-                (-beta, [min(v, 0.0) for v in z[j]], min(b[j], 0.0)),
+                (alpha, [max(v, 0.0) for v in row], max(b[j], 0.0)),
+                (-beta, [min(v, 0.0) for v in row], min(b[j], 0.0)),
             ]
         for part, shares, bias in parts:
             D = stable(sum(shares) + bias, epsilon)
