@@ -85,7 +85,7 @@ class LRP(Profiler):
             if not relevance.sum():
                 raise ModelError(
                     f"no relevance reached layer {layer.name!r}",
-                    "leave out layers that the outputs do not depend on",
+                    "leave out layers that the outputs do not depend on, or that rules detach",
                 )
             value, stderr = scaled_ratio_estimate(relevance / whole, error, energy)
             values = {"lrp": Estimate(value, stderr, len(error))}

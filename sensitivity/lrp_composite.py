@@ -50,7 +50,7 @@ _OPERATIONS += "activation=identity"
 
 # family -> its composite
 FAMILIES = {
-    "convolutional": "first=flat conv*=zplus linear=epsilon hf_conv1d=epsilon " + _OPERATIONS,
+    "convolutional": "first=flat conv*=gamma(0.25) linear=epsilon hf_conv1d=epsilon " + _OPERATIONS,
     "transformer": "conv*=gamma(0.25) linear=epsilon hf_conv1d=epsilon " + _OPERATIONS,
 }
 

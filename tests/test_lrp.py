@@ -395,3 +395,48 @@ def test_a_layer_that_no_relevance_reaches_is_named() -> None:
         subject = Subject(task, Builder(task.model, task.layers, lambda: None, scratch), scratch)
         with pytest.raises(ModelError, match="no relevance reached layer 'a'"):
             list(LRP().measure(subject, [(task.layers[0], Scheme.parse("w4"))], NoCheckpoints()))
+
+
+def transformers_model(kind: str, attention: str) -> tuple[nn.Module, dict[str, Tensor]]:
+    """A tiny random model of transformers and its inputs."""
+    import transformers as hf
+
+    ids = {"input_ids": torch.randint(0, 20, (2, 7), generator=torch.Generator().manual_seed(0))}
+    size: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if kind == "llama":
+            config: Any = hf.LlamaConfig(
+                **size, vocab_size=20, intermediate_size=24, num_key_value_heads=2,
+                attn_implementation=attention,
+            )  # fmt: skip
+            return hf.LlamaForCausalLM(config).eval(), ids
+        if kind == "gpt2":
+            config = hf.GPT2Config(
+                vocab_size=20, n_positions=16, n_embd=16, n_layer=2, n_head=4, bos_token_id=0,
+                eos_token_id=0, attn_implementation=attention,
+            )  # fmt: skip
+            return hf.GPT2LMHeadModel(config).eval(), ids
+        config = hf.ViTConfig(
+            **size, intermediate_size=24, image_size=8, patch_size=4, attn_implementation=attention
+        )
+        return hf.ViTForImageClassification(config).eval(), {"pixel_values": r(2, 3, 8, 8).float()}
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "vit"])
+def test_attention_of_transformers_is_seen_fused_or_written_out(kind: str) -> None:
+    results = []
+    for attention in ("sdpa", "eager"):
+        model, inputs = transformers_model(kind, attention)
+        found: dict[str, Tensor] = {}
+        with propagating(model, RULES, lambda name, R, f=found: f.update({name: R})):  # type: ignore[misc]
+            z = model(**inputs).logits
+        z.backward(F.one_hot(z.argmax(-1), z.shape[-1]).to(z))
+        results.append(found)
+    one, other = results
+    assert list(one) == list(other)
+    assert len(one) >= 2 * 4 + 1
+    for name, R in one.items():
+        scale = float(R.abs().max())
+        assert scale > 0, name
+        torch.testing.assert_close(R, other[name], rtol=0, atol=1e-4 * scale)

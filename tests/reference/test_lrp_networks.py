@@ -84,11 +84,6 @@ class Block(nn.Module):
         return self.relu(self.add(torch.stack([self.body(x), x], dim=-1)))
 
 
-class Sum(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.sum(-1)
-
-
 class Residual(nn.Module):
     def __init__(self, add: Any) -> None:
         super().__init__()
@@ -100,29 +95,40 @@ class Residual(nn.Module):
         return self.head(self.pool(self.blocks(self.stem(x))).flatten(1))
 
 
+# rule -> its name there, and its numbers
+RULES: dict[str, tuple[str, dict[str, float]]] = {
+    "zplus": ("ZPlus", {}),
+    "gamma(0.25)": ("Gamma", {"gamma": 0.25}),
+    "alpha_beta(2,1)": ("AlphaBeta", {"alpha": 2.0, "beta": 1.0}),
+}
+
+
 @pytest.mark.parametrize("kind", ["plain", "residual"])
-@pytest.mark.parametrize(
-    ("theirs", "ours"),
-    [
-        ("EpsilonPlusFlat", FAMILIES["convolutional"]),
-        ("EpsilonAlpha2Beta1Flat", "first=flat conv*=alpha_beta(2,1)"),
-        ("EpsilonPlus", "conv*=zplus"),
-    ],
-)
+@pytest.mark.parametrize("rule", list(RULES))
 def test_convolutional_networks_agree_with_zennit(
-    kind: str, theirs: str, ours: str, monkeypatch: pytest.MonkeyPatch
+    kind: str, rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lrp_rules, "EPSILON", TINY)
-    composites, canonizers, layers = oracles.zennit("composites", "canonizers", "layer")
+    composites, canonizers, layers, rules, types = oracles.zennit(
+        "composites", "canonizers", "layer", "rules", "types"
+    )
     model = seeded(Plain() if kind == "plain" else Residual(layers.Sum))
     x = torch.randn(4, 3, 9, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    found = relevance(model, x, parse_composite(f"linear=epsilon({TINY}) {ours}"))
+    ours = f"first=flat conv*={rule} linear=epsilon({TINY}) {FAMILIES['convolutional']}"
+    found = relevance(model, x, parse_composite(ours))
 
     given = x.clone().requires_grad_()
-    composite = getattr(composites, theirs)(
-        epsilon=TINY, stabilizer=TINY, canonizers=[canonizers.SequentialMergeBatchNorm()]
+    name, numbers = RULES[rule]
+    theirs = composites.SpecialFirstLayerMapComposite(
+        layer_map=[
+            *composites.layer_map_base(TINY),
+            (types.Convolution, getattr(rules, name)(stabilizer=TINY, **numbers)),
+            (types.Linear, rules.Epsilon(TINY)),
+        ],
+        first_map=[(types.AnyLinear, rules.Flat(stabilizer=TINY))],
+        canonizers=[canonizers.SequentialMergeBatchNorm()],
     )
-    with composite.context(model) as changed:
+    with theirs.context(model) as changed:
         z = changed(given)
         start = z.detach() * F.one_hot(z.argmax(-1), 5)
         (expected,) = torch.autograd.grad(z, given, start)
