@@ -32,8 +32,9 @@ from bitfront.quant.layers import adapter_for, adapter_of
 from bitfront.quant.statistics import call_input
 
 from .lrp_composite import Composite
+from .lrp_layers import Affine, affine, merged
 from .lrp_operations import Operations, identity
-from .lrp_rules import Affine, Rule, back
+from .lrp_rules import Rule, back
 from .taps import InputChanged, evaluating
 
 Receive = Callable[[str, Tensor], None]
@@ -170,34 +171,3 @@ class _Through(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *G: Tensor) -> tuple[Tensor, None, None]:
         return ctx.share(G[0]), None, None
-
-
-def affine(module: Any) -> Affine:
-    """A layer as an affine map, in float32 or its own wider dtype."""
-    adapter = adapter_of(module)
-    M = adapter.matrix(module)
-    wide = torch.promote_types(M.dtype, torch.float32)
-    b = None if module.bias is None else module.bias.detach().to(wide)
-    if b is not None and adapter.kind.startswith("conv"):
-        b = b.reshape(-1, *[1] * (module.weight.dim() - 2))  # channels come before positions
-
-    def apply(x: Tensor, M: Tensor) -> Tensor:
-        return adapter.apply(module, x, M)
-
-    return Affine(apply, M.to(wide), b)
-
-
-def merged(layer: Affine, norm: _BatchNorm, y: Tensor) -> Affine:
-    """A layer with output ``y`` and the batch norm behind it, in evaluation mode, as one layer."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    wide = layer.M.dtype
-    s = torch.rsqrt(norm.running_var.to(wide) + norm.eps)
-    if norm.weight is not None:
-        s = s * norm.weight.detach().to(wide)
-    t = -norm.running_mean.to(wide) * s
-    if norm.bias is not None:
-        t = t + norm.bias.detach().to(wide)
-    shape = (-1, *[1] * (y.dim() - 2))
-    b = t.reshape(shape) if layer.b is None else layer.b * s.reshape(shape) + t.reshape(shape)
-    return Affine(layer.apply, layer.M * s[:, None], b)

@@ -26,7 +26,7 @@ that one function runs them all, over all kinds of layers.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -36,21 +36,11 @@ from torch import Tensor
 from bitfront.errors import InvalidInput
 from bitfront.registry import Registry
 
+from .lrp_layers import Affine
+
 EPSILON = 1e-6
 
 RULES: Registry[type[Rule]] = Registry("relevance rule")
-
-
-@dataclass(frozen=True, eq=False)
-class Affine:
-    """A layer as y = apply(x, M) + b.
-
-    apply: linear in x, and in M (rows, cols). b: broadcasts against y, or None.
-    """
-
-    apply: Callable[[Tensor, Tensor], Tensor]
-    M: Tensor
-    b: Tensor | None
 
 
 class Term(NamedTuple):

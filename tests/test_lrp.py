@@ -402,24 +402,22 @@ def transformers_model(kind: str, attention: str) -> tuple[nn.Module, dict[str, 
     import transformers as hf
 
     ids = {"input_ids": torch.randint(0, 20, (2, 7), generator=torch.Generator().manual_seed(0))}
-    size: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    own: dict[str, Any] = {"attn_implementation": attention}
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, **own}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         if kind == "llama":
             config: Any = hf.LlamaConfig(
-                **size, vocab_size=20, intermediate_size=24, num_key_value_heads=2,
-                attn_implementation=attention,
+                **size, vocab_size=20, intermediate_size=24, num_key_value_heads=2
             )  # fmt: skip
             return hf.LlamaForCausalLM(config).eval(), ids
         if kind == "gpt2":
             config = hf.GPT2Config(
                 vocab_size=20, n_positions=16, n_embd=16, n_layer=2, n_head=4, bos_token_id=0,
-                eos_token_id=0, attn_implementation=attention,
+                eos_token_id=0, **own,
             )  # fmt: skip
             return hf.GPT2LMHeadModel(config).eval(), ids
-        config = hf.ViTConfig(
-            **size, intermediate_size=24, image_size=8, patch_size=4, attn_implementation=attention
-        )
+        config = hf.ViTConfig(**size, intermediate_size=24, image_size=8, patch_size=4)
         return hf.ViTForImageClassification(config).eval(), {"pixel_values": r(2, 3, 8, 8).float()}
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def profiler_options(
-    profiler: Annotated[str, typer.Option(help="fisher, perturb or mse.")] = "fisher",
+    profiler: Annotated[str, typer.Option(help="fisher, perturb, mse or lrp.")] = "fisher",
     setting: Annotated[
         list[str] | None,
         typer.Option(

@@ -109,8 +109,8 @@ def test_convolutional_networks_agree_with_zennit(
     kind: str, rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lrp_rules, "EPSILON", TINY)
-    composites, canonizers, layers, rules, types = oracles.zennit(
-        "composites", "canonizers", "layer", "rules", "types"
+    composites, canonizers, layers, rules = oracles.zennit(
+        "composites", "canonizers", "layer", "rules"
     )
     model = seeded(Plain() if kind == "plain" else Residual(layers.Sum))
     x = torch.randn(4, 3, 9, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -122,10 +122,10 @@ def test_convolutional_networks_agree_with_zennit(
     theirs = composites.SpecialFirstLayerMapComposite(
         layer_map=[
             *composites.layer_map_base(TINY),
-            (types.Convolution, getattr(rules, name)(stabilizer=TINY, **numbers)),
-            (types.Linear, rules.Epsilon(TINY)),
+            (nn.Conv2d, getattr(rules, name)(stabilizer=TINY, **numbers)),
+            (nn.Linear, rules.Epsilon(TINY)),
         ],
-        first_map=[(types.AnyLinear, rules.Flat(stabilizer=TINY))],
+        first_map=[(nn.Conv2d, rules.Flat(stabilizer=TINY))],
         canonizers=[canonizers.SequentialMergeBatchNorm()],
     )
     with theirs.context(model) as changed:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bitfront.errors import InvalidInput, UnknownName
-from bitfront.sensitivity.lrp_propagation import affine, merged
+from bitfront.sensitivity.lrp_layers import affine, merged
 from bitfront.sensitivity.lrp_rules import EPSILON, RULES, back, parse_rule
 from tests.modules import CASES, make
 
