@@ -1,6 +1,6 @@
 """Profilers: how much each metric worsens when one layer takes one scheme."""
 
-from . import eigen, fisher, hutchinson, mse, perturb
+from . import eigen, fisher, hutchinson, lrp, mse, perturb
 from .base import PROFILERS, Checkpoints, NoCheckpoints, Profiler, Subject, assemble
 from .fisher import heavy_tail_warning
 
@@ -15,6 +15,7 @@ __all__ = [
     "fisher",
     "heavy_tail_warning",
     "hutchinson",
+    "lrp",
     "mse",
     "perturb",
 ]

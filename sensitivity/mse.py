@@ -27,6 +27,7 @@ from bitfront.quant.formats import dequantize
 from bitfront.quant.layers import adapter_of
 from bitfront.quant.statistics import call_input
 from bitfront.quant.weights import QuantizedLayer
+from bitfront.tasks.base import Batch, Task
 from bitfront.types import Estimate, Measurement, Sensitivities
 
 from .base import PROFILERS, Arrays, Checkpoints, Pair, Profiler, Subject, assemble, by_batch
@@ -51,10 +52,7 @@ class MSE(Profiler):
         found = []
         for layer, scheme in pairs:
             column = [q.weight.scheme for q in candidates[layer.name]].index(scheme)
-            error = np.concatenate([p[f"error/{layer.name}"][column] for p in parts])
-            energy = np.concatenate([p[f"energy/{layer.name}"] for p in parts])
-            if not energy.sum():
-                raise ModelError(f"layer {layer.name!r} gives only zeros", "leave it out")
+            error, energy = error_sums(parts, layer.name, column)
             value, stderr = ratio_estimate(error, energy)
             values = {"mse": Estimate(value, stderr, len(error))}
             found.append(Measurement(self.name, self.settings_key, layer.name, str(scheme), values))
@@ -70,43 +68,63 @@ class MSE(Profiler):
     def _batch(
         self, subject: Subject, candidates: Mapping[str, list[QuantizedLayer]], index: int
     ) -> Arrays:
-        task, batch = subject.task, subject.batches[index]
-        N = batch.samples
-        arrays: Arrays = {}
-        for name, quantized in candidates.items():
-            arrays[f"error/{name}"] = np.zeros((len(quantized), N))
-            arrays[f"energy/{name}"] = np.zeros(N)
-
-        def listen(name: str) -> Any:
-            def hook(module: nn.Module, args: Any, kwargs: Any, output: torch.Tensor) -> None:
-                x, adapter = call_input(args, kwargs), adapter_of(module)
-                W = adapter.matrix(module)
-                full = adapter.apply(module, x, W).float()
-                arrays[f"energy/{name}"] += _per_sample(full, N)
-                for column, q in enumerate(candidates[name]):
-                    activation = q.weight.scheme.activation
-                    xq = x
-                    if activation is not None:
-                        xq = fake_quantize(x, activation, adapter.kind, q.input_scale)
-                    changed = adapter.apply(module, xq, dequantize(q.weight, W.dtype).to(W.device))
-                    arrays[f"error/{name}"][column] += _per_sample(changed.float() - full, N)
-
-            return hook
-
-        with ExitStack() as stack, torch.no_grad():
-            stack.enter_context(evaluating(task.model))
-            for name in candidates:
-                handle = task.module(name).register_forward_hook(listen(name), with_kwargs=True)
-                stack.callback(handle.remove)
-            task.outputs(batch)
-        return arrays
+        return output_errors(subject.task, subject.batches[index], candidates)
 
 
-def _per_sample(y: torch.Tensor, N: int) -> NDArray[np.float64]:
-    """Σ y² per sample (N,); a call that is not one block per sample counts as its first sample."""
-    squares = y.double().square()
-    if y.shape[0] % N:
+def output_errors(
+    task: Task, batch: Batch, candidates: Mapping[str, list[QuantizedLayer]]
+) -> Arrays:
+    """``error/NAME`` (C, N): Σ ΔY² of each candidate; ``energy/NAME`` (N,): Σ Y²; per sample."""
+    N = batch.samples
+    arrays: Arrays = {}
+    for name, quantized in candidates.items():
+        arrays[f"error/{name}"] = np.zeros((len(quantized), N))
+        arrays[f"energy/{name}"] = np.zeros(N)
+
+    def listen(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: torch.Tensor) -> None:
+            x, adapter = call_input(args, kwargs), adapter_of(module)
+            W = adapter.matrix(module)
+            full = adapter.apply(module, x, W).float()
+            arrays[f"energy/{name}"] += per_sample(full.double().square(), N)
+            for column, q in enumerate(candidates[name]):
+                activation = q.weight.scheme.activation
+                xq = x
+                if activation is not None:
+                    xq = fake_quantize(x, activation, adapter.kind, q.input_scale)
+                changed = adapter.apply(module, xq, dequantize(q.weight, W.dtype).to(W.device))
+                squares = (changed.float() - full).double().square()
+                arrays[f"error/{name}"][column] += per_sample(squares, N)
+
+        return hook
+
+    with ExitStack() as stack, torch.no_grad():
+        stack.enter_context(evaluating(task.model))
+        for name in candidates:
+            handle = task.module(name).register_forward_hook(listen(name), with_kwargs=True)
+            stack.callback(handle.remove)
+        task.outputs(batch)
+    return arrays
+
+
+def error_sums(
+    parts: Sequence[Arrays], layer: str, column: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Errors and energies of a layer under one candidate over all batches, (N,) each.
+
+    Raises ``ModelError`` for a layer whose outputs are all zero.
+    """
+    error = np.concatenate([p[f"error/{layer}"][column] for p in parts])
+    energy = np.concatenate([p[f"energy/{layer}"] for p in parts])
+    if not energy.sum():
+        raise ModelError(f"layer {layer!r} gives only zeros", "leave it out")
+    return error, energy
+
+
+def per_sample(values: torch.Tensor, N: int) -> NDArray[np.float64]:
+    """Sums per sample (N,); a call that is not one block per sample counts as its first sample."""
+    if values.shape[0] % N:
         total = np.zeros(N)
-        total[0] = float(squares.sum())
+        total[0] = float(values.sum())
         return total
-    return squares.reshape(N, -1).sum(1).cpu().numpy()
+    return values.reshape(N, -1).sum(1).double().cpu().numpy()

@@ -49,3 +49,17 @@ def ratio_estimate(scores: Float, weights: Float) -> tuple[float, float]:
         return float(value), float("nan")
     residual = scores - value * weights
     return float(value), float(np.sqrt(N / (N - 1) * (residual**2).sum()) / total)
+
+
+def scaled_ratio_estimate(shares: Float, scores: Float, weights: Float) -> tuple[float, float]:
+    """mean(shares) · Σ scores / Σ weights and its standard error (nan for fewer than two samples).
+
+    All (N,). To first order both factors' deviations of one sample add up (delta method), so that
+    their covariance is in.
+    """
+    N, share = len(scores), shares.mean()
+    ratio = scores.sum() / weights.sum()
+    if N < 2:
+        return float(share * ratio), float("nan")
+    deviations = (shares - share) * ratio + share * (scores - ratio * weights) / weights.mean()
+    return float(share * ratio), float(np.sqrt((deviations**2).sum() / (N * (N - 1))))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def profiler_options(
     profiler: Annotated[
-        str, typer.Option(help="fisher, perturb, mse, hutchinson or eigen.")
+        str, typer.Option(help="fisher, perturb, mse, hutchinson, eigen or lrp.")
     ] = "fisher",
     setting: Annotated[
         list[str] | None,
