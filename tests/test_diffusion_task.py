@@ -140,6 +140,47 @@ def test_prompts_of_a_file(folder: Path, tmp_path: Path) -> None:
     assert found.recipe()["calibration"] == str(file)
 
 
+def test_text_encoders_are_layers_when_asked_for(folder: Path) -> None:
+    plain, found = task(folder, "by prompt"), task(folder, "by prompt", text_encoders=True)
+    for one, two in zip(plain.evaluation, found.evaluation, strict=True):
+        assert two.args[0] == ["a cat", "two dogs"]
+        with torch.no_grad():
+            torch.testing.assert_close(plain.outputs(one), found.outputs(two))
+    names = {layer.name.partition(".")[0] for layer in found.layers}
+    assert names == {"unet", "text_encoder"}
+    qkv = {n.rpartition(".")[2] for g in found.groups for n in g if n.startswith("text_encoder")}
+    assert qkv == {"q_proj", "k_proj", "v_proj"}
+    assert task(folder, "by prompt", text_encoders=True).fingerprint() == found.fingerprint()
+    evaluator = Evaluator(found, found.evaluation)
+    assert evaluator.measure().estimates()["kl"].value == 0
+    disturb(found.model.get_submodule("text_encoder"))
+    worse = evaluator.worsening(evaluator.measure())
+    assert all(worse[name].value > 0 for name in found.metrics)
+
+
+def test_gradients_reach_text_encoders(folder: Path) -> None:
+    """The one-pass profiler scores their layers, and finds them worse at fewer bits."""
+    from bitfront.quant.build import Builder
+    from bitfront.scratch import Scratch
+    from bitfront.sensitivity import PROFILERS, Subject
+    from bitfront.sensitivity.base import NoCheckpoints
+    from bitfront.types import Scheme
+
+    found = task(folder, "by prompt", text_encoders=True)
+    layers = [la for la in found.layers if la.name.endswith("layers.0.mlp.fc1")]
+    pairs = [(layers[0], Scheme.parse(s)) for s in ("w2", "w8")]
+
+    def run() -> None:
+        for batch in found.calibration:
+            found.outputs(batch)
+
+    with Scratch() as scratch:
+        subject = Subject(found, Builder(found.model, found.layers, run, scratch), scratch)
+        [measured] = PROFILERS["fisher"]().measure(subject, pairs, NoCheckpoints())
+    low, high = (m.values["sample@1"].value for m in measured)
+    assert low > 10 * high > 0
+
+
 def test_groups_follow_attention(folder: Path) -> None:
     names = [[n.rpartition(".")[2] for n in group] for group in task(folder, "by prompt").groups]
     assert ["to_q", "to_k", "to_v"] in names, "self-attention"
@@ -291,6 +332,7 @@ def test_bad_requests_are_one_clear_line(folder: Path, tmp_path: Path) -> None:
         (pipeline["unconditional"], {"better": "up"}, InvalidInput, "use lower or higher"),
         (pipeline["by prompt"], {"calibration": "no.txt"}, DataError, "no file"),
         (pipeline["by prompt"], {"calibration": tmp_path / "empty.txt"}, DataError, "no calib"),
+        (pipeline["by class"], {"classes": [1], "text_encoders": True}, InvalidInput, "has none"),
         (f"{mine}:flow", {}, InvalidInput, "steps for a sampler of a function"),
         (f"{mine}:alone", {"steps": None}, ModelError, "alone returned a Denoiser"),
         (f"{mine}:flow", {"steps": None, "score": f"{mine}:ssim"}, InvalidInput, "is built in"),

@@ -126,6 +126,9 @@ def task_options(
     ] = None,
     steps: Annotated[int | None, _option(help="diffusion: steps of sampling.")] = None,
     guidance: Annotated[float | None, _option(help="diffusion: guidance scale.")] = None,
+    text_encoders: Annotated[
+        bool, _option("--text-encoders", help="diffusion: quantize the text encoders too.")
+    ] = False,
     timesteps: Annotated[
         int | None, _option(help="diffusion: steps of each trajectory that are calibrated on.")
     ] = None,

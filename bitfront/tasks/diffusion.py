@@ -17,19 +17,21 @@ from bitfront.errors import InvalidInput, ModelError
 from .arguments import parse_arguments
 from .base import Batch
 from .boundary import function_at
+from .conditioned import Conditioned
 from .conditions import asked, checked_classes, in_turn, spelled
 from .fidelity import MSE, PSNR, SQNR, SSIM, brought_score, sqnr_of_part
 from .fingerprint import architecture_digest, source_digest, value_digest, weights_digest
 from .metrics import METRICS, Metric
 from .numbers import require
 from .paths import is_reference
-from .pipelines import PipelineSampler
+from .pipeline_sampling import PipelineSampler
 from .placement import floating_dtype
 from .pretrained import located
 from .running import ModelTask
 from .sampling import BroughtSampler
 from .trajectories import Plan, Recorded, calls_of, prediction, recorded, sampled
 
+_PIPELINES = ("steps", "guidance", "text_encoders")  # arguments that only these take
 _APART = 1_000_000  # between the seeds of tasks whose ``seed`` differs by one
 
 
@@ -43,6 +45,8 @@ class DiffusionTask(ModelTask):
     classes: class labels, taken in turn.
     arguments: of the function, or further ones of the pipeline's call.
     steps: of sampling, guidance: its scale (None: the pipeline's own); of pipelines only.
+    text_encoders: whether those of the pipeline are quantized too; then the model is the denoiser
+        with them, and its batches are prompts and noisy inputs.
     samples, eval_samples: images for calibration and evaluation. Image i has seed
         1 000 000 · ``seed`` + 2 i, and 1 more for evaluation.
     timesteps: calls of the denoiser that are recorded of each trajectory, evenly spread over it;
@@ -69,6 +73,7 @@ class DiffusionTask(ModelTask):
         arguments: Mapping[str, Any] | str | None = None,
         steps: int | None = None,
         guidance: float | None = None,
+        text_encoders: bool = False,
         samples: int = 32,
         eval_samples: int = 32,
         timesteps: int = 8,
@@ -98,6 +103,7 @@ class DiffusionTask(ModelTask):
             "arguments": parse_arguments(arguments),
             "steps": steps,
             "guidance": guidance,
+            "text_encoders": text_encoders,
             "samples": samples,
             "eval_samples": eval_samples,
             "timesteps": timesteps,
@@ -111,7 +117,7 @@ class DiffusionTask(ModelTask):
         }
         self._sampler = self._load()
         self._plans = self._planned()
-        self.place(self._sampler.denoiser, device, dtype)
+        self.place(self._sampler.model, device, dtype)
         self._sampler.place(self.device, floating_dtype(self.model))
         if isinstance(
             self._sampler, BroughtSampler
@@ -168,7 +174,10 @@ class DiffusionTask(ModelTask):
 
     @cached_property
     def _calls(self) -> int:
-        return calls_of(self._sampler, self._plans[0])
+        calls = calls_of(self._sampler, self._plans[0])
+        if isinstance(self.model, Conditioned):
+            self.model.check(calls)
+        return calls
 
     def _recorded(self, plan: Plan) -> Recorded:
         timesteps, groups = self._recipe["timesteps"], self._recipe["timestep_groups"]
@@ -178,13 +187,12 @@ class DiffusionTask(ModelTask):
         recipe = self._recipe
         model, arguments = recipe["model"], recipe["arguments"]
         if isinstance(model, str) and not is_reference(model):
-            return PipelineSampler(
-                model, recipe["steps"], recipe["guidance"], arguments, recipe["dtype"]
-            )
-        for name in ("steps", "guidance"):
-            if recipe[name] is not None:
+            options = {name: recipe[name] for name in (*_PIPELINES, "dtype")}
+            return PipelineSampler(model, arguments=arguments, **options)
+        for name in _PIPELINES:
+            if recipe[name]:
                 raise InvalidInput(
-                    f"{name} for a sampler of a function", "let the function take it in arguments"
+                    f"{name} for a sampler of a function", "let the function see to it"
                 )
         return BroughtSampler(model, arguments)
 

@@ -15,6 +15,7 @@ from .boundary import foreign, function_at
 from .conditions import Condition
 from .fingerprint import source_digest
 from .placement import moved
+from .trajectories import Plan, forked
 from .vision import CALLING
 
 
@@ -43,12 +44,18 @@ class BroughtSampler:
         self.denoiser: nn.Module = found[0]
         self._sample: Callable[..., Any] = found[1]
 
+        self.model = self.denoiser
+
+    def recorded(self, piece: Plan, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """The call itself."""
+        return args, kwargs
+
     def __call__(self, seeds: Sequence[int], conditions: Sequence[Condition] | None) -> Tensor:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         given = None if conditions is None else list(conditions)
         with (
             torch.no_grad(),
-            torch.random.fork_rng(),
+            torch.random.fork_rng(forked(self._device)),
             foreign("sampling", "correct the function 'sample'"),
             self._reached(),
         ):

@@ -32,6 +32,9 @@ class Sampler(Protocol):
 
     denoiser: nn.Module
 
+    def recorded(self, piece: Plan, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """Arguments of the task's model that stand for a call of the denoiser."""
+
     def __call__(self, seeds: Sequence[int], conditions: Sequence[Condition] | None) -> Tensor:
         """Images (N, C, H, W) from 0 to 1, one for each seed; the same each time."""
 
@@ -118,13 +121,20 @@ def recorded(sampler: Sampler, plan: Plan, calls: int, timesteps: int, groups: i
         chosen = {int((j + offset) * calls / timesteps) for j in range(timesteps)}
         last = -1
 
-        def receive(call: int, args: Any, kwargs: Any, output: Any, chosen: Any = chosen) -> None:
+        def receive(
+            call: int,
+            args: Any,
+            kwargs: Any,
+            output: Any,
+            piece: Plan = piece,
+            chosen: Any = chosen,
+        ) -> None:
             nonlocal last
             last = call
             if call in chosen:
                 z, group = prediction(output), call * groups // calls
                 part = torch.full((len(z),), group, dtype=torch.int64)
-                batches.append(Batch(args, kwargs, len(z), part=part))
+                batches.append(Batch(*sampler.recorded(piece, args, kwargs), len(z), part=part))
 
         with _listening(sampler.denoiser, chosen.__contains__, receive):
             images.append(_sampled(sampler, piece))
@@ -134,6 +144,11 @@ def recorded(sampler: Sampler, plan: Plan, calls: int, timesteps: int, groups: i
                 "sample all images in the same number of steps",
             )
     return Recorded(tuple(batches), torch.cat(images))
+
+
+def forked(device: torch.device) -> list[torch.device]:
+    """Devices whose global generators sampling may disturb, for ``torch.random.fork_rng``."""
+    return [device] if device.type == "cuda" else []
 
 
 def prediction(output: Any) -> Tensor:
