@@ -307,6 +307,18 @@ def test_images_are_judged_on_evaluation_data_only(folder: Path) -> None:
     assert "psnr" in evaluator.measure().estimates()
 
 
+def test_a_search_by_predictions_but_not_by_images(folder: Path, tmp_path: Path) -> None:
+    import bitfront
+
+    with bitfront.open_study("flow", brought(folder), tmp_path / "b.db") as study:
+        choices = bitfront.Choices(include=("image", "out"))
+        options: dict[str, Any] = {"profiler": "perturb", "choices": choices}
+        [answer] = bitfront.search(study, "w2 w8", ["5bpw"], metric="sqnr_t2", **options)
+        assert answer.trial.metrics["calibration/sqnr_t2"].value > 0
+        with pytest.raises(InvalidInput, match="perturb gives no table of metric 'psnr'"):
+            bitfront.search(study, "w2 w8", ["6bpw"], metric="psnr", **options)
+
+
 def test_bad_requests_are_one_clear_line(folder: Path, tmp_path: Path) -> None:
     index = {"_class_name": "DDPMPipeline", "vae": ["diffusers", "AutoencoderKL"]}
     (tmp_path / "none").mkdir()
