@@ -340,6 +340,7 @@ def test_bad_requests_are_one_clear_line(folder: Path, tmp_path: Path) -> None:
         (pipeline["unconditional"], {"guidance": 2.0}, InvalidInput, "takes no guidance_scale"),
         (pipeline["unconditional"], {"arguments": {"x": 1}}, InvalidInput, "argument 'x'"),
         (pipeline["unconditional"], {"timesteps": 3}, InvalidInput, "3 timesteps in 2 groups"),
+        (pipeline["by prompt"], {"guidance": np.nan}, InvalidInput, "guidance nan"),
         (pipeline["unconditional"], {"samples": 0}, InvalidInput, "samples 0"),
         (pipeline["unconditional"], {"better": "up"}, InvalidInput, "use lower or higher"),
         (pipeline["by prompt"], {"calibration": "no.txt"}, DataError, "no file"),

@@ -5,6 +5,7 @@ N  samples of a call (two for an image where guidance doubles it)    P = 1    K 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -93,6 +94,8 @@ class DiffusionTask(ModelTask):
                 f"{timesteps} timesteps in {timestep_groups} groups",
                 "give a multiple of timestep_groups",
             )
+        if guidance is not None and not math.isfinite(guidance):
+            raise InvalidInput(f"guidance {guidance}", "give a finite number")
         if better not in ("lower", "higher"):
             raise InvalidInput(f"better {better!r}", "use lower or higher")
         self._recipe: dict[str, Any] = {
