@@ -298,6 +298,71 @@ def test_a_users_score_is_a_metric(folder: Path) -> None:
     assert found.fingerprint()["score"] != brought(folder).fingerprint()["score"]
 
 
+def flux() -> Any:
+    from diffusers import FluxTransformer2DModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net: Any = FluxTransformer2DModel(
+            in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=8,
+            num_attention_heads=2, joint_attention_dim=8, pooled_projection_dim=8,
+            axes_dims_rope=(2, 2, 4),
+        )  # fmt: skip
+
+    def sample(generators: list[torch.Generator], conditions: Any) -> torch.Tensor:
+        x = torch.stack([torch.randn(16, 4, generator=g) for g in generators])
+        N = len(x)
+        ids = torch.zeros(16, 3)
+        ids[:, 1], ids[:, 2] = torch.arange(16) // 4, torch.arange(16) % 4
+        for t in (1.0, 0.5):
+            v = net(
+                hidden_states=x, timestep=torch.full((N,), t), pooled_projections=torch.ones(N, 8),
+                encoder_hidden_states=torch.ones(N, 3, 8), txt_ids=torch.zeros(3, 3), img_ids=ids,
+            ).sample  # fmt: skip
+            x = x - v / 2
+        return x.reshape(N, 4, 4, 4) / 4 + 0.5
+
+    return net, sample
+
+
+def pixart() -> Any:
+    from diffusers import PixArtTransformer2DModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net: Any = PixArtTransformer2DModel(
+            num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=4,
+            num_layers=1, sample_size=8, cross_attention_dim=16, caption_channels=8,
+            use_additional_conditions=False,
+        )  # fmt: skip
+
+    def sample(generators: list[torch.Generator], conditions: Any) -> torch.Tensor:
+        x = torch.stack([torch.randn(4, 8, 8, generator=g) for g in generators])
+        for t in (900, 400):
+            text, time = torch.ones(len(x), 3, 8), torch.full((len(x),), t)
+            kwargs: dict[str, Any] = {"added_cond_kwargs": {"resolution": None}}
+            [v] = net(x, text, time, **kwargs, return_dict=False)
+            x = x - v / 2
+        return x / 4 + 0.5
+
+    return net, sample
+
+
+@pytest.mark.parametrize("make", [flux, pixart])
+def test_transformers_of_other_pipelines(make: Any) -> None:
+    """As a live function, which no other process can call again."""
+    given = {k: v for k, v in SMALL.items() if k != "steps"}
+    found = DiffusionTask(make, **given)
+    attention = [{n.rpartition(".")[2] for n in group} for group in found.groups]
+    assert {"to_q", "to_k", "to_v"} in [names & {"to_q", "to_k", "to_v"} for names in attention]
+    evaluator = Evaluator(found, found.evaluation)
+    assert evaluator.measure().estimates()["kl"].value == 0
+    disturb(found.model)
+    assert evaluator.measure().estimates()["ssim"].value < 1
+    with pytest.raises(ModelError, match="live function"):
+        found.recipe()
+
+
 def test_images_are_judged_on_evaluation_data_only(folder: Path) -> None:
     found = brought(folder)
     assert "psnr" not in Evaluator(found, found.calibration).measure().estimates()

@@ -122,10 +122,8 @@ class DiffusionTask(ModelTask):
         self._plans = self._planned()
         self.place(self._sampler.model, device, dtype)
         self._sampler.place(self.device, floating_dtype(self.model))
-        if isinstance(
-            self._sampler, BroughtSampler
-        ):  # its calls are recorded as ``sample`` made them
-            self.cast = floating_dtype(self.model)
+        if isinstance(self._sampler, BroughtSampler):
+            self.cast = floating_dtype(self.model)  # calls are recorded as ``sample`` made them
         self._own = self._metrics()
         self.metrics = ("kl", *self._own)
 

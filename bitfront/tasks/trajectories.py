@@ -11,7 +11,7 @@ different pieces take different calls of a stretch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -113,37 +113,40 @@ def recorded(sampler: Sampler, plan: Plan, calls: int, timesteps: int, groups: i
             f"{timesteps} timesteps of a trajectory of {calls} calls of the denoiser",
             "ask for fewer timesteps, or more steps",
         )
-    batches: list[Batch] = []
-    images = []
     pieces = plan.pieces()
+    found = []
     for number, piece in enumerate(pieces):
         offset = (number + 0.5) / len(pieces)
-        chosen = {int((j + offset) * calls / timesteps) for j in range(timesteps)}
-        last = -1
+        groups_of = {
+            call: call * groups // calls
+            for call in (int((j + offset) * calls / timesteps) for j in range(timesteps))
+        }
+        found.append(_recorded(sampler, piece, calls, groups_of))
+    batches = tuple(batch for one in found for batch in one.batches)
+    return Recorded(batches, torch.cat([one.images for one in found]))
 
-        def receive(
-            call: int,
-            args: Any,
-            kwargs: Any,
-            output: Any,
-            piece: Plan = piece,
-            chosen: Any = chosen,
-        ) -> None:
-            nonlocal last
-            last = call
-            if call in chosen:
-                z, group = prediction(output), call * groups // calls
-                part = torch.full((len(z),), group, dtype=torch.int64)
-                batches.append(Batch(*sampler.recorded(piece, args, kwargs), len(z), part=part))
 
-        with _listening(sampler.denoiser, chosen.__contains__, receive):
-            images.append(_sampled(sampler, piece))
-        if last + 1 != calls:
-            raise ModelError(
-                f"the denoiser is called {last + 1} times for some images and {calls} for others",
-                "sample all images in the same number of steps",
-            )
-    return Recorded(tuple(batches), torch.cat(images))
+def _recorded(sampler: Sampler, piece: Plan, calls: int, groups_of: Mapping[int, int]) -> Recorded:
+    """One piece. groups_of: calls that are kept -> their groups."""
+    batches: list[Batch] = []
+    last = -1
+
+    def receive(call: int, args: Any, kwargs: Any, output: Any) -> None:
+        nonlocal last
+        last = call
+        if call in groups_of:
+            N = len(prediction(output))
+            part = torch.full((N,), groups_of[call], dtype=torch.int64)
+            batches.append(Batch(*sampler.recorded(piece, args, kwargs), N, part=part))
+
+    with _listening(sampler.denoiser, groups_of.__contains__, receive):
+        images = _sampled(sampler, piece)
+    if last + 1 != calls:
+        raise ModelError(
+            f"the denoiser is called {last + 1} times for some images and {calls} for others",
+            "sample all images in the same number of steps",
+        )
+    return Recorded(tuple(batches), images)
 
 
 def forked(device: torch.device) -> list[torch.device]:
