@@ -340,7 +340,9 @@ def pixart() -> Any:
         x = torch.stack([torch.randn(4, 8, 8, generator=g) for g in generators])
         for t in (900, 400):
             text, time = torch.ones(len(x), 3, 8), torch.full((len(x),), t)
-            kwargs: dict[str, Any] = {"added_cond_kwargs": {"resolution": None}}
+            kwargs: dict[str, Any] = {
+                "added_cond_kwargs": dict.fromkeys(("resolution", "aspect_ratio"))
+            }
             [v] = net(x, text, time, **kwargs, return_dict=False)
             x = x - v / 2
         return x / 4 + 0.5
