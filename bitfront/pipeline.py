@@ -133,7 +133,8 @@ def search(
         raise InvalidInput(f"max_measurements {max_measurements}", "give 0 or more, or None")
     if refine < 0:
         raise InvalidInput(f"refine {refine}", "give 0 or more measurements")
-    _check_metric(metric, chosen, study.task.metrics)
+    measured = [n for n in study.task.metrics if study.task.metric(n).whole is None]
+    _check_metric(metric, chosen, measured)
     sweep = points(budgets)
     selection = _select(study, choices)
     costs = _costs(study, wanted, choices, selection)
@@ -180,7 +181,7 @@ def cost(
 
 
 def _check_metric(metric: str | None, profiler: Profiler, measured: Sequence[str]) -> None:
-    """Refuse a metric that no table will be of. measured: the task's own."""
+    """Refuse a metric that no table will be of. measured: the task's, of batches."""
     empty = profiler.tables((), (), ())
     given = {table.metric for table in empty.values()} or set(measured)
     if metric is not None and metric not in given:

@@ -11,7 +11,7 @@ from torch import nn
 
 from bitfront.scratch import Scratch
 from bitfront.tasks import Evaluator, ModuleTask
-from bitfront.tasks.evaluation import ratio
+from bitfront.tasks.ratios import ratio
 
 
 def task() -> ModuleTask:

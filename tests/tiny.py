@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bitfront.tasks import LanguageTask, ModuleTask, Task, VisionTask
+from bitfront.tasks import DiffusionTask, LanguageTask, ModuleTask, Task, VisionTask
+from tests import pipelines
 
 WORDS = ["<unk>", "<s>", *"abcdefghijklmnopqrstuvwxyz", " ", ".", ",", "\n"]
 
@@ -121,8 +122,16 @@ def module_task(folder: Path, dtype: str = "auto") -> Task:
     return ModuleTask(f"{file}:task", {"scale": 2.0}, dtype=dtype, device="cpu")
 
 
+def diffusion_task(folder: Path, dtype: str = "auto") -> Task:
+    return DiffusionTask(
+        pipelines.unconditional(folder / "ddpm"), steps=4, samples=4, eval_samples=3, batch=2,
+        timesteps=2, timestep_groups=2, dtype=dtype, device="cpu",
+    )  # fmt: skip
+
+
 MAKERS: dict[str, Callable[..., Task]] = {
     "language": language_task,
     "vision": vision_task,
+    "diffusion": diffusion_task,
     "module": module_task,
 }

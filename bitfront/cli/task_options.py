@@ -86,11 +86,12 @@ class Given:
 
 
 def task_options(
-    task: Annotated[str | None, _option(help="language, vision or module.")] = None,
+    task: Annotated[str | None, _option(help="language, vision, diffusion or module.")] = None,
     model: Annotated[
         str | None,
         _option(
-            help="Folder or hub name of a transformers model; for vision also file.py:callable."
+            help="Folder or hub name of a transformers model or diffusers pipeline; for vision and "
+            "diffusion also file.py:callable."
         ),
     ] = None,
     function: Annotated[
@@ -102,7 +103,10 @@ def task_options(
     weights: Annotated[str | None, _option(help="State dict for the model of a file.py.")] = None,
     calibration: Annotated[
         str | None,
-        _option(metavar="DATA", help=".txt, .jsonl, .json, .npz or hub:NAME to calibrate on."),
+        _option(
+            metavar="DATA",
+            help=".txt, .jsonl, .json, .npz or hub:NAME to calibrate on; prompts: .txt.",
+        ),
     ] = None,
     evaluation: Annotated[
         str | None, _option(metavar="DATA", help="The same, to judge by.")
@@ -117,6 +121,25 @@ def task_options(
     mean: Annotated[str | None, _option(help="Of each channel, like 0.48,0.46,0.41.")] = None,
     std: Annotated[str | None, _option(help="Of each channel.")] = None,
     size: Annotated[str | None, _option(help="Of images, like 224 or 192x256.")] = None,
+    classes: Annotated[
+        str | None, _option(help="diffusion: class labels to ask for, like 0,1,2.")
+    ] = None,
+    steps: Annotated[int | None, _option(help="diffusion: steps of sampling.")] = None,
+    guidance: Annotated[float | None, _option(help="diffusion: guidance scale.")] = None,
+    text_encoders: Annotated[
+        bool, _option("--text-encoders", help="diffusion: quantize the text encoders too.")
+    ] = False,
+    timesteps: Annotated[
+        int | None, _option(help="diffusion: steps of each trajectory that are calibrated on.")
+    ] = None,
+    timestep_groups: Annotated[
+        int | None, _option(help="diffusion: parts of a trajectory told apart.")
+    ] = None,
+    score: Annotated[
+        str | None,
+        _option(metavar="FILE.PY:NAME", help="diffusion: a score of images against the full ones."),
+    ] = None,
+    better: Annotated[str | None, _option(help="Which score is better: lower or higher.")] = None,
     dtype: Annotated[
         str | None, _option(help="auto, float32, bfloat16, float16 or float64.")
     ] = None,
@@ -133,7 +156,7 @@ def task_options(
     if empty:
         raise InvalidInput(f"{_spelled(empty[0])} is empty", "give a value, or leave it out")
     kind = given.pop("task", "module" if "function" in given else None)
-    readers = {"mean": _numbers, "std": _numbers, "size": _size}
+    readers = {"mean": _numbers, "std": _numbers, "size": _size, "classes": _labels}
     for name, read in readers.items():
         if name in given:
             given[name] = read(name, given[name])
@@ -150,6 +173,13 @@ def _numbers(name: str, text: str) -> list[float]:
     if not numbers or not all(map(math.isfinite, numbers)):
         raise InvalidInput(f"--{name} {text!r}", "write finite numbers like 0.48,0.46,0.41")
     return numbers
+
+
+def _labels(name: str, text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() for word in words):
+        raise InvalidInput(f"--{name} {text!r}", "write class labels like 0,1,2")
+    return [int(word) for word in words]
 
 
 def _size(name: str, text: str) -> list[int]:

@@ -15,6 +15,7 @@ from bitfront.registry import Registry
 
 if TYPE_CHECKING:
     from bitfront.tasks.base import Batch, Task
+    from bitfront.tasks.diffusion import DiffusionTask
     from bitfront.tasks.evaluation import Evaluator, Measured
     from bitfront.tasks.language import LanguageTask
     from bitfront.tasks.module import ModuleTask
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TASKS",
     "Batch",
+    "DiffusionTask",
     "Evaluator",
     "LanguageTask",
     "Measured",
@@ -39,10 +41,12 @@ __all__ = [
 TASKS: Registry[str] = Registry("kind of task")
 TASKS["language"] = "bitfront.tasks.language:LanguageTask"
 TASKS["vision"] = "bitfront.tasks.vision:VisionTask"
+TASKS["diffusion"] = "bitfront.tasks.diffusion:DiffusionTask"
 TASKS["module"] = "bitfront.tasks.module:ModuleTask"
 
 _LAZY = {
     "Batch": "base",
+    "DiffusionTask": "diffusion",
     "Evaluator": "evaluation",
     "LanguageTask": "language",
     "Measured": "evaluation",

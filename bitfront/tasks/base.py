@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from bitfront.errors import ModelError
 from bitfront.types import Layer
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class Batch:
     """One call of the model: its arguments (tensors on the CPU) and what is known of the answers.
 
     samples: N. labels: (N, P) int64 class indices, or None. scored: (N, P) bool, or None for all.
+    part: (N,) int64, the part of the data that each sample belongs to (a group of timesteps, say),
+    or None; metrics may count one part alone.
     """
 
     args: tuple[Any, ...]
@@ -33,6 +36,7 @@ class Batch:
     samples: int = 0
     labels: Tensor | None = None
     scored: Tensor | None = None
+    part: Tensor | None = None
 
 
 class Task(ABC):
@@ -89,6 +93,14 @@ class Task(ABC):
     def notes(self) -> tuple[str, ...]:
         """What a reader should know of the model: modules that are no layers, and why."""
         return ()
+
+    def generated(self, *, reference: bool = False) -> Tensor:
+        """What the model as it is now makes of all evaluation data: (M, ...), on the CPU.
+
+        The images that a denoiser leads to, say; for metrics that no single batch has
+        (``Metric.whole``). reference: what the full model made instead.
+        """
+        raise ModelError(f"a {self.kind} task generates nothing", "leave out metrics of wholes")
 
     def metric(self, name: str) -> Metric:
         """The metric of that name. Raises ``UnknownName`` when there is none."""

@@ -146,7 +146,7 @@ def _batch(raw: Any, place: str, user: Brought) -> UserBatch:
         args = ()
     else:
         args = tuple(raw) if isinstance(raw, (tuple, list)) else (raw,)
-    return UserBatch(args, kwargs, len(found), labels, scored, raw, [])
+    return UserBatch(args, kwargs, len(found), labels, scored, raw=raw, shape=[])
 
 
 def _labels(given: Any, mask: Any, place: str) -> tuple[Tensor | None, Tensor | None]:

@@ -2,16 +2,14 @@
 
     N  samples      s_i  sum of a metric over scored positions of sample i      c_i  their number
 
-A metric's value is the ratio r = Σ s_i / Σ c_i; its standard error is that of a ratio estimator,
-sqrt(N/(N−1) Σ (s_i − r c_i)²) / Σ c_i (Cochran, Sampling Techniques, 3rd ed., eq. 6.9).
+A metric's value is the ratio r = Σ s_i / Σ c_i (``ratios``).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 
@@ -26,6 +24,7 @@ from bitfront.types import Estimate, frozen
 
 from .base import Batch, Task
 from .metrics import Metric
+from .ratios import finished, ratio
 
 Float = NDArray[np.float64]
 Outputs = Callable[[Batch, int], Tensor]
@@ -57,28 +56,28 @@ class Measured:
         return sum(self.sizes)
 
     def estimates(self) -> dict[str, Estimate]:
-        """Metric -> value with its standard error (perplexity's by the delta method)."""
-        found = {}
-        for name, metric in self.metrics.items():
-            mean = ratio(self.sums[name], self.counts[name])
-            if metric.finish == "exp":
-                value = _exp(mean.value)
-                mean = Estimate(value, value * mean.stderr, mean.samples)
-            found[name] = mean
-        return found
+        """Metric -> finished value with its standard error (by the delta method)."""
+        return {
+            name: finished(ratio(self.sums[name], self.counts[name]), metric.finish)
+            for name, metric in self.metrics.items()
+        }
 
     def take(self, batches: Iterable[int]) -> Measured:
-        """The part that belongs to ``batches``, which must be among this one's."""
+        """The part that belongs to ``batches``, which must be among this one's.
+
+        Without metrics of wholes, which have no such part.
+        """
+        metrics = by_batches(self.metrics)
         starts = np.cumsum([0, *self.sizes])
         places = [self.batches.index(b) for b in batches]
         parts = [np.arange(starts[i], starts[i + 1]) for i in places]
         rows = np.concatenate(parts) if parts else np.arange(0)
         return Measured(
-            {k: v[rows] for k, v in self.sums.items()},
-            {k: v[rows] for k, v in self.counts.items()},
+            {name: self.sums[name][rows] for name in metrics},
+            {name: self.counts[name][rows] for name in metrics},
             tuple(self.batches[i] for i in places),
             tuple(self.sizes[i] for i in places),
-            self.metrics,
+            metrics,
         )
 
 
@@ -106,16 +105,9 @@ def increases(measured: Measured, baseline: Measured) -> dict[str, Float]:
     return found
 
 
-def ratio(sums: Float, counts: Float) -> Estimate:
-    """Σ sums / Σ counts with its standard error: nan for one sample, everything nan for none."""
-    n, total = len(sums), float(counts.sum())
-    if total == 0:
-        return Estimate(math.nan, math.nan, n)
-    mean = float(sums.sum()) / total
-    if n < 2:
-        return Estimate(mean, math.nan, n)
-    spread = float(np.square(sums - mean * counts).sum())
-    return Estimate(mean, math.sqrt(spread * n / (n - 1)) / total, n)
+def by_batches(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """Those that batches add up to: all but metrics of wholes."""
+    return {name: metric for name, metric in metrics.items() if metric.whole is None}
 
 
 class Evaluator:
@@ -123,7 +115,8 @@ class Evaluator:
 
     Made while the model is in full precision: it runs once, and its outputs are kept in
     ``scratch`` (whose owner closes it), in their own dtype. ``metrics`` are the task's, but for
-    those that need labels where the batches have none.
+    those that need labels where the batches have none, and those of wholes unless the batches are
+    the task's evaluation data.
     """
 
     def __init__(
@@ -135,6 +128,8 @@ class Evaluator:
         labelled = all(batch.labels is not None for batch in batches)
         metrics = {name: task.metric(name) for name in task.metrics}
         self.metrics = {n: m for n, m in metrics.items() if labelled or not m.needs_labels}
+        if batches is not task.evaluation:
+            self.metrics = by_batches(self.metrics)
         with torch.no_grad():
             self._references = [self._scratch.keep(task.outputs(b)) for b in batches]
 
@@ -152,7 +147,8 @@ class Evaluator:
     @cached_property
     def baseline(self) -> Measured:
         """The full model, measured against itself."""
-        return self.measure(lambda batch, index: self._references[index])
+        found = self.measure(lambda batch, index: self._references[index])
+        return self._with_wholes(found, reference=True)
 
     def measure(
         self, outputs: Outputs | None = None, batches: Iterable[int] | None = None
@@ -160,16 +156,20 @@ class Evaluator:
         """The model in its present state, on all batches or on those with the given indices.
 
         outputs: (batch, index) -> (N, P, K), in place of the task's own (a resumed prefix, say).
+        Metrics of wholes are measured with neither argument only.
         """
+        if outputs is None and batches is None:
+            return self._with_wholes(self.measure(lambda batch, _: self.task.outputs(batch)))
+        metrics = by_batches(self.metrics)
         indices = tuple(range(len(self.batches)) if batches is None else batches)
-        sums: dict[str, list[Float]] = {name: [] for name in self.metrics}
-        counts: dict[str, list[Float]] = {name: [] for name in self.metrics}
+        sums: dict[str, list[Float]] = {name: [] for name in metrics}
+        counts: dict[str, list[Float]] = {name: [] for name in metrics}
         sizes = []
         with torch.no_grad():
             for index in indices:
                 batch = self.batches[index]
                 y = self.task.outputs(batch) if outputs is None else outputs(batch, index)
-                found = judge(self.metrics, self._references[index], y, batch, self.task.output)
+                found = judge(metrics, self._references[index], y, batch, self.task.output)
                 for name, (s, c) in found.items():
                     sums[name].append(s)
                     counts[name].append(c)
@@ -179,7 +179,23 @@ class Evaluator:
             {name: _joined(parts) for name, parts in counts.items()},
             indices,
             tuple(sizes),
-            self.metrics,
+            metrics,
+        )
+
+    def _with_wholes(self, measured: Measured, *, reference: bool = False) -> Measured:
+        wholes = {n: m.whole for n, m in self.metrics.items() if m.whole is not None}
+        if not wholes:
+            return measured
+        with torch.no_grad():
+            full = self.task.generated(reference=True)
+            made = full if reference else self.task.generated()
+            sums = {name: whole(full, made) for name, whole in wholes.items()}
+        counts = {name: np.ones(len(values)) for name, values in sums.items()}
+        return replace(
+            measured,
+            sums={**measured.sums, **sums},
+            counts={**measured.counts, **counts},
+            metrics=self.metrics,
         )
 
     def worsening(self, measured: Measured) -> dict[str, Estimate]:
@@ -197,6 +213,7 @@ def judge(
     sample = (rows // P).numpy()
     found: dict[str, tuple[Float, Float]] = {}
     values: dict[str, list[Float]] = {n: [] for n, m in metrics.items() if m.positions is not None}
+    weights: dict[str, list[Float]] = {n: [] for n, m in metrics.items() if m.weights is not None}
     z, y = reference.reshape(N * P, K), outputs.reshape(N * P, K)
     labels = None if batch.labels is None else batch.labels.flatten()
     for part in rows.split(max(1, _CHUNK // K)):
@@ -207,19 +224,29 @@ def judge(
                 raise DataError(f"metric {name!r} needs labels", "give labels, or drop the metric")
             if metric.positions is not None:
                 values[name].append(metric.positions(zs, ys, t, output).cpu().double().numpy())
+            if metric.weights is not None:
+                weights[name].append(metric.weights(zs, ys, t, output).cpu().double().numpy())
     count = np.bincount(sample, minlength=N).astype(np.float64)
     for name, parts in values.items():
         sums = np.bincount(sample, _joined(parts), minlength=N).astype(np.float64)
-        found[name] = (sums, count)
+        weight = count
+        if name in weights:
+            weight = np.bincount(sample, _joined(weights[name]), minlength=N).astype(np.float64)
+        found[name] = (sums, weight)
     for name, metric in metrics.items():
         if metric.samples is not None:
             found[name] = (metric.samples(outputs, batch), np.ones(N))
+        if metric.part is not None:
+            inside = _inside(batch, name, metric.part)
+            found[name] = (found[name][0] * inside, found[name][1] * inside)
     return found
+
+
+def _inside(batch: Batch, metric: str, part: int) -> NDArray[np.bool_]:
+    if batch.part is None:
+        raise DataError(f"metric {metric!r} is of part {part}", "give batches their parts")
+    return np.equal(batch.part.numpy(), part)
 
 
 def _joined(parts: list[Float]) -> Float:
     return np.concatenate(parts) if parts else np.zeros(0)
-
-
-def _exp(x: float) -> float:
-    return math.exp(x) if x < 700 else math.inf

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -30,7 +31,8 @@ def batches_digest(batches: Iterable[Batch]) -> str:
     """SHA-256 over the tensors and values of batches, labels and masks included."""
     digest = hashlib.sha256()
     for batch in batches:
-        parts = (batch.args, dict(batch.kwargs), batch.labels, batch.scored)
+        parts: tuple[Any, ...] = (batch.args, dict(batch.kwargs), batch.labels, batch.scored)
+        parts += () if batch.part is None else (batch.part,)
         for part in _leaves(parts):
             if isinstance(part, Tensor):
                 _tensor(digest, part)
@@ -48,6 +50,20 @@ def architecture_digest(model: nn.Module) -> str:
         values = {k: v for k, v in config.to_dict().items() if k not in _INCIDENTAL}
         text += json.dumps(values, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def value_digest(value: Any) -> str:
+    """SHA-256 of a JSON-like value; other things in it count as they print themselves."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def source_digest(function: Callable[..., Any]) -> str:
+    """SHA-256 of a function's source, or of its type where there is none to read."""
+    try:
+        source = inspect.getsource(function)
+    except (OSError, TypeError):  # made by C code, functools.partial or an interactive session
+        source = repr(type(function))
+    return hashlib.sha256(source.encode()).hexdigest()
 
 
 def _tensor(digest: Any, tensor: Tensor) -> None:

@@ -31,6 +31,7 @@ _WIDE = 30.0  # beyond this |d − m|, e^x may overflow and the usual form is as
 
 Positions = Callable[[Tensor, Tensor, "Tensor | None", str], Tensor]
 Samples = Callable[[Tensor, Batch], NDArray[np.float64]]
+Whole = Callable[[Tensor, Tensor], NDArray[np.float64]]
 
 
 P = TypeVar("P", bound=Positions)
@@ -41,9 +42,13 @@ class Metric:
     """A mean over scored positions (or over samples), and how its worsening is expressed.
 
     positions: (z, y, t, output kind) -> (n,), or None for a metric of whole samples.
+    weights: the same, what each position counts for in the mean; None for 1.
     samples: (outputs (N, P, K), batch) -> (N,), or None.
+    whole: (what the full model generated, what this one did: (M, ...) each) -> (M,), or None; a
+        metric of ``Task.generated``, measured on all of the evaluation data at once, or not at all.
+    part: the only part of the data (``Batch.part``) that counts, or None for all.
     unit: of the finished value. better: ``lower`` or ``higher``.
-    finish: ``identity`` or ``exp`` of the mean.
+    finish: ``identity``, ``exp``, or ``db`` (-10 log10) of the mean.
     worsening: ``itself`` when the value is already relative to the full model, else
         ``difference``, signed so that positive is worse and taken before ``finish``.
     worsening_unit: unit of the worsening, where it is not ``unit``.
@@ -58,6 +63,9 @@ class Metric:
     worsening_unit: str = ""
     needs_labels: bool = False
     samples: Samples | None = None
+    weights: Positions | None = None
+    whole: Whole | None = None
+    part: int | None = None
 
     @property
     def increase_unit(self) -> str:

@@ -5,8 +5,6 @@ N  samples      P  positions (1 unless the outputs are 3-D)      K  classes or n
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -20,6 +18,7 @@ from .arguments import parse_arguments
 from .base import Batch
 from .boundary import foreign, function_at
 from .brought import UserBatch, batches, brought, own_metrics
+from .fingerprint import source_digest
 from .grouping import with_hand_groups
 from .metrics import METRICS, Metric
 from .paths import absolute
@@ -100,7 +99,9 @@ class ModuleTask(ModelTask):
         return with_hand_groups(self.survey.groups, self._user.groups, self.layers)
 
     def fingerprint(self) -> dict[str, str]:
-        return {**super().fingerprint(), "forward": _source_digest(self._user.forward)}
+        forward = self._user.forward
+        digest = "the model's own" if forward is None else source_digest(forward)
+        return {**super().fingerprint(), "forward": digest}
 
     def recipe(self) -> dict[str, Any]:
         if not isinstance(self._recipe["function"], str):
@@ -124,13 +125,3 @@ class ModuleTask(ModelTask):
 def _absolute(function: str) -> str:
     path, _, name = function.rpartition(":")
     return f"{absolute(path)}:{name}"
-
-
-def _source_digest(function: Callable[..., Any] | None) -> str:
-    if function is None:
-        return "the model's own"
-    try:
-        source = inspect.getsource(function)
-    except (OSError, TypeError):  # made by C code, functools.partial or an interactive session
-        source = repr(type(function))
-    return hashlib.sha256(source.encode()).hexdigest()

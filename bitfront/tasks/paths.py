@@ -14,3 +14,8 @@ def expanded(path: str | Path) -> Path:
 def absolute(path: str | Path) -> Path:
     """``expanded``, absolute and without links: what another process finds too."""
     return Path(os.path.realpath(expanded(path)))
+
+
+def is_reference(text: str) -> bool:
+    """Whether ``text`` is of the form ``path/to/file.py:name``."""
+    return ".py:" in text

@@ -13,7 +13,7 @@ from torch import nn
 from bitfront.errors import ModelError
 
 from .boundary import foreign
-from .paths import absolute, expanded
+from .paths import absolute, expanded, is_reference
 from .placement import dtype_of
 
 _OFFLINE = "check the name and the connection, or give a local folder"
@@ -41,7 +41,7 @@ def load_pretrained(
         _check_weights(folder, name)
         where, remedy = "", f"correct the folder until transformers' {auto} loads it"
     try:
-        with foreign(f"loading {name!r}{where}", remedy), _quiet():
+        with foreign(f"loading {name!r}{where}", remedy), quiet():
             model, info = getattr(transformers, auto).from_pretrained(
                 folder or name,
                 dtype=dtype_of(dtype) or "auto",
@@ -55,14 +55,14 @@ def load_pretrained(
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(
-            f"{name!r} has no fitting weights for {_first_of(missing)}",
+            f"{name!r} has no fitting weights for {first_of(missing)}",
             f"use the complete weights of a {kind}",
         )
     shapes = {key: (tuple(there), tuple(wanted)) for key, there, wanted in info["mismatched_keys"]}
     if shapes:
         there, wanted = shapes[min(shapes)]
         raise ModelError(
-            f"{name!r} has no fitting weights for {_first_of(sorted(shapes))}, of shape {there}",
+            f"{name!r} has no fitting weights for {first_of(sorted(shapes))}, of shape {there}",
             f"config.json asks for {wanted}: use the weights and configuration of one model",
         )
     if getattr(model.config, "quantization_config", None) is not None:
@@ -75,7 +75,7 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:
     from transformers import AutoTokenizer
 
     remedy = "give tokenizer=, or token ids in an .npz file (ids, lengths)"
-    with foreign(f"loading the tokenizer of {name!r}", remedy), _quiet():
+    with foreign(f"loading the tokenizer of {name!r}", remedy), quiet():
         return AutoTokenizer.from_pretrained(
             local_folder(name) or name, trust_remote_code=trust_remote_code
         )
@@ -86,7 +86,7 @@ def load_processor(name: str, *, trust_remote_code: bool = False) -> Any:
     from transformers import AutoImageProcessor
 
     remedy = "install pillow, or give mean= and std="
-    with foreign(f"loading the image processor of {name!r}", remedy), _quiet():
+    with foreign(f"loading the image processor of {name!r}", remedy), quiet():
         return AutoImageProcessor.from_pretrained(
             local_folder(name) or name, trust_remote_code=trust_remote_code, backend="pil"
         )
@@ -105,6 +105,14 @@ def local_folder(name: str) -> Path | None:
 def resolved(name: str) -> str:
     """``name`` as another process can use it: absolute if it is a local folder."""
     return str(local_folder(name) or name)
+
+
+def located(model: str) -> str:
+    """``resolved`` of a folder or name; of ``path/to/file.py:name`` with the path absolute."""
+    if not is_reference(model):
+        return resolved(model)
+    path, _, name = model.rpartition(":")
+    return f"{absolute(path)}:{name}"
 
 
 def _read_config(folder: Path, name: str) -> Mapping[str, Any]:
@@ -181,13 +189,13 @@ def _quantized(name: str) -> ModelError:
     return ModelError(f"{name!r} is quantized already", "use the model that it was made from")
 
 
-def _first_of(names: Sequence[str]) -> str:
+def first_of(names: Sequence[str]) -> str:
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return f"{names[0]!r}{more}"
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without progress bars, load reports and retries, which would break our own output."""
     from huggingface_hub.utils import logging as hub
     from transformers.utils import logging

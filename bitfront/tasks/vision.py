@@ -19,9 +19,9 @@ from .arguments import parse_arguments
 from .boundary import foreign, function_at
 from .images import ImageBatches, Images, Pixels, channels_first, draw_images, read_images
 from .numbers import require
-from .paths import absolute
+from .paths import absolute, is_reference
 from .placement import floating_dtype
-from .pretrained import load_pretrained, load_processor, local_folder, resolved
+from .pretrained import load_pretrained, load_processor, local_folder, located
 from .running import ModelTask
 from .weights import load_weights
 
@@ -121,7 +121,7 @@ class VisionTask(ModelTask):
         model, weights, arguments = (self._recipe[k] for k in ("model", "weights", "arguments"))
         if isinstance(model, nn.Module):
             made: Any = model
-        elif _is_reference(model):
+        elif isinstance(model, str) and is_reference(model):
             make = function_at(model)
             with foreign(f"calling {model.rpartition(':')[2]}", CALLING):
                 made = make(**arguments)
@@ -234,8 +234,8 @@ def input_format(model: nn.Module, images: Images) -> tuple[int, tuple[int, int]
 
 
 def _processor(name: str, trusted: bool) -> Any:
-    folder = local_folder(name) if not _is_reference(name) else None
-    if _is_reference(name) or (folder and not (folder / "preprocessor_config.json").is_file()):
+    folder = local_folder(name) if not is_reference(name) else None
+    if is_reference(name) or (folder and not (folder / "preprocessor_config.json").is_file()):
         return None
     return load_processor(name, trust_remote_code=trusted)
 
@@ -247,17 +247,8 @@ def _open(source: Any, part: str) -> Images:
     return Images("the given images", arrays[0], arrays[1] if len(arrays) > 1 else None)
 
 
-def _is_reference(model: Any) -> bool:
-    return isinstance(model, str) and ".py:" in model
-
-
 def _spelled(model: Any) -> Any:
-    if isinstance(model, nn.Module):
-        return model
-    if not _is_reference(str(model)):
-        return resolved(str(model))
-    path, _, name = str(model).rpartition(":")
-    return f"{absolute(path)}:{name}"
+    return model if isinstance(model, nn.Module) else located(str(model))
 
 
 def _absolute(source: Any) -> Any:

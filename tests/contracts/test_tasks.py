@@ -153,14 +153,14 @@ def test_nan_weights_are_named(task: Task) -> None:
 
 
 def test_unknown_kinds_and_bare_recipes_are_refused() -> None:
-    with pytest.raises(UnknownName, match="language, vision, module"):
+    with pytest.raises(UnknownName, match="language, vision, diffusion, module"):
         from_recipe({"kind": "sculpture"})
     with pytest.raises(InvalidInput, match="without its kind"):
         from_recipe({})
 
 
 def test_naming_tasks_imports_nothing_heavy() -> None:
-    heavy = ("torch", "transformers")
+    heavy = ("torch", "transformers", "diffusers")
     code = f"import sys, bitfront.tasks; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
