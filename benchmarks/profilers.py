@@ -1,0 +1,179 @@
+"""Every profiler against measuring one at a time: ranks, allocations, time, memory.
+
+    python -m benchmarks.profilers > benchmarks/results/profilers.json
+
+JSON on standard output, tables on standard error. For each model, and each registered profiler with
+its defaults, over the same calibration data:
+
+    spearman   rank correlation of its best table with measured KL, over all (layer, scheme) pairs
+    within     the mean of those among the layers under one scheme
+    kl         on data that calibration never saw, of the allocations at 3 and 4 bits that its best
+               table gives by itself: nothing verified, nothing refined
+    time       in forward and backward passes (loss on labels, gradients of all parameters)
+    memory     peak above the loaded model, as a multiple of that of forward and backward
+
+``perturb`` is what the others are compared with, and its row is exact optimization over what was
+measured on the calibration data. Every profiler runs in a process of its own; seconds are the
+processor's, of one thread, and hold the sweep of quantizing the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+import bitfront
+from benchmarks.common import ROOT, arguments, head, parsed, show, write
+from benchmarks.profiling import forward_backward, seconds
+from benchmarks.resnet import resnet
+from bitfront import Study
+from bitfront.measuring import measure
+from bitfront.problems import build_problem
+from bitfront.search import allocate
+from bitfront.sensitivity import PROFILERS
+from bitfront.tasks import LanguageTask, Task, VisionTask, select
+from bitfront.types import Budget, Sensitivities
+
+BITS = (3, 4)
+BASE = ("load", "forward and backward")
+
+
+@dataclass(frozen=True)
+class Model:
+    """make: assets folder -> task."""
+
+    make: Callable[[Path], Task]
+    schemes: str
+
+
+def vit(assets: Path) -> Task:
+    images = next((assets / "cifar10").glob("*.npz"))
+    return VisionTask(
+        f"{assets / 'archs.py'}:TinyViT",
+        weights=next((assets / "cifar10_vit").glob("*.safetensors")),
+        calibration=f"{images}:x_train,y_train", evaluation=f"{images}:x_test,y_test",
+        samples=128, mean=[0.4914, 0.4822, 0.4465], std=[0.2023, 0.1994, 0.2010],
+    )  # fmt: skip
+
+
+def stories(assets: Path) -> Task:
+    texts = assets / "text" / "tinystories_917_clean.json"
+    return LanguageTask(
+        assets / "stories260K_llama", texts, samples=32, eval_samples=128, layout="joined"
+    )
+
+
+MODELS = {
+    "ResNet-20, 128 images": Model(partial(resnet, samples=128), "w2 w3 w4 w5 w6 w8"),
+    "ViT, 128 images": Model(vit, "w2g32 w3g32 w4g32 w5g32 w6g32 w8g32"),
+    "Llama 260K, 32 x 128 tokens": Model(stories, "w2 w3 w4 w5 w6 w8"),
+}
+
+
+def work(name: str, what: str, db: Path, assets: Path) -> dict[str, float]:
+    """Do one thing; its seconds, and the greatest memory of this process in bytes."""
+    model = MODELS[name]
+    task = model.make(assets)
+    layers = select(task).layers  # found by a forward pass
+    spent = 0.0
+    if what == "forward and backward":
+        forward_backward(task)
+        spent = seconds(partial(forward_backward, task))
+    elif what != "load":
+        with bitfront.open_study(name, task, db) as study:
+            spent = seconds(partial(bitfront.profile, study, model.schemes, what, layers=layers))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"seconds": spent, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+
+
+def alone(name: str, what: str, db: Path, assets: Path) -> dict[str, float]:
+    """``work`` in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.profilers", "--work", name, what, str(db)]
+    options = ["--assets", str(assets)]
+    done = subprocess.run(
+        [*command, *options], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def agreement(table: Sensitivities, measured: Sensitivities) -> tuple[float, float]:
+    """Rank correlation over all pairs, and the mean of those under one scheme."""
+    both = np.isfinite(table.values) & np.isfinite(measured.values)
+    over_all = spearmanr(table.values[both], measured.values[both]).statistic
+    columns = range(len(table.schemes))
+    each = [
+        spearmanr(table.values[both[:, j], j], measured.values[both[:, j], j]).statistic
+        for j in columns
+    ]
+    return float(over_all), float(np.mean(each))
+
+
+def allocated(study: Study, table: Sensitivities, schemes: str, bits: int) -> float:
+    """KL on held-out data of what a table gives at an average of ``bits``."""
+    selection = select(study.task)
+    costs = bitfront.cost(study, schemes)
+    problem = build_problem(
+        table, costs, [Budget(float(bits), "bpw")], groups=selection.groups, pins=selection.pins
+    )
+    chosen = allocate(problem).schemes
+    return measure(study, chosen, "ilp", costs.total(chosen)).metrics["kl"].value
+
+
+def run(name: str, assets: Path) -> list[dict[str, Any]]:
+    model = MODELS[name]
+    profilers = sorted(PROFILERS, key=lambda p: p != "perturb")
+    with tempfile.TemporaryDirectory(prefix="bitfront-") as folder:
+        db = Path(folder) / "study.db"
+        cost = {what: alone(name, what, db, assets) for what in (*BASE, *profilers)}
+        task = model.make(assets)
+        layers = select(task).layers
+        rows = []
+        with bitfront.open_study(name, task, db) as study:
+            found = {
+                p: next(iter(bitfront.profile(study, model.schemes, p, layers=layers).values()))
+                for p in profilers
+            }
+            for profiler, table in found.items():
+                spearman, within = agreement(table, found["perturb"])
+                kl = [allocated(study, table, model.schemes, bits) for bits in BITS]
+                load, both = (cost[what] for what in BASE)
+                rows.append(
+                    {
+                        "profiler": profiler, "spearman": spearman, "within": within,
+                        **{f"kl at {bits}": v for bits, v in zip(BITS, kl, strict=True)},
+                        "time": cost[profiler]["seconds"] / both["seconds"],
+                        "memory": (cost[profiler]["peak"] - load["peak"])
+                        / (both["peak"] - load["peak"]),
+                    }
+                )  # fmt: skip
+    show(name, list(rows[0]), [list(row.values()) for row in rows])
+    return rows
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--work", nargs=3, metavar=("MODEL", "WHAT", "DB"), help=argparse.SUPPRESS)
+    options = parsed(parser, threads=1)
+    if options.work:
+        name, what, db = options.work
+        print(json.dumps(work(name, what, Path(db), options.assets)))
+        return
+    write({**head(), "models": {name: run(name, options.assets) for name in options.models}})
+
+
+if __name__ == "__main__":
+    main()
