@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -93,6 +94,12 @@ def origin(answer: Answer) -> dict[str, Any]:
         "unverified": answer.unverified,
         "evaluations": answer.evaluations,
     }
+
+
+def peak_memory() -> int:
+    """The greatest memory of this process so far, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 @contextmanager

@@ -21,29 +21,29 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 import bitfront
-from benchmarks.common import ROOT, arguments, head, parsed, show, write
+from benchmarks.common import ROOT, arguments, head, parsed, peak_memory, show, write
+from benchmarks.language import llama
 from benchmarks.profiling import forward_backward, seconds
 from benchmarks.resnet import resnet
 from bitfront import Study
+from bitfront.agreement import agreement
 from bitfront.measuring import measure
 from bitfront.problems import build_problem
 from bitfront.search import allocate
 from bitfront.sensitivity import PROFILERS
-from bitfront.tasks import LanguageTask, Task, VisionTask, select
+from bitfront.tasks import Task, VisionTask, select
 from bitfront.types import Budget, Sensitivities
 
 BITS = (3, 4)
@@ -68,17 +68,10 @@ def vit(assets: Path) -> Task:
     )  # fmt: skip
 
 
-def stories(assets: Path) -> Task:
-    texts = assets / "text" / "tinystories_917_clean.json"
-    return LanguageTask(
-        assets / "stories260K_llama", texts, samples=32, eval_samples=128, layout="joined"
-    )
-
-
 MODELS = {
     "ResNet-20, 128 images": Model(partial(resnet, samples=128), "w2 w3 w4 w5 w6 w8"),
     "ViT, 128 images": Model(vit, "w2g32 w3g32 w4g32 w5g32 w6g32 w8g32"),
-    "Llama 260K, 32 x 128 tokens": Model(stories, "w2 w3 w4 w5 w6 w8"),
+    "Llama 260K, 32 x 128 tokens": Model(partial(llama, samples=32), "w2 w3 w4 w5 w6 w8"),
 }
 
 
@@ -94,8 +87,7 @@ def work(name: str, what: str, db: Path, assets: Path) -> dict[str, float]:
     elif what != "load":
         with bitfront.open_study(name, task, db) as study:
             spent = seconds(partial(bitfront.profile, study, model.schemes, what, layers=layers))
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {"seconds": spent, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    return {"seconds": spent, "peak": peak_memory()}
 
 
 def alone(name: str, what: str, db: Path, assets: Path) -> dict[str, float]:
@@ -109,16 +101,22 @@ def alone(name: str, what: str, db: Path, assets: Path) -> dict[str, float]:
     return found
 
 
-def agreement(table: Sensitivities, measured: Sensitivities) -> tuple[float, float]:
+def ranks(table: Sensitivities, measured: Sensitivities) -> tuple[float, float]:
     """Rank correlation over all pairs, and the mean of those under one scheme."""
-    both = np.isfinite(table.values) & np.isfinite(measured.values)
-    over_all = spearmanr(table.values[both], measured.values[both]).statistic
-    columns = range(len(table.schemes))
-    each = [
-        spearmanr(table.values[both[:, j], j], measured.values[both[:, j], j]).statistic
-        for j in columns
+
+    def correlation(of: Sensitivities) -> float:
+        return float(agreement([of, measured])[0][1, 0])
+
+    columns = [
+        replace(
+            table,
+            schemes=(scheme,),
+            values=table.values[:, j : j + 1],
+            stderr=table.stderr[:, j : j + 1],
+        )
+        for j, scheme in enumerate(table.schemes)
     ]
-    return float(over_all), float(np.mean(each))
+    return correlation(table), float(np.mean([correlation(column) for column in columns]))
 
 
 def allocated(study: Study, table: Sensitivities, schemes: str, bits: int) -> float:
@@ -147,7 +145,7 @@ def run(name: str, assets: Path) -> list[dict[str, Any]]:
                 for p in profilers
             }
             for profiler, table in found.items():
-                spearman, within = agreement(table, found["perturb"])
+                spearman, within = ranks(table, found["perturb"])
                 kl = [allocated(study, table, model.schemes, bits) for bits in BITS]
                 load, both = (cost[what] for what in BASE)
                 rows.append(

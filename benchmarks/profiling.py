@@ -22,7 +22,6 @@ function that is no longer there counts for its caller.
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -41,7 +40,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import bitfront
-from benchmarks.common import ROOT, arguments, fresh_study, head, parsed, show, write
+from benchmarks.common import ROOT, arguments, fresh_study, head, parsed, peak_memory, show, write
 from benchmarks.resnet import resnet
 from bitfront.sensitivity.store import keep_quantized
 from bitfront.tasks import LanguageTask, Task, select
@@ -263,8 +262,7 @@ def peak(name: str, work: str, assets: Path) -> int:
         forward_backward(task)
     elif work == "profile":
         profile(task, case.schemes)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_memory()
 
 
 def trained(options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -93,7 +93,7 @@ class Point:
                 best, chosen = "refined", self._complete(better.trial)
                 evaluations += 1
                 predicted = problem.total_loss(chosen.schemes)
-                bound = allocate(problem, self.solver).bound
+                bound = candidates.get("verified", candidates[first]).bound  # of that problem
         return Answer(
             budgets=self.budgets,
             trial=chosen,

@@ -122,13 +122,14 @@ def show(study: str, trial: int, metric: str = "kl", db: str | Path | None = Non
     with Store.open(db) as store:
         record = store.study(study)
         found = store.trial(record, trial)
-        measurements = store.measurements(record)
+        source = _source(found.settings)
+        profilers = dict.fromkeys(("perturb", source[0]))
+        measurements = [m for name in profilers for m in store.measurements(record, name)]
     layers = recorded_layers(record)
     container = found.settings.get("container") or record.settings.get("container")
     by_pair: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
     for m in measurements:
         by_pair[m.layer, m.scheme].append(m)
-    source = _source(found.settings)
     doubtful = _doubtful(measurements, *source)
     lines = []
     for name, scheme in found.schemes.items():

@@ -56,39 +56,38 @@ def refined(
     views = views_of(metric, list(sums))
     view = views[0]
     seen = {tuple(start.schemes[name] for name in template.layers)}
-    spent = evaluations = 0
-    while spent < allowance:
+    expansions = 0
+
+    def look(allocation: Allocation) -> tuple[Trial, Contributions]:
+        progress("refining", len(seen) - 1, allowance)
+        trial = measure({**incumbent.schemes, **allocation.schemes})
+        seen.add(allocation.choice)
+        return trial, _contributions(study, trial)
+
+    while (left := allowance - len(seen) + 1) > 0:
         around = Around(at=tuple(incumbent.schemes.items()))
         local = problem(_expanded(study, around, template, progress))
-        evaluations += 2 + around.draws  # one forward, one backward for each order's probes
+        expansions += 2 + around.draws  # one forward, one backward for each order's probes
         at = [incumbent.schemes[name] for name in local.layers]
-        proposals = _proposals(local, at, seen)[: allowance - spent]
+        proposals = _proposals(local, at, seen)[:left]
         if not proposals:
             break
-        tried: list[Trial] = []
-        for proposal in proposals:
-            progress("refining", spent, allowance)
-            tried.append(measure({**incumbent.schemes, **proposal.schemes}))
-            seen.add(proposal.choice)
-            spent += 1
-        found = [_contributions(study, trial) for trial in tried]
-        view = trusted([sums, *found], views) or view
-        gains = [gain(each, sums, view) for each in found]
+        tried = [look(proposal) for proposal in proposals]
+        view = trusted([sums, *(found for _, found in tried)], views) or view
+        gains = [gain(found, sums, view) for _, found in tried]
         order = sorted(range(len(tried)), key=lambda i: -gains[i].value)
         helped = [proposals[i] for i in order if gains[i].value > 0]
         together = combined(local, at, helped)
-        if together is not None and together.choice not in seen and spent < allowance:
-            tried.append(measure({**incumbent.schemes, **together.schemes}))
-            found.append(_contributions(study, tried[-1]))
-            gains.append(gain(found[-1], sums, view))
-            seen.add(together.choice)
-            spent += 1
+        if together is not None and together.choice not in seen and len(tried) < left:
+            tried.append(look(together))
+            gains.append(gain(tried[-1][1], sums, view))
         best = max(range(len(tried)), key=lambda i: gains[i].value)
         if not gains[best].real:
             break
-        incumbent, sums = tried[best], found[best]
+        incumbent, sums = tried[best]
     progress("refining", allowance, allowance)
-    return Refined(incumbent, spent, evaluations + spent)
+    measured = len(seen) - 1
+    return Refined(incumbent, measured, expansions + measured)
 
 
 def _expanded(study: Study, around: Around, template: Problem, progress: Progress) -> Sensitivities:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from .lrp_propagation import propagating
 from .mse import error_sums, output_errors, per_sample
 from .stability import scaled_ratio_estimate
 from .store import keep_quantized
-from .taps import InputChanged, back_propagate
+from .taps import back_propagate, copying
 
 
 @PROFILERS.register("lrp")
@@ -124,22 +124,20 @@ def relevances(task: Task, batch: Batch, composite: Composite) -> dict[str, NDAr
 
     Raises ``ModelError`` when the outputs depend on no layer in a differentiable way.
     """
-    copied: frozenset[str] = frozenset()
-    while True:
+
+    def run(copied: frozenset[str]) -> dict[str, NDArray[np.float64]]:
         found = {layer.name: np.zeros(batch.samples) for layer in task.layers}
 
-        def receive(name: str, R: Tensor, found: dict[str, Any] = found) -> None:
+        def receive(name: str, R: Tensor) -> None:
             if name in found:
                 found[name] += per_sample(R.double().abs(), batch.samples)
 
-        try:
-            with propagating(task.model, composite, receive, copied), torch.enable_grad():
-                z = task.outputs(batch)
-            back_propagate(z, start(z, task.output, batch.scored), again=False)
-        except InputChanged as changed:
-            copied |= {changed.layer}
-        else:
-            return found
+        with propagating(task.model, composite, receive, copied), torch.enable_grad():
+            z = task.outputs(batch)
+        back_propagate(z, start(z, task.output, batch.scored), again=False)
+        return found
+
+    return copying(run)
 
 
 def start(z: Tensor, output: str, scored: Tensor | None) -> Tensor:

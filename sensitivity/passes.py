@@ -13,7 +13,7 @@ from bitfront.errors import ModelError
 from bitfront.tasks.base import Batch, Task
 
 from .scores import LayerScores
-from .taps import InputChanged, back_propagate, tapped
+from .taps import back_propagate, copying, tapped
 
 Begin = Callable[[], Mapping[str, LayerScores]]
 """Fresh scores of every layer, by name; all for the same number of probes."""
@@ -32,12 +32,7 @@ def scored(
 
     Raises ``ModelError`` when the outputs do not depend on some layer in a differentiable way.
     """
-    copied: frozenset[str] = frozenset()
-    while True:
-        try:
-            return _pass(task, batch, begin(), probes, copied)
-        except InputChanged as changed:
-            copied |= {changed.layer}
+    return copying(lambda copied: _pass(task, batch, begin(), probes, copied))
 
 
 def _pass(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from bitfront.errors import ModelError
 from bitfront.quant.statistics import call_input
 
 Receive = Callable[[str, Tensor, Tensor], None]
+T = TypeVar("T")
 
 
 class InputChanged(Exception):
@@ -21,6 +22,16 @@ class InputChanged(Exception):
     def __init__(self, layer: str) -> None:
         super().__init__(layer)
         self.layer = layer
+
+
+def copying(run: Callable[[frozenset[str]], T]) -> T:
+    """``run(copied)``, again with one layer more in ``copied`` each time its input was changed."""
+    copied: frozenset[str] = frozenset()
+    while True:
+        try:
+            return run(copied)
+        except InputChanged as changed:
+            copied |= {changed.layer}
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from .boundary import function_at
 from .conditioned import Conditioned
 from .conditions import asked, checked_classes, in_turn, spelled
 from .fidelity import MSE, PSNR, SQNR, SSIM, brought_score, sqnr_of_part
-from .fingerprint import architecture_digest, source_digest, value_digest, weights_digest
+from .fingerprint import source_digest, value_digest
 from .metrics import METRICS, Metric
 from .numbers import require
 from .paths import is_reference
@@ -151,11 +151,7 @@ class DiffusionTask(ModelTask):
         recorded = [self._recipe["timesteps"], self._recipe["timestep_groups"]]
         score = self._recipe["score"]
         return {
-            "task": self.kind,
-            "architecture": architecture_digest(self.model),
-            "weights": weights_digest(self.model),
-            "dtype": str(floating_dtype(self.model)).removeprefix("torch."),
-            "output": self.output,
+            **self.model_fingerprint(),
             "calibration": value_digest([recorded, vars(self._plans[0])]),
             "evaluation": value_digest([recorded, vars(self._plans[1])]),
             **self._sampler.fingerprint(),

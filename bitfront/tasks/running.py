@@ -92,13 +92,19 @@ class ModelTask(Task):
 
     def fingerprint(self) -> dict[str, str]:
         return {
+            **self.model_fingerprint(),
+            "calibration": batches_digest(self.calibration),
+            "evaluation": batches_digest(self.evaluation),
+        }
+
+    def model_fingerprint(self) -> dict[str, str]:
+        """The part of the fingerprint that no data is in."""
+        return {
             "task": self.kind,
             "architecture": architecture_digest(self.model),
             "weights": weights_digest(self.model),
             "dtype": str(floating_dtype(self.model)).removeprefix("torch."),
             "output": self.output,
-            "calibration": batches_digest(self.calibration),
-            "evaluation": batches_digest(self.evaluation),
         }
 
 
