@@ -19,6 +19,7 @@ from bitfront.refinement import Refined, refined
 from bitfront.scheme import KEEP
 from bitfront.search import allocate
 from bitfront.sensitivity.perturb import Perturb
+from bitfront.shares import Shared, shared, shares_of
 from bitfront.study import Progress, Study
 from bitfront.tasks.selection import Selection
 from bitfront.types import Allocation, Budget, Costs, Problem, Sensitivities, Trial
@@ -30,7 +31,8 @@ class Answer:
     """What a search found for one point: budgets that hold together, and the trial chosen.
 
     predicted, bound: of the allocation by the table it was chosen by. table: that table's name, or
-    ``verified``, ``uniform`` or ``refined`` (predicted then by the table that was refined from).
+    ``verified``, ``shares`` (of the budget by class), ``uniform`` or ``refined`` (predicted then by
+    the table that was refined from).
     verified: pairs that were measured for this point, in order. unverified: how many of the
     allocation's pairs rest on an estimate. evaluations: passes over calibration or evaluation data
     that the point took beyond profiling, two for each trial.
@@ -58,6 +60,7 @@ class Point:
     solver: str
     metric: str | None
     refine: int
+    shares: int
     settings: Mapping[str, Any]
 
     def answer(self, allowance: int | None, progress: Progress) -> Answer:
@@ -77,13 +80,20 @@ class Point:
             candidates["verified"], fresh, table = found.allocation, found.fresh, found.table
         for name, source in sources.items():
             candidates[name] = allocate(self._problem(source), self.solver)
+        judged = table.target or target
+        judged = judged if judged in self.study.task.metrics else "kl"
+        looked = 0
+        if table.classes and self.shares and self.solver != "uniform":
+            split = self._split(table, judged, first, progress)
+            candidates["shares"] = split.allocation
+            completed = {candidates[first].choice, split.allocation.choice}
+            looked = split.measured - len(completed)  # those are measured in full, and counted so
         with suppress(Infeasible):  # where only a mixture fits
             candidates["uniform"] = allocate(self._problem(best_table), "uniform")
         trials = self._measured(candidates, first, progress)
-        judged = target if target in self.study.task.metrics else "kl"
         best = min(trials, key=lambda name: self._rank(trials[name], judged))
         made = {t.id for t in trials.values() if t.settings["budgets"] == self.settings["budgets"]}
-        chosen, evaluations = trials[best], len(fresh) + 2 * len(made)
+        chosen, evaluations = trials[best], len(fresh) + looked + 2 * len(made)
         predicted, bound = candidates[best].loss, candidates[best].bound
         if self.refine and self.solver != "uniform":
             problem = self._problem(table)
@@ -103,6 +113,24 @@ class Point:
             verified=fresh,
             unverified=self._unverified(chosen.schemes),
             evaluations=evaluations,
+        )
+
+    def _split(self, table: Sensitivities, metric: str, first: str, progress: Progress) -> Shared:
+        """What the outer search for the classes' shares of the budget leads to."""
+
+        def look(allocation: Allocation, factors: Mapping[str, float]) -> Trial:
+            spent = shares_of(self.costs, self.budgets[0].resource, table, allocation)
+            return measure(
+                self.study, allocation.schemes, self.solver, self.costs.total(allocation.schemes),
+                evaluation=False, predicted=self._problem(table).total_loss(allocation.schemes),
+                settings={
+                    **self.settings, "table": "shares", "estimates": first,
+                    "factors": factors, "shares": spent,
+                },
+            )  # fmt: skip
+
+        return shared(
+            self.study, table, self._problem, self.solver, metric, look, self.shares, progress
         )
 
     def _refined(

@@ -20,6 +20,7 @@ from bitfront.quant.exporters import EXPORTERS
 from bitfront.recording import record
 from bitfront.scheme import KEEP
 from bitfront.sensitivity import PROFILERS, Profiler, heavy_tail_warning
+from bitfront.shares import SHARES
 from bitfront.storage import Selection as Recorded
 from bitfront.study import Progress, Study, silent
 from bitfront.tasks.selection import Selection, select
@@ -110,6 +111,7 @@ def search(
     verify: bool = True,
     max_measurements: int | None = None,
     refine: int = REFINE,
+    shares: int = SHARES,
     progress: Progress = silent,
 ) -> list[Answer]:
     """The best measured allocation for each point of ``budgets`` (``problems.points``).
@@ -123,6 +125,9 @@ def search(
     ``refine`` of them (``refinement``; not with the solver ``uniform``), and answers the point. The
     full model is a trial as well, so that a front has its end.
 
+    Where the best table has classes of layers (``decoupled``), the split of the budget between them
+    is searched for first, by at most ``shares`` measurements (``shares``).
+
     Before anything is profiled, raises ``Infeasible`` for a point that cannot be met, and
     ``InvalidInput`` for a ``metric`` that the profiler gives no table of.
     """
@@ -131,8 +136,9 @@ def search(
     choices = choices or Choices()
     if max_measurements is not None and max_measurements < 0:
         raise InvalidInput(f"max_measurements {max_measurements}", "give 0 or more, or None")
-    if refine < 0:
-        raise InvalidInput(f"refine {refine}", "give 0 or more measurements")
+    for name, value in (("refine", refine), ("shares", shares)):
+        if value < 0:
+            raise InvalidInput(f"{name} {value}", "give 0 or more measurements")
     measured = [n for n in study.task.metrics if study.task.metric(n).whole is None]
     _check_metric(metric, chosen, measured)
     sweep = points(budgets)
@@ -142,6 +148,7 @@ def search(
         "schemes": [str(s) for s in wanted], "solver": solver, "profiler": chosen.settings_key,
         "metric": metric, "choices": _plain(choices), "verify": verify,
         "max_measurements": max_measurements, "refine": refine,
+        **({"shares": shares} if chosen.by_class else {}),
     }  # fmt: skip
     keys = [content_key({**request, "budgets": [str(b) for b in point]}) for point in sweep]
     known = [study.store.selection(study.record, key) for key in keys]
@@ -162,7 +169,9 @@ def search(
                 "weights": costs.weights,
                 "budgets": [str(b) for b in point],
             }
-            place = Point(study, tables, costs, selection, point, solver, metric, refine, settings)
+            place = Point(
+                study, tables, costs, selection, point, solver, metric, refine, shares, settings
+            )
             answer = place.answer(left if verify else 0, progress)
             details = {name: getattr(answer, name) for name in _DETAILS}
             study.store.add_selection(study.record, key, answer.trial.id, details)

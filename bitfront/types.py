@@ -102,6 +102,8 @@ class Sensitivities:
     values, stderr: (L, C); nan where a layer cannot take a scheme.
     samples: the number of calibration samples behind each value.
     notes: what a reader should know (estimator, temperature, effective number of samples).
+    classes: of each layer its class, where each class has an objective of its own; else empty.
+    target: the metric of the task that ``metric`` stands for, where it is none of the task's.
     """
 
     metric: str
@@ -112,6 +114,8 @@ class Sensitivities:
     samples: int
     profiler: str = ""
     notes: Mapping[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    target: str = ""
 
     def __post_init__(self) -> None:
         shape = (len(self.layers), len(self.schemes))

@@ -5,12 +5,14 @@ from .base import ALLOCATORS, Allocator, allocate
 from .lagrange import front
 from .neighbours import combined, near, within
 from .problem_file import parse_problem, read_problem
+from .shares import factors, weighted
 
 __all__ = [
     "ALLOCATORS",
     "Allocator",
     "allocate",
     "combined",
+    "factors",
     "front",
     "greedy",
     "ilp",
@@ -19,5 +21,6 @@ __all__ = [
     "parse_problem",
     "read_problem",
     "uniform",
+    "weighted",
     "within",
 ]

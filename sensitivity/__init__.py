@@ -1,6 +1,6 @@
 """Profilers: how much each metric worsens when one layer takes one scheme."""
 
-from . import eigen, fisher, hutchinson, lrp, mse, perturb
+from . import decoupled, eigen, fisher, hutchinson, lrp, mse, perturb
 from .base import PROFILERS, Checkpoints, NoCheckpoints, Profiler, Subject, assemble
 from .fisher import heavy_tail_warning
 
@@ -11,6 +11,7 @@ __all__ = [
     "Profiler",
     "Subject",
     "assemble",
+    "decoupled",
     "eigen",
     "fisher",
     "heavy_tail_warning",

@@ -84,6 +84,7 @@ class Profiler(ABC):
 
     name: ClassVar[str]
     one_pass: ClassVar[bool]  # whether all pairs come from one pass, checkpointed by batch
+    by_class: ClassVar[bool] = False  # whether its best table has classes of layers
 
     def settings(self) -> dict[str, Any]:
         """Everything besides study, layer and scheme that the numbers depend on, JSON-like."""

@@ -43,7 +43,7 @@ def test_of_a_diffusion_transformer(tmp_path: Path) -> None:
     )  # fmt: skip
     block = "transformer_blocks.1."
     assert found["pos_embed.proj"] == "convolution"
-    assert found[f"{block}norm1.linear"] == "time embedding"
+    assert found[f"{block}norm1.linear"] == "norm-adjacent"
     assert found[f"{block}attn1.to_v"] == "self-attention"
     assert found[f"{block}ff.net.2"] == "feed-forward"
     assert found["proj_out_2"] == "other"

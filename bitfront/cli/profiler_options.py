@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def profiler_options(
     profiler: Annotated[
-        str, typer.Option(help="fisher, perturb, mse, hutchinson, eigen or lrp.")
+        str, typer.Option(help="fisher, perturb, mse, hutchinson, eigen, lrp or decoupled.")
     ] = "fisher",
     setting: Annotated[
         list[str] | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -53,15 +54,29 @@ def search(
         int | None,
         typer.Option(metavar="N", help="At most so many measured moves for each budget (20)."),
     ] = None,
+    shares: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="decoupled: at most so many measured splits of each budget between classes of "
+            "layers (16).",
+        ),
+    ] = None,
     db: Db = None,
     as_json: Json = False,
 ) -> None:
     """Find, build and measure the best allocation within each budget."""
     with quiet_stdout(), shown() as progress:
-        from bitfront.pipeline import REFINE
+        from bitfront.pipeline import REFINE, SHARES
         from bitfront.pipeline import search as find
 
-        _check(schemes, budget, solver, choices.container, max_measurements, refine)
+        counts = {"max-measurements": max_measurements, "refine": refine, "shares": shares}
+        _check(schemes, budget, solver, choices.container, counts)
+        if shares is not None and not profiler.by_class:
+            raise InvalidInput(
+                f"--shares with {profiler.name}, which has no classes of layers",
+                "use --profiler decoupled, or leave it out",
+            )
         with task.open(study, db, progress) as opened:
             answers = find(
                 opened,
@@ -74,6 +89,7 @@ def search(
                 verify=verify,
                 max_measurements=max_measurements,
                 refine=REFINE if refine is None else refine,
+                shares=SHARES if shares is None else shares,
                 progress=progress,
             )
     if as_json:
@@ -89,8 +105,7 @@ def _check(
     budgets: list[str],
     solver: str,
     container: str | None,
-    max_measurements: int | None,
-    refine: int | None,
+    counts: Mapping[str, int | None],
 ) -> None:
     """Refuse at once what would be refused when the model is loaded, or profiled."""
     from bitfront.problems import points
@@ -101,9 +116,9 @@ def _check(
     parse_schemes(schemes)
     points(budgets)
     check_names((ALLOCATORS, solver), (EXPORTERS, container))
-    for name, value in (("--max-measurements", max_measurements), ("--refine", refine)):
+    for name, value in counts.items():
         if value is not None and value < 0:
-            raise InvalidInput(f"{name} {value}", "give 0 or more")
+            raise InvalidInput(f"--{name} {value}", "give 0 or more")
 
 
 def _document(answer: Answer) -> dict[str, Any]:

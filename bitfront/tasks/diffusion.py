@@ -134,17 +134,21 @@ class DiffusionTask(ModelTask):
     def metric(self, name: str) -> Metric:
         return self._own[name] if name in self._own else METRICS[name]
 
-    @cached_property
+    @property
     def calibration(self) -> Sequence[Batch]:  # type: ignore[override]
         """The calls of calibration trajectories."""
-        return self._recorded(self._plans[0]).batches
+        return self._calibrated.batches
 
     @property
     def evaluation(self) -> Sequence[Batch]:  # type: ignore[override]
         """The calls of held-out trajectories."""
         return self._held_out.batches
 
-    def generated(self, *, reference: bool = False) -> Tensor:
+    def generated(self, *, reference: bool = False, calibration: int = 0) -> Tensor:
+        if calibration:
+            if reference:
+                return self._calibrated.images[:calibration]
+            return sampled(self._sampler, self._plans[0].first(calibration))
         return self._held_out.images if reference else sampled(self._sampler, self._plans[1])
 
     def fingerprint(self) -> dict[str, str]:
@@ -164,6 +168,10 @@ class DiffusionTask(ModelTask):
                 "the task was made from a live function", "give path/to/file.py:name instead"
             )
         return {"kind": self.kind, **self._recipe}
+
+    @cached_property
+    def _calibrated(self) -> Recorded:
+        return self._recorded(self._plans[0])
 
     @cached_property
     def _held_out(self) -> Recorded:

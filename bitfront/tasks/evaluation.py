@@ -183,18 +183,17 @@ class Evaluator:
         )
 
     def _with_wholes(self, measured: Measured, *, reference: bool = False) -> Measured:
-        wholes = {n: m.whole for n, m in self.metrics.items() if m.whole is not None}
+        wholes = {n: m for n, m in self.metrics.items() if m.whole is not None}
         if not wholes:
             return measured
         with torch.no_grad():
             full = self.task.generated(reference=True)
             made = full if reference else self.task.generated()
-            sums = {name: whole(full, made) for name, whole in wholes.items()}
-        counts = {name: np.ones(len(values)) for name, values in sums.items()}
+            found = judge_wholes(wholes, full, made)
         return replace(
             measured,
-            sums={**measured.sums, **sums},
-            counts={**measured.counts, **counts},
+            sums={**measured.sums, **found.sums},
+            counts={**measured.counts, **found.counts},
             metrics=self.metrics,
         )
 
@@ -240,6 +239,13 @@ def judge(
             inside = _inside(batch, name, metric.part)
             found[name] = (found[name][0] * inside, found[name][1] * inside)
     return found
+
+
+def judge_wholes(metrics: Mapping[str, Metric], full: Tensor, made: Tensor) -> Measured:
+    """Metrics of wholes, of what the full model generated and what another one did: (M, ...)."""
+    sums = {n: m.whole(full, made) for n, m in metrics.items() if m.whole is not None}
+    counts = {name: np.ones(len(full)) for name in sums}
+    return Measured(sums, counts, (0,), (len(full),), metrics)
 
 
 def _inside(batch: Batch, metric: str, part: int) -> NDArray[np.bool_]:

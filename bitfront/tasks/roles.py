@@ -1,7 +1,7 @@
 """Classes of layers by what they do in a network, for metrics and budgets of their own.
 
     self-attention   cross-attention   feed-forward   convolution   time embedding   text embedding
-    other
+    norm-adjacent    other
 
 The first rule that fits decides. Names and types are those of diffusers and transformers; in other
 networks attention is known by its layers that read one tensor together (q/k/v).
@@ -17,7 +17,8 @@ from torch import nn
 from .base import Task
 
 SELF, CROSS, FEED = "self-attention", "cross-attention", "feed-forward"
-CONVOLUTION, TIME, TEXT, OTHER = "convolution", "time embedding", "text embedding", "other"
+CONVOLUTION, TIME, TEXT = "convolution", "time embedding", "text embedding"
+NORM, OTHER = "norm-adjacent", "other"
 
 _TEXT = re.compile(
     r"text_enc|caption_proj|context_embed|encoder_hid|add_embedding|text_embed|txt_in"
@@ -40,8 +41,10 @@ def _class(model: nn.Module, name: str, kind: str, together: bool) -> str:
     above = list(_ancestors(model, name))
     if _TEXT.search(name):
         return TEXT
-    if _TIME.search(name) or any(type(m).__name__.startswith("AdaLayerNorm") for m in above):
-        return TIME  # what scales and shifts by time, and class labels with it
+    if _TIME.search(name):
+        return TIME
+    if any("Norm" in type(m).__name__ for m in above):
+        return NORM  # what scales and shifts by time and class
     if kind.startswith("conv"):
         return CONVOLUTION
     attention = next((m for m in above if "Attention" in type(m).__name__), None)

@@ -52,12 +52,18 @@ class Plan:
 
     def pieces(self) -> list[Plan]:
         """The plans of images that are sampled together."""
-        found = []
-        for first in range(0, len(self.seeds), self.size):
-            rows = slice(first, first + self.size)
-            conditions = None if self.conditions is None else self.conditions[rows]
-            found.append(Plan(self.seeds[rows], conditions, self.size))
-        return found
+        return [
+            self._rows(slice(start, start + self.size))
+            for start in range(0, len(self.seeds), self.size)
+        ]
+
+    def first(self, count: int) -> Plan:
+        """The plan of the first ``count`` images, or of all if there are fewer."""
+        return self._rows(slice(count))
+
+    def _rows(self, rows: slice) -> Plan:
+        conditions = None if self.conditions is None else self.conditions[rows]
+        return Plan(self.seeds[rows], conditions, self.size)
 
 
 @dataclass(frozen=True, eq=False)
