@@ -44,7 +44,7 @@ from bitfront.problems import build_problem
 from bitfront.search import allocate
 from bitfront.sensitivity import PROFILERS
 from bitfront.tasks import Task, VisionTask, select
-from bitfront.types import Budget, Sensitivities
+from bitfront.types import Budget, Sensitivities, Trial
 
 BITS = (3, 4)
 BASE = ("load", "forward and backward")
@@ -119,15 +119,15 @@ def ranks(table: Sensitivities, measured: Sensitivities) -> tuple[float, float]:
     return correlation(table), float(np.mean([correlation(column) for column in columns]))
 
 
-def allocated(study: Study, table: Sensitivities, schemes: str, bits: int) -> float:
-    """KL on held-out data of what a table gives at an average of ``bits``."""
+def allocated(study: Study, table: Sensitivities, schemes: str, bits: int) -> Trial:
+    """What a table gives at an average of ``bits``, measured."""
     selection = select(study.task)
     costs = bitfront.cost(study, schemes)
     problem = build_problem(
         table, costs, [Budget(float(bits), "bpw")], groups=selection.groups, pins=selection.pins
     )
     chosen = allocate(problem).schemes
-    return measure(study, chosen, "ilp", costs.total(chosen)).metrics["kl"].value
+    return measure(study, chosen, "ilp", costs.total(chosen))
 
 
 def run(name: str, assets: Path) -> list[dict[str, Any]]:
@@ -146,7 +146,8 @@ def run(name: str, assets: Path) -> list[dict[str, Any]]:
             }
             for profiler, table in found.items():
                 spearman, within = ranks(table, found["perturb"])
-                kl = [allocated(study, table, model.schemes, bits) for bits in BITS]
+                trials = [allocated(study, table, model.schemes, bits) for bits in BITS]
+                kl = [trial.metrics["kl"].value for trial in trials]
                 load, both = (cost[what] for what in BASE)
                 rows.append(
                     {

@@ -50,8 +50,8 @@ def shared(
     """
     classes = list(dict.fromkeys(table.classes))
     proposals = factors(classes)
+    factor: Mapping[str, float] = next(proposals)
     tried: dict[tuple[str, ...], tuple[Allocation, Mapping[str, float], Contributions]] = {}
-    factor = next(proposals)
     for _ in range(ASKED * allowance if len(classes) > 1 else 1):
         found = allocate(problem(weighted(table, factor)), solver)
         if found.choice not in tried:

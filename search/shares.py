@@ -30,10 +30,12 @@ def factors(classes: Sequence[str], seed: int = 0) -> Generator[dict[str, float]
     not finite, is taken for the least, or the greatest.
     """
     import optuna
-    from optuna.distributions import FloatDistribution
+    from optuna.distributions import BaseDistribution, FloatDistribution
 
     ones = dict.fromkeys(classes, 1.0)
-    moved = {name: FloatDistribution(-WIDEST, WIDEST) for name in classes[1:]}
+    moved: dict[str, BaseDistribution] = {
+        name: FloatDistribution(-WIDEST, WIDEST) for name in classes[1:]
+    }
     with _quiet():
         study = optuna.create_study(
             sampler=optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTS)
