@@ -6,7 +6,9 @@ JSON on standard output, tables on standard error. Denoiser SQNR and PSNR of fin
 against the full model's, on seeds that nothing was chosen by. Round to nearest, a scale a channel;
 embeddings are left alone. ``uniform`` is one scheme for all layers; a profiler's name is what its
 best table gives by itself; ``shares`` adds the outer search for the classes' parts of the budget;
-``search`` is what ``bitfront search`` answers, verified and refined as it does.
+``by
+images`` judges by the images that calibration seeds lead to; ``search`` is what ``bitfront search``
+answers, verified and refined as it does.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from torch import Tensor, nn
 import bitfront
 from benchmarks.common import arguments, fresh_study, head, parsed, show, write
 from benchmarks.profilers import allocated
+from bitfront.sensitivity import Profiler
+from bitfront.sensitivity.decoupled import Decoupled
 from bitfront.tasks import DiffusionTask
 from bitfront.types import Trial
 
@@ -30,9 +34,15 @@ BITS = (4, 6, 8)
 PROFILERS = ("mse", "fisher", "decoupled")
 STEPS = 25
 FIRST = 950  # timestep: at 999 next to nothing of a prediction is left in the image
-SHARES = {"verify": False, "refine": 0}
-SEARCHED = {"decoupled, shares": ("decoupled", SHARES), "decoupled, search": ("decoupled", {}),
-            "fisher, search": ("fisher", {})}  # fmt: skip
+SHARES: dict[str, Any] = {"verify": False, "refine": 0}
+BY_IMAGES = Decoupled(target="psnr")
+SEARCHED: dict[str, tuple[str | Profiler, dict[str, Any]]] = {
+    "decoupled, shares": ("decoupled", SHARES),
+    "decoupled, search": ("decoupled", {}),
+    "decoupled by images, shares": (BY_IMAGES, SHARES),
+    "decoupled by images, search": (BY_IMAGES, {}),
+    "fisher, search": ("fisher", {}),
+}
 
 Sample = Callable[[list[torch.Generator], list[int] | None], Tensor]
 

@@ -18,6 +18,7 @@ from bitfront.problems import build_problem
 from bitfront.refinement import Refined, refined
 from bitfront.scheme import KEEP
 from bitfront.search import allocate
+from bitfront.sensitivity import PROFILERS
 from bitfront.sensitivity.perturb import Perturb
 from bitfront.shares import Shared, shared, shares_of
 from bitfront.study import Progress, Study
@@ -80,9 +81,7 @@ class Point:
             candidates["verified"], fresh, table = found.allocation, found.fresh, found.table
         for name, source in sources.items():
             candidates[name] = allocate(self._problem(source), self.solver)
-        judged = table.target or target
-        judged = judged if judged in self.study.task.metrics else "kl"
-        looked = 0
+        looked, judged = 0, self._judged
         if table.classes and self.shares and self.solver != "uniform":
             split = self._split(table, judged, first, progress)
             candidates["shares"] = split.allocation
@@ -92,7 +91,9 @@ class Point:
             candidates["uniform"] = allocate(self._problem(best_table), "uniform")
         trials = self._measured(candidates, first, progress)
         best = min(trials, key=lambda name: self._rank(trials[name], judged))
-        made = {t.id for t in trials.values() if t.settings["budgets"] == self.settings["budgets"]}
+        made = {
+            t.id for t in trials.values() if t.settings.get("budgets") == self.settings["budgets"]
+        }
         chosen, evaluations = trials[best], len(fresh) + looked + 2 * len(made)
         predicted, bound = candidates[best].loss, candidates[best].bound
         if self.refine and self.solver != "uniform":
@@ -115,14 +116,28 @@ class Point:
             evaluations=evaluations,
         )
 
+    @property
+    def _judged(self) -> str:
+        """The metric of the task that candidates are judged by."""
+        best = next(iter(self.tables.values()))
+        wanted = (self.metric or best.metric, best.target, "kl")
+        return next(name for name in wanted if name in self.study.task.metrics)
+
+    def _measure(self, schemes: Mapping[str, str], solver: str, **known: Any) -> Trial:
+        """A trial with the metric that is judged by, on the calibration data at least."""
+        judged = self.study.task.metric(self._judged)
+        wholes = () if judged.whole is None else (judged.name,)
+        costs = self.costs.total(schemes)
+        return measure(self.study, schemes, solver, costs, wholes=wholes, **known)
+
     def _split(self, table: Sensitivities, metric: str, first: str, progress: Progress) -> Shared:
         """What the outer search for the classes' shares of the budget leads to."""
 
         def look(allocation: Allocation, factors: Mapping[str, float]) -> Trial:
             spent = shares_of(self.costs, self.budgets[0].resource, table, allocation)
-            return measure(
-                self.study, allocation.schemes, self.solver, self.costs.total(allocation.schemes),
-                evaluation=False, predicted=self._problem(table).total_loss(allocation.schemes),
+            return self._measure(
+                allocation.schemes, self.solver, evaluation=False,
+                predicted=self._problem(table).total_loss(allocation.schemes),
                 settings={
                     **self.settings, "table": "shares", "estimates": first,
                     "factors": factors, "shares": spent,
@@ -140,8 +155,8 @@ class Point:
         settings = {**self.settings, "table": "refined", "estimates": first}
 
         def look(schemes: Mapping[str, str]) -> Trial:
-            return measure(
-                self.study, schemes, "refine", self.costs.total(schemes), evaluation=False,
+            return self._measure(
+                schemes, "refine", evaluation=False,
                 predicted=problem.total_loss(schemes), settings=settings,
             )  # fmt: skip
 
@@ -151,7 +166,7 @@ class Point:
 
     def _complete(self, trial: Trial) -> Trial:
         """``trial``, measured on the evaluation data too."""
-        return measure(self.study, trial.schemes, trial.solver, trial.costs)
+        return self._measure(trial.schemes, trial.solver)
 
     def _problem(self, table: Sensitivities) -> Problem:
         selection = self.selection
@@ -166,11 +181,9 @@ class Point:
         for done, (name, allocation) in enumerate(candidates.items()):
             progress("measuring allocations", done, len(candidates))
             source = {"table": name, "estimates": name if name in self.tables else first}
-            trials[name] = measure(
-                self.study,
+            trials[name] = self._measure(
                 allocation.schemes,
                 allocation.solver,
-                self.costs.total(allocation.schemes),
                 predicted=allocation.loss,
                 bound=allocation.bound,
                 settings={**self.settings, **source},
@@ -183,6 +196,8 @@ class Point:
         return -value if self.study.task.metric(metric).better == "higher" else value
 
     def _unverified(self, schemes: Mapping[str, str]) -> int:
+        if not PROFILERS[self.settings["profiler"]].one_pass:
+            return 0  # its pairs were measured one at a time
         measured = self.study.measurements("perturb", Perturb().settings_key)
         return sum(s != KEEP and (layer, s) not in measured for layer, s in schemes.items())
 

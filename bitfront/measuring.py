@@ -7,7 +7,7 @@ data is reported. A candidate that is only looked at has no figures on the evalu
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,18 +30,21 @@ def measure(
     costs: Mapping[str, float],
     *,
     evaluation: bool = True,
+    wholes: Collection[str] = (),
     **known: Any,
 ) -> Trial:
     """Build an allocation and measure it on the calibration and the evaluation data, each once.
 
     schemes: layer -> scheme. Metrics on calibration data are recorded as ``calibration/NAME``, with
     what each sample adds (``contributions``). evaluation: False leaves out the evaluation data,
-    which a later call makes good. known: further fields of the ``Trial``.
+    which a later call makes good. wholes: metrics of wholes that are measured on the calibration
+    data too. known: further fields of the ``Trial``.
     """
     found = study.store.find_trial(study.record, schemes)
     wanted: dict[str, Evaluator] = {}
-    if found is None or not study.store.trial_vectors(study.record, found.id):
-        wanted[CALIBRATION] = study.calibration_judge
+    vectored = {} if found is None else study.store.trial_vectors(study.record, found.id)
+    if not vectored or not vectored.keys() >= set(wholes):
+        wanted[CALIBRATION] = study.calibration_judge_of(wholes)
     if evaluation and (found is None or all(n.startswith(CALIBRATION) for n in found.metrics)):
         wanted[""] = study.judge
     if found is not None and not wanted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
@@ -51,6 +51,7 @@ class Study:
             self.store.close()
             raise
         self.scratch = Scratch()
+        self._judges: dict[tuple[str, ...], Evaluator] = {}
 
     @cached_property
     def builder(self) -> Builder:
@@ -79,6 +80,16 @@ class Study:
     def calibration_judge(self) -> Evaluator:
         """The real metrics on the calibration data, and views of them for choosing by."""
         return self.subject.evaluator.viewing(views(self.task))
+
+    def calibration_judge_of(self, wholes: Collection[str]) -> Evaluator:
+        """As ``calibration_judge``, with metrics of wholes too."""
+        if not wholes:
+            return self.calibration_judge
+        key = tuple(sorted(wholes))
+        if key not in self._judges:
+            more = {name: self.task.metric(name) for name in key}
+            self._judges[key] = self.calibration_judge.viewing(more)
+        return self._judges[key]
 
     @cached_property
     def container(self) -> str:

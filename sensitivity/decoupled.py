@@ -24,7 +24,7 @@ from typing import ClassVar
 
 from bitfront.errors import InvalidInput, ModelError, UnknownName
 from bitfront.tasks.base import Task
-from bitfront.tasks.evaluation import by_batches, judge_wholes, worsening
+from bitfront.tasks.evaluation import judge_wholes, worsening
 from bitfront.tasks.globs import matching
 from bitfront.tasks.roles import classes
 from bitfront.types import Estimate, Measurement, Sensitivities
@@ -62,7 +62,7 @@ class Decoupled(Profiler):
         its own, or ``name:`` and a glob of layer names, which makes a class. METRIC is one of the
         task's, or a glob (``sqnr_t*``): the one that worsens most counts. ``auto`` is
         ``cross-attention=ssim, feed-forward=ssim, *=sqnr`` for diffusion, ``*=kl`` for others.
-    target: the metric of batches in whose units classes are compared.
+    target: the metric in whose units classes are compared, and by which a search judges.
     images: of the calibration data, that metrics of whole images are measured on.
     """
 
@@ -82,7 +82,7 @@ class Decoupled(Profiler):
     ) -> Iterator[list[Measurement]]:
         del checkpoints  # every pair is a unit of its own
         own = self._assigned(subject)
-        wanted = {of.metric for of in own.values()}
+        wanted = {self.target, *(of.metric for of in own.values())}
         wholes = _Wholes(subject.task, wanted, self.images)
         for m in one_at_a_time(subject, pairs, self.name, self.settings_key, wholes):
             of = own[m.layer]
@@ -117,14 +117,11 @@ class Decoupled(Profiler):
     def _assigned(self, subject: Subject) -> dict[str, Own]:
         """Layer -> its class and metric. Raises ``InvalidInput`` and ``UnknownName``."""
         task = subject.task
-        batches = by_batches(subject.evaluator.metrics)
-        if self.target not in batches:
-            raise UnknownName(
-                f"target {self.target!r} is no metric of batches",
-                f"choose from {', '.join(batches)}",
-            )
         wholes = [n for n in task.metrics if task.metric(n).whole is not None]
-        entries = _entries(self.metrics, task, [*batches, *wholes])
+        known = [*subject.evaluator.metrics, *wholes]
+        if self.target not in known:
+            raise UnknownName(f"no metric {self.target!r}", f"choose from {', '.join(known)}")
+        entries = _entries(self.metrics, task, known)
         of = classes(task)
         found = {}
         for layer in task.layers:
@@ -152,13 +149,13 @@ class _Wholes:
             if task.metric(n).whole is not None and any(fnmatchcase(n, glob) for glob in wanted)
         }
         if self._metrics:
-            self._full = task.generated(reference=True, calibration=images)
+            self._full = task.generated(reference=True, calibration=True, first=images)
             self._baseline = judge_wholes(self._metrics, self._full, self._full)
 
     def __call__(self) -> dict[str, Estimate]:
         if not self._metrics:
             return {}
-        made = self._task.generated(calibration=self._images)
+        made = self._task.generated(calibration=True, first=self._images)
         return worsening(judge_wholes(self._metrics, self._full, made), self._baseline)
 
 

@@ -94,12 +94,14 @@ class Task(ABC):
         """What a reader should know of the model: modules that are no layers, and why."""
         return ()
 
-    def generated(self, *, reference: bool = False, calibration: int = 0) -> Tensor:
+    def generated(
+        self, *, reference: bool = False, calibration: bool = False, first: int | None = None
+    ) -> Tensor:
         """What the model as it is now makes of all evaluation data: (M, ...), on the CPU.
 
         The images that a denoiser leads to, say; for metrics that no single batch has
-        (``Metric.whole``). reference: what the full model made instead. calibration: of the first
-        so many of the calibration data instead.
+        (``Metric.whole``). reference: what the full model made instead. calibration: of that data
+        instead. first: of so many at most, from the beginning.
         """
         raise ModelError(f"a {self.kind} task generates nothing", "leave out metrics of wholes")
 

@@ -144,12 +144,12 @@ class DiffusionTask(ModelTask):
         """The calls of held-out trajectories."""
         return self._held_out.batches
 
-    def generated(self, *, reference: bool = False, calibration: int = 0) -> Tensor:
-        if calibration:
-            if reference:
-                return self._calibrated.images[:calibration]
-            return sampled(self._sampler, self._plans[0].first(calibration))
-        return self._held_out.images if reference else sampled(self._sampler, self._plans[1])
+    def generated(
+        self, *, reference: bool = False, calibration: bool = False, first: int | None = None
+    ) -> Tensor:
+        if reference:
+            return (self._calibrated if calibration else self._held_out).images[:first]
+        return sampled(self._sampler, self._plans[not calibration].first(first))
 
     def fingerprint(self) -> dict[str, str]:
         recorded = [self._recipe["timesteps"], self._recipe["timestep_groups"]]

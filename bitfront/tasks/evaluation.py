@@ -128,13 +128,18 @@ class Evaluator:
         labelled = all(batch.labels is not None for batch in batches)
         metrics = {name: task.metric(name) for name in task.metrics}
         self.metrics = {n: m for n, m in metrics.items() if labelled or not m.needs_labels}
-        if batches is not task.evaluation:
+        self._calibrating = batches is not task.evaluation
+        if self._calibrating:
             self.metrics = by_batches(self.metrics)
         with torch.no_grad():
             self._references = [self._scratch.keep(task.outputs(b)) for b in batches]
 
     def viewing(self, views: Mapping[str, Metric]) -> Evaluator:
-        """One that measures ``views`` too, on the same outputs of the full model."""
+        """One that measures ``views`` too, on the same outputs of the full model.
+
+        Metrics of wholes among them are of what the calibration data lead to, unless the batches
+        are the task's evaluation data.
+        """
         other = copy(self)
         other.__dict__.pop("baseline", None)
         other.metrics = {**self.metrics, **views}
@@ -187,8 +192,9 @@ class Evaluator:
         if not wholes:
             return measured
         with torch.no_grad():
-            full = self.task.generated(reference=True)
-            made = full if reference else self.task.generated()
+            of = self._calibrating
+            full = self.task.generated(reference=True, calibration=of)
+            made = full if reference else self.task.generated(calibration=of)
             found = judge_wholes(wholes, full, made)
         return replace(
             measured,

@@ -57,8 +57,8 @@ class Plan:
             for start in range(0, len(self.seeds), self.size)
         ]
 
-    def first(self, count: int) -> Plan:
-        """The plan of the first ``count`` images, or of all if there are fewer."""
+    def first(self, count: int | None) -> Plan:
+        """The plan of the first ``count`` images, of all if there are fewer or for None."""
         return self._rows(slice(count))
 
     def _rows(self, rows: slice) -> Plan:
