@@ -98,7 +98,10 @@ def _table(
     """One profiler's table, rows in the order of ``names``."""
     table = _rows_of(rebuilt.table, names)
     doubtful = [inside_noise(v, s) for v, s in zip(table.values.T, table.stderr.T, strict=True)]
+    of = dict(zip(rebuilt.table.layers, rebuilt.table.classes, strict=False))
+    of = {**report.study.settings.get("classes", {}), **of}  # a table's own come first
     groups = {
+        "class": [of.get(name, _UNKNOWN) for name in names],
         "role": [layer.role if layer else _UNKNOWN for layer in layers],
         "kind": [layer.kind if layer else _UNKNOWN for layer in layers],
     }

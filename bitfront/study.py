@@ -19,6 +19,7 @@ from bitfront.sensitivity import Subject
 from bitfront.storage import Store
 from bitfront.tasks import from_recipe
 from bitfront.tasks.evaluation import Evaluator
+from bitfront.tasks.roles import classes
 from bitfront.tasks.views import views
 from bitfront.types import Measurement, Scheme, Trial
 
@@ -176,6 +177,7 @@ def _settings(task: Task) -> dict[str, Any]:
         "container": _container(task),
         "layers": [asdict(layer) for layer in task.layers],
         "groups": [list(group) for group in task.groups],
+        "classes": classes(task),
         "metrics": {n: {"unit": m.unit, "better": m.better} for n, m in metrics.items()},
     }
     with suppress(ModelError):  # made from a live object: nothing to make it anew from

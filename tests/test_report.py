@@ -175,6 +175,7 @@ def test_shares_are_of_the_whole(real: Page) -> None:
     for t in real.data["tables"]:
         assert set(t["shares"]["role"]) == {"body", "head"}
         assert set(t["shares"]["kind"]) == {"conv2d", "linear"}
+        assert set(t["shares"]["class"]) == {"convolution", "other"}
         for j, _ in enumerate(t["schemes"]):
             column = [max(row[j] or 0.0, 0.0) for row in t["values"]]
             assert t["totals"][j] == pytest.approx(sum(column))
@@ -259,7 +260,11 @@ def test_agreement_on_too_few_pairs_is_not_known(made: Make, out: Path) -> None:
         measurement("a", profiler="perturb", kl=(1.0, 0.1)),
     ]
     trace = page("s", out, made(measurements=measured)).data["agreement"]["data"][0]
-    assert trace["text"] == [["–<br>2 pairs", "–<br>1 pair"], ["–<br>1 pair", "–<br>1 pair"]]
+    assert sorted(trace["x"]) == ["mse", "perturb"]
+    both = trace["x"].index("mse")
+    for a, row in enumerate(trace["text"]):
+        for b, text in enumerate(row):
+            assert text == ("–<br>2 pairs" if a == b == both else "–<br>1 pair")
 
 
 def test_the_front_has_predicted_and_measured_side_by_side(db: Path, real: Page) -> None:
