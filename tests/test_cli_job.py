@@ -267,3 +267,19 @@ def test_profilers_by_the_hessian(bitfront: Commands, files: Path) -> None:
         "search", "curved", *task, *schemes, "--budget", "5bpw", "--profiler", "hutchinson"
     ).document["answers"]
     assert answer["trial"]["costs"]["bits"] <= 5 * answer["trial"]["settings"]["weights"]
+
+
+def test_budgets_are_shared_out_between_classes(bitfront: Commands, files: Path) -> None:
+    task = ["--profiler", "decoupled", "--setting", "metrics=*attention=kl, *=kl"]
+    given = [*language(files), "--schemes", "w2 w4 w8", "--budget", "4bpw", *task]
+    bitfront.ok("search", "shared", *given, "--shares", 5, "--refine", 0)
+    with Store.open(bitfront.db) as store:
+        made = store.trials(store.study("shared"))
+    split = next(t for t in made if t.settings.get("table") == "shares")
+    shown = bitfront.ok("show", "shared", split.id).out
+    assert "share of the budget" in shown
+    for cls, share in split.settings["shares"].items():
+        assert cls in shown
+        assert f"{share:.1%}" in shown
+    few = ["--schemes", "w4", "--budget", "4bpw", "--shares", 3]
+    assert "--shares with fisher" in bitfront.refused("search", "shared", *few)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from bitfront.queries import LayerLine
     from bitfront.types import Estimate
 
+BY_CLASS = ("shares", "factors")
 NOISY = "~"  # beside an estimate whose rank is inside the noise
 
 
@@ -65,9 +67,20 @@ def show(
         )
     table(["cost", "total"], [(name, amount(name, value)) for name, value in t.costs.items()])
     table(["metric", "value"], [(name, figure(e)) for name, e in t.metrics.items()])
-    origin = ", ".join(f"{key} {value}" for key, value in t.settings.items())
+    _by_class(t.settings)
+    told = {key: value for key, value in t.settings.items() if key not in BY_CLASS}
     typer.echo(f"{t.solver}: predicted {t.predicted:.4g}, bound {t.bound:.4g}; {t.created}")
-    typer.echo(origin)
+    typer.echo(", ".join(f"{key} {value}" for key, value in told.items()))
+
+
+def _by_class(settings: Mapping[str, Any]) -> None:
+    """What an outer search gave each class of layers, where there was one."""
+    if "shares" in settings:
+        rows = [
+            (cls, f"{share:.1%}", f"{settings['factors'][cls]:.3g}")
+            for cls, share in settings["shares"].items()
+        ]
+        table(["class", "share of the budget", "factor"], rows)
 
 
 def _document(line: LayerLine) -> dict[str, object]:
