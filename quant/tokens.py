@@ -1,7 +1,7 @@
 """Tokens, and the first of a text, which BOS-aware schemes leave as it is.
 
 In a causal text encoder (CLIP) the first token, begin-of-sentence, is the same for every prompt and
-some hundred times larger than all others (MixDQ, arXiv:2405.17873, section 4.1).
+some hundred times larger than all others (MixDQ, arXiv:2405.17873).
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Reader(nn.Module):
         super().__init__()
         from transformers import CLIPTextConfig, CLIPTextModel
 
-        self.encoder = CLIPTextModel(
+        self.encoder: nn.Module = CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=60, hidden_size=32, intermediate_size=64, num_hidden_layers=3,
                 num_attention_heads=4, max_position_embeddings=16, bos_token_id=0, eos_token_id=1,
@@ -40,13 +40,14 @@ class Reader(nn.Module):
             )
         )  # fmt: skip
         self.to_k, self.to_v = (nn.Linear(32, 24, bias=False) for _ in range(2))
-        table = self.encoder.get_input_embeddings().weight
+        table = self.encoder.get_parameter("embeddings.token_embedding.weight")
         nn.init.normal_(table)
         with torch.no_grad():
             table[0, 5] = 800  # MixDQ: over 800 in SDXL-turbo, and 10 to 15 at others
 
     def read(self, ids: Tensor) -> Tensor:
-        return self.encoder(ids, output_hidden_states=True).hidden_states[-2]
+        states: tuple[Tensor, ...] = self.encoder(ids, output_hidden_states=True).hidden_states
+        return states[-2]
 
     def forward(self, ids: Tensor) -> Tensor:
         h = self.read(ids)
@@ -97,10 +98,11 @@ def test_other_tokens_keep_their_precision_and_the_first_its_value(
     assert torch.equal(h[:, 0], h[:1, 0].expand(8, -1)), "the first token sees no other"
     error, output = {}, {}
     for text in ("w8", "w8a8", "w8a8b", "w8a8s", "w8a8sb"):
-        scheme, taken = Scheme.parse(text), []
+        scheme = Scheme.parse(text)
+        taken: list[Tensor] = []
         layers = {name: subject.builder.quantized(name, scheme) for name in ("to_k", "to_v")}
         with torch.no_grad(), applied(reader, layers):
-            handle = reader.to_k.register_forward_hook(lambda _, x, __, t=taken: t.append(x[0]))
+            handle = reader.to_k.register_forward_hook(lambda _, x, __, to=taken: to.append(x[0]))
             output[text] = reader(ids)
             handle.remove()
         if scheme.activation is None or scheme.activation.bos:

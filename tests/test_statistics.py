@@ -143,7 +143,8 @@ def test_a_layer_may_be_counted_with_and_without_first_tokens(case: str) -> None
     check(found.magnitudes, torch.cat([b.flatten() for b in batches]))
     check(found.after_first, torch.cat([b[..., 1:, :].flatten() for b in batches]))
     alone = collect(model, [], [], run, ["a"])["a"]
-    assert alone.magnitudes is alone.H is None
+    assert alone.magnitudes is None
+    assert alone.H is None
     plain = collect(model, ["a"], [], run)["a"].H
     assert found.H is not None
     assert plain is not None
