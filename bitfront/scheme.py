@@ -3,14 +3,15 @@
     scheme     = float | integer
     float      = "keep" | "bf16" | "fp16" | "fp8" | "mxfp4" | "nvfp4"
     integer    = "w" bits [ "g" size ] [ "z" ] [ activation ] [ "+" quantizer ]
-    activation = "a" bits [ "s" ]
+    activation = "a" bits [ "s" ] [ "b" ]
     quantizer  = "rtn" | "gptq" [ ":act" ]
 
 ``w4g128`` is 4-bit symmetric weights in groups of 128 along the input dimension; without ``g``
 one scale per output channel. ``z`` adds zero points (asymmetric). ``a8`` quantizes the layer's
 input to 8-bit integers, dynamically per token; ``a8s`` statically per tensor, with a range from
-calibration. ``+gptq`` names the quantizer, ``:act`` orders its columns by activation; the default
-``rtn`` (round to nearest) is not spelled.
+calibration. ``b`` leaves the first token of a text as it is (BOS-aware, MixDQ, arXiv:2405.17873).
+``+gptq`` names the quantizer, ``:act`` orders its columns by activation; the default ``rtn`` (round
+to nearest) is not spelled.
 """
 
 from __future__ import annotations
@@ -29,17 +30,22 @@ FLOAT_GROUPS = {"mxfp4": 32, "nvfp4": 16}
 QUANTIZERS = ("rtn", "gptq", "gptq:act")
 
 _INTEGER = re.compile(
-    r"w(?P<bits>\d{1,9})(?:g(?P<group>\d{1,9}))?(?P<zero>z)?(?:a(?P<act>\d{1,9})(?P<static>s)?)?(?:\+(?P<quantizer>[a-z:]+))?"
+    r"w(?P<bits>\d{1,9})(?:g(?P<group>\d{1,9}))?(?P<zero>z)?"
+    r"(?:a(?P<act>\d{1,9})(?P<static>s)?(?P<bos>b)?)?(?:\+(?P<quantizer>[a-z:]+))?"
 )
-_HELP = "spell it like w4, w4g128, w4g32z, w8a8, w8a8s, w3g64+gptq, bf16, fp16, fp8 or keep"
+_HELP = "spell it like w4, w4g128, w4g32z, w8a8, w8a8s, w8a8sb, w3g64+gptq, bf16, fp16, fp8 or keep"
 
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """Integer format of a layer's input: ``bits`` wide, symmetric, dynamic per token or static."""
+    """Integer format of a layer's input: ``bits`` wide, symmetric, dynamic per token or static.
+
+    ``bos``: token 0 of an input (N, T, K) stays in full precision, and has no say in a static step.
+    """
 
     bits: int
     static: bool = False
+    bos: bool = False
 
     def __post_init__(self) -> None:
         if self.bits not in ACTIVATION_BITS:
@@ -48,7 +54,7 @@ class Activation:
             )
 
     def __str__(self) -> str:
-        return f"a{self.bits}{'s' if self.static else ''}"
+        return f"a{self.bits}{'s' if self.static else ''}{'b' if self.bos else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,9 @@ class Scheme:
                 bits=int(match["bits"]),
                 group=int(match["group"]) if match["group"] else None,
                 symmetric=match["zero"] is None,
-                activation=Activation(int(match["act"]), match["static"] is not None)
+                activation=Activation(
+                    int(match["act"]), match["static"] is not None, match["bos"] is not None
+                )
                 if match["act"]
                 else None,
                 quantizer=match["quantizer"] or "rtn",

@@ -74,6 +74,7 @@ class Layer:
     macs: int = 0  # multiply-accumulates of one sample, summed over all calls in a forward
     role: str = "body"  # body, embedding or head
     shares: str | None = None  # the layer whose weight tensor this one uses too (counted there)
+    flat: bool = False  # it is given single vectors, (N, K) or (N, 1, K), not tokens (N, T, K)
 
     @property
     def weights(self) -> int:

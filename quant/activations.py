@@ -4,7 +4,8 @@
 
 Dynamic: s = max|x| / ((2^b - 1) / 2) over one token (the last dimension; one sample of a
 convolution's input), in x's dtype, as compressed-tensors computes it. Static: one s a layer, from
-the histogram of calibration magnitudes, by squared error.
+the histogram of calibration magnitudes, by squared error. BOS-aware: the first token stays x, and
+s is that of the others.
 """
 
 from __future__ import annotations
@@ -17,19 +18,29 @@ from torch import Tensor
 from bitfront.types import Activation
 
 from .scales import integer_range
-from .statistics import BINS, InputStatistics
+from .statistics import BINS, Histogram
+from .tokens import TOKEN_KINDS, split_first
 
-_TOKEN_KINDS = ("linear", "hf_conv1d")
 CLIPS = tuple(0.96**i for i in range(120))  # of the largest magnitude, down to 0.8 %
 
 
-def fake_quantize(x: Tensor, activation: Activation, kind: str, step: Tensor | None) -> Tensor:
+def fake_quantize(
+    name: str, x: Tensor, activation: Activation, kind: str, step: Tensor | None
+) -> Tensor:
     """``x`` rounded to ``activation``'s grid, in its dtype; gradients pass straight through.
 
-    kind: the layer's. step: 0-dim float32, for static activations only.
+    name, kind: the layer's. step: 0-dim float32, for static activations only. Raises
+    ``ModelError`` for an input without tokens where the first is to be left as it is.
     """
-    s = _dynamic_step(x, activation.bits, kind) if step is None else step.to(x)
-    lo, hi = integer_range(activation.bits, symmetric=True)
+    if activation.bos:
+        first, others = split_first(name, x)
+        return torch.cat([first, _rounded(others, activation.bits, kind, step)], -2)
+    return _rounded(x, activation.bits, kind, step)
+
+
+def _rounded(x: Tensor, bits: int, kind: str, step: Tensor | None) -> Tensor:
+    s = _dynamic_step(x, bits, kind) if step is None else step.to(x)
+    lo, hi = integer_range(bits, symmetric=True)
     return _StraightThrough.apply(x, s, lo, hi)
 
 
@@ -43,13 +54,12 @@ class _StraightThrough(torch.autograd.Function):
         return grad, None, None, None
 
 
-def static_step(statistics: InputStatistics, bits: int) -> Tensor:
+def static_step(magnitudes: Histogram, bits: int) -> Tensor:
     """The step (0-dim float32) of least squared error over the histogram; 1 if all inputs are 0."""
-    assert statistics.counts is not None
-    counts = statistics.counts.double()
-    if not statistics.width:
+    counts = magnitudes.counts.double()
+    if not magnitudes.width:
         return torch.tensor(1.0)
-    x = (torch.arange(BINS, dtype=torch.float64) + 0.5) * statistics.width
+    x = (torch.arange(BINS, dtype=torch.float64) + 0.5) * magnitudes.width
     top = float(x[counts > 0][-1])
     _, hi = integer_range(bits, symmetric=True)
     steps = torch.tensor(CLIPS, dtype=torch.float64)[:, None] * (top / hi)
@@ -59,6 +69,6 @@ def static_step(statistics: InputStatistics, bits: int) -> Tensor:
 
 def _dynamic_step(x: Tensor, bits: int, kind: str) -> Tensor:
     x = x.detach()
-    dims = -1 if kind in _TOKEN_KINDS else tuple(range(1, x.ndim))
+    dims = -1 if kind in TOKEN_KINDS else tuple(range(1, x.ndim))
     s = x.abs().amax(dims, keepdim=True) / (((1 << bits) - 1) / 2)
     return torch.where(s > 0, s, torch.finfo(x.dtype).eps)

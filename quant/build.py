@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from bitfront.errors import ModelError, SchemeError, UnknownName
 from bitfront.scratch import Scratch
-from bitfront.types import Layer, Scheme
+from bitfront.types import Activation, Layer, Scheme
 
 from .activations import static_step
 from .quantizers import QUANTIZERS, quantize
-from .statistics import InputStatistics, collect, moment_bytes
+from .statistics import Histogram, InputStatistics, collect, moment_bytes
 from .suitability import takes
 from .surgery import is_applied, original
 from .weights import QuantizedLayer, QuantizedWeight
@@ -60,13 +60,15 @@ class Builder:
         """
         moments: list[str] = []
         magnitudes: list[str] = []
+        after_first: list[str] = []
         for name, scheme in dict.fromkeys(pairs):
             owner = self._owner(name, scheme)
             if QUANTIZERS[scheme.quantizer].uses_inputs and self._known(owner).H is None:
                 moments.append(owner)
-            if scheme.activation and scheme.activation.static and self._known(name).counts is None:
-                magnitudes.append(name)
-        if not moments and not magnitudes:
+            activation = scheme.activation
+            if activation and activation.static and self._magnitudes(name, activation) is None:
+                (after_first if activation.bos else magnitudes).append(name)
+        if not (moments or magnitudes or after_first):
             return
         for name in self._layers:
             if is_applied(name, self._model.get_submodule(name)):
@@ -75,8 +77,8 @@ class Builder:
                     "prepare them before applying anything",
                 )
         for part in self._parts(moments) or [[]]:
-            self._remember(collect(self._model, part, magnitudes, self._run))
-            magnitudes = []
+            self._remember(collect(self._model, part, magnitudes, self._run, after_first))
+            magnitudes, after_first = [], []
 
     def quantized(self, name: str, scheme: Scheme) -> QuantizedLayer:
         """Layer ``name`` under ``scheme``; prepares the pair if that was not done.
@@ -101,9 +103,12 @@ class Builder:
         return self._layer(name, scheme, weight)
 
     def _layer(self, name: str, scheme: Scheme, weight: QuantizedWeight) -> QuantizedLayer:
-        if scheme.activation is None or not scheme.activation.static:
+        activation = scheme.activation
+        if activation is None or not activation.static:
             return QuantizedLayer(weight)
-        return QuantizedLayer(weight, static_step(self._known(name), scheme.activation.bits))
+        magnitudes = self._magnitudes(name, activation)
+        assert magnitudes is not None  # prepared
+        return QuantizedLayer(weight, static_step(magnitudes, activation.bits))
 
     def _weight(self, owner: str, scheme: Scheme) -> QuantizedWeight:
         made = self._made.get((owner, scheme))
@@ -124,6 +129,11 @@ class Builder:
 
     def _known(self, name: str) -> InputStatistics:
         return self._statistics.get(name, InputStatistics())
+
+    def _magnitudes(self, name: str, activation: Activation) -> Histogram | None:
+        """What a static step of layer ``name`` is chosen by, if it is known."""
+        known = self._known(name)
+        return known.after_first if activation.bos else known.magnitudes
 
     def _owner(self, name: str, scheme: Scheme) -> str:
         """The layer whose weight ``name`` uses, after checking that both can take ``scheme``."""
@@ -162,6 +172,8 @@ class Builder:
                 if id(new.H) not in kept:
                     kept[id(new.H)] = self._scratch.keep(new.H)
                 old = replace(old, H=kept[id(new.H)], rows=new.rows)
-            if new.counts is not None:
-                old = replace(old, counts=new.counts, width=new.width)
-            self._statistics[name] = old
+            self._statistics[name] = replace(
+                old,
+                magnitudes=new.magnitudes or old.magnitudes,
+                after_first=new.after_first or old.after_first,
+            )

@@ -60,6 +60,8 @@ class CompressedTensors(Exporter):
             return f"its weight is tied to {layer.shares!r}, which must stay in one piece"
         if scheme.format in ("mxfp4", "nvfp4"):
             return f"{scheme} is not written in this container; use integers, fp8 or safetensors"
+        if scheme.activation is not None and scheme.activation.bos:
+            return "compressed-tensors quantizes every token alike; use schemes without b"
         if not scheme.symmetric:
             return (
                 "compressed-tensors 0.19 and 0.20 fail to load zero points; use symmetric schemes"

@@ -77,7 +77,7 @@ def _load_layer(model: nn.Module, layer: Layer, scheme: Scheme, files: TensorFol
         step = tensors.get("input_scale")
         if step is not None:
             step = step.to(module.weight.device)
-        hook = input_hook(scheme.activation, layer.kind, step)
+        hook = input_hook(layer.name, scheme.activation, layer.kind, step)
         _HOOKS[module] = module.register_forward_pre_hook(hook, with_kwargs=True)
 
 

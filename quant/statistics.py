@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from bitfront.errors import ModelError
 
 from .layers import adapter_of
+from .tokens import split_first
 
 BINS = 4096
 CHUNK = 1 << 24  # elements of unfolded inputs at a time
@@ -31,13 +32,24 @@ _SHARING = ("linear", "hf_conv1d")  # kinds whose H depends on the input tensor 
 
 
 @dataclass(frozen=True, eq=False)
+class Histogram:
+    """Magnitudes of inputs. ``width`` is 0 where all are 0."""
+
+    counts: Tensor  # (BINS,) int64, on the CPU
+    width: float
+
+
+@dataclass(frozen=True, eq=False)
 class InputStatistics:
-    """Statistics of one layer's inputs. ``rows``: how many vectors ``H`` is the mean of."""
+    """Statistics of one layer's inputs. ``rows``: how many vectors ``H`` is the mean of.
+
+    magnitudes: of all inputs. after_first: of every token but the first of its text.
+    """
 
     H: Tensor | None = None  # (G, cols, cols) float32
     rows: int = 0
-    counts: Tensor | None = None  # (BINS,) int64, on the CPU
-    width: float = 0.0
+    magnitudes: Histogram | None = None
+    after_first: Histogram | None = None
 
 
 def collect(
@@ -45,17 +57,19 @@ def collect(
     moments: Collection[str],
     magnitudes: Collection[str],
     run: Callable[[], object],
+    after_first: Collection[str] = (),
 ) -> dict[str, InputStatistics]:
     """Statistics of the named layers, while ``run`` pushes the calibration data through ``model``.
 
-    moments: layers whose ``H`` is wanted. magnitudes: layers whose histogram is wanted. Layers that
-    get the very same tensor in every call (q/k/v) share one ``H``; where that looked so at first
-    and was not, ``run`` is called once more. Raises ``ModelError`` for a layer that is never
-    called, and for inputs that are not finite.
+    moments: layers whose ``H`` is wanted. magnitudes: layers whose histogram is wanted;
+    after_first: without first tokens. Layers that get the very same tensor in every call (q/k/v)
+    share one ``H``; where that looked so at first and was not, ``run`` is called once more. Raises
+    ``ModelError`` for a layer that is never called, for inputs that are not finite, and for a layer
+    of ``after_first`` whose inputs have no tokens, or none after the first.
     """
-    found = _watch(model, set(moments), set(magnitudes), run, share=True)
+    found = _watch(model, set(moments), set(magnitudes), set(after_first), run, share=True)
     astray = {watch.name for watch in found if watch.astray}
-    again = _watch(model, astray, set(), run, share=False) if astray else []
+    again = _watch(model, astray, set(), set(), run, share=False) if astray else []
     statistics = {watch.name: watch.result() for watch in found}
     for watch in again:
         H = watch.result()
@@ -95,20 +109,26 @@ class _Moments:
         return None if self.sum is None else self.sum.div_(self.rows)
 
 
-class _Histogram:
-    """Running histogram of magnitudes."""
+class _Magnitudes:
+    """Running histogram."""
 
     def __init__(self) -> None:
         self.counts = torch.zeros(BINS, dtype=torch.int64)
         self.width = 0.0
 
     def add(self, x: Tensor) -> None:
+        if x.numel() == 0:  # a text of one token, which is left out
+            return
         x = x.abs().float()
         top = float(x.max())
         if top > 0:
             self._widen(math.ldexp(1.0, math.frexp(top)[1]) / BINS)  # top < BINS · width
         bins = (x / self.width).int() if self.width else torch.zeros_like(x, dtype=torch.int32)
         self.counts += torch.bincount(bins.flatten(), minlength=BINS).cpu()
+
+    @property
+    def result(self) -> Histogram:
+        return Histogram(self.counts, self.width)
 
     def _widen(self, width: float) -> None:
         while self.width and self.width < width:
@@ -120,10 +140,13 @@ class _Histogram:
 class _Watch:
     """One layer during a pass: what it was given, or whose inputs it was given too."""
 
-    def __init__(self, name: str, module: nn.Module, moments: bool, magnitudes: bool) -> None:
+    def __init__(
+        self, name: str, module: nn.Module, moments: bool, magnitudes: bool, after_first: bool
+    ) -> None:
         self.name, self.module, self.adapter = name, module, adapter_of(module)
         self.moments = _Moments(getattr(module, "groups", 1)) if moments else None
-        self.histogram = _Histogram() if magnitudes else None
+        self.magnitudes = _Magnitudes() if magnitudes else None
+        self.after_first = _Magnitudes() if after_first else None
         self.calls = 0
         self.leader: _Watch | None = None
         self.astray = False
@@ -138,10 +161,13 @@ class _Watch:
         if x.numel() == 0:  # an expert that got no tokens
             return
         self.calls += 1
-        if self.histogram is not None:
+        if self.magnitudes is not None or self.after_first is not None:
             if not torch.isfinite(x).all():
                 raise self._not_finite()
-            self.histogram.add(x)
+            if self.magnitudes is not None:
+                self.magnitudes.add(x)
+            if self.after_first is not None:
+                self.after_first.add(split_first(self.name, x)[1])
         if self.moments is None:
             return
         if self.adapter.kind in _SHARING and not x.is_inference():
@@ -171,33 +197,41 @@ class _Watch:
                 f"layer {self.name!r} is never called on the calibration data",
                 "keep it out, or calibrate with data that reaches it",
             )
+        if self.after_first is not None and not self.after_first.counts.any():
+            raise ModelError(
+                f"layer {self.name!r} gets no token but the first on the calibration data",
+                "choose its scheme without b, or calibrate with longer texts",
+            )
         if self.leader is not None and self.leader.calls != self.calls:
             self.astray = True
 
     def result(self) -> InputStatistics:
         """The statistics, checked to be finite."""
         source = self.moments if self.leader is None else self.leader.moments
-        counts, width = None, 0.0
-        if self.histogram is not None:
-            counts, width = self.histogram.counts, self.histogram.width
+        found = InputStatistics(
+            magnitudes=None if self.magnitudes is None else self.magnitudes.result,
+            after_first=None if self.after_first is None else self.after_first.result,
+        )
         if source is None or source.mean is None:
-            return InputStatistics(counts=counts, width=width)
+            return found
         if not torch.isfinite(source.mean).all():
             raise self._not_finite()
-        return InputStatistics(source.mean, source.rows, counts, width)
+        return replace(found, H=source.mean, rows=source.rows)
 
 
 def _watch(
     model: nn.Module,
     moments: set[str],
     magnitudes: set[str],
+    after_first: set[str],
     run: Callable[[], object],
     share: bool,
 ) -> list[_Watch]:
     """One pass over the calibration data."""
+    wanted = (moments, magnitudes, after_first)
     watches = [
-        _Watch(name, model.get_submodule(name), name in moments, name in magnitudes)
-        for name in sorted(moments | magnitudes)
+        _Watch(name, model.get_submodule(name), *(name in names for names in wanted))
+        for name in sorted(moments | magnitudes | after_first)
     ]
     leaders: list[_Watch] = []
     with ExitStack() as stack, torch.no_grad():

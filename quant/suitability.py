@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from bitfront.types import Layer, Scheme
 
 from .quantizers import QUANTIZERS
+from .tokens import TOKEN_KINDS
 
 _TWO_DIMENSIONAL = ("linear", "hf_conv1d", "embedding")
 _BLOCK_FLOATS = ("fp8", "mxfp4", "nvfp4")
@@ -23,6 +24,11 @@ def takes(layer: Layer, scheme: Scheme) -> str | None:
         return f"{scheme.format} is for two-dimensional weights, not those of a {layer.kind}"
     if layer.kind == "embedding" and scheme.activation is not None:
         return "an embedding's input is indices, which are not quantized"
+    if scheme.activation is not None and scheme.activation.bos:
+        if layer.kind not in TOKEN_KINDS:
+            return f"b leaves the first token as it is, and the input of a {layer.kind} has none"
+        if layer.flat:
+            return "b leaves the first token as it is, and its inputs are single vectors"
     if layer.kind == "embedding" and QUANTIZERS[scheme.quantizer].uses_inputs:
         return f"{scheme.quantizer} needs input statistics, and an embedding has none"
     return None

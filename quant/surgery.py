@@ -50,7 +50,7 @@ def applied(
                 done[id(weight)] = name
             activation = layer.weight.scheme.activation
             if activation is not None:
-                hook = input_hook(activation, adapter_of(module).kind, layer.input_scale)
+                hook = input_hook(name, activation, adapter_of(module).kind, layer.input_scale)
                 stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
         yield model
 
@@ -134,11 +134,11 @@ def _check_same(name: str, module: nn.Module, layer: QuantizedLayer, other: str)
         )
 
 
-def input_hook(activation: Activation, kind: str, step: Tensor | None) -> Any:
+def input_hook(name: str, activation: Activation, kind: str, step: Tensor | None) -> Any:
     """A forward pre-hook (with keyword arguments) that quantizes a layer's input.
 
-    kind: the layer's. step: 0-dim float32, for static activations. Raises ``ModelError`` when it is
-    missing.
+    name, kind: the layer's. step: 0-dim float32, for static activations. Raises ``ModelError`` when
+    it is missing.
     """
     if activation.static and step is None:
         raise ModelError("a static activation scheme without a step", "build the layer by Builder")
@@ -146,7 +146,7 @@ def input_hook(activation: Activation, kind: str, step: Tensor | None) -> Any:
     def hook(
         module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        x = fake_quantize(call_input(args, kwargs), activation, kind, step)
+        x = fake_quantize(name, call_input(args, kwargs), activation, kind, step)
         if args:
             return (x, *args[1:]), kwargs
         return args, {**kwargs, next(iter(kwargs)): x}

@@ -91,7 +91,7 @@ def output_errors(
                 activation = q.weight.scheme.activation
                 xq = x
                 if activation is not None:
-                    xq = fake_quantize(x, activation, adapter.kind, q.input_scale)
+                    xq = fake_quantize(name, x, activation, adapter.kind, q.input_scale)
                 changed = adapter.apply(module, xq, dequantize(q.weight, W.dtype).to(W.device))
                 squares = (changed.float() - full).double().square()
                 arrays[f"error/{name}"][column] += per_sample(squares, N)

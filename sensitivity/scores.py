@@ -128,12 +128,12 @@ class LayerScores:
     ) -> tuple[Tensor, Tensor]:
         """s and e of n samples under each probe: (probes, C, n). d: (probes, n, P, rows)."""
         flat = changes.flatten(1)
-        now = _taken(x, self.base, adapter.kind)
+        now = self._taken(x, self.base, adapter.kind)
         a = self._inputs(adapter, now, d)
         s = flat @ _gradients(a, d).transpose(1, 2)
         shifts: dict[int, Tensor] = {}  # candidate -> what its activations add to a
         for members in self._other_activations():
-            then = _taken(x, self.candidates[members[0]], adapter.kind)
+            then = self._taken(x, self.candidates[members[0]], adapter.kind)
             shift = self._inputs(adapter, then - now, d)
             s[:, members] += (flat[members] + W.flatten()) @ _gradients(shift, d).transpose(1, 2)
             shifts |= dict.fromkeys(members, shift)
@@ -167,6 +167,13 @@ class LayerScores:
         a = adapter.patches(self.module, x)
         return a.reshape(d.shape[1], -1, *a.shape[2:])
 
+    def _taken(self, x: Tensor, q: QuantizedLayer | None, kind: str) -> Tensor:
+        """What the layer takes in of its input x, as float32."""
+        activation = _activation(q)
+        if q is None or activation is None:
+            return x.float()
+        return fake_quantize(self.name, x, activation, kind, q.input_scale).float()
+
     def _other_activations(self) -> list[list[int]]:
         """The candidates whose activations are not the base's, those of equal ones together."""
         found: dict[Activation | None, list[int]] = {}
@@ -178,14 +185,6 @@ class LayerScores:
 
 def _activation(q: QuantizedLayer | None) -> Activation | None:
     return None if q is None else q.weight.scheme.activation
-
-
-def _taken(x: Tensor, q: QuantizedLayer | None, kind: str) -> Tensor:
-    """What a layer takes in of its input x, as float32."""
-    activation = _activation(q)
-    if q is None or activation is None:
-        return x.float()
-    return fake_quantize(x, activation, kind, q.input_scale).float()
 
 
 def _gradients(a: Tensor, d: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bitfront.errors import ModelError
 from bitfront.quant.activations import fake_quantize, static_step
 from bitfront.quant.statistics import collect
 from bitfront.types import Activation
@@ -27,7 +28,7 @@ def test_dynamic_is_what_compressed_tensors_computes(bits: int, dtype: torch.dty
     x = inputs(2, 5, 16).to(dtype)
     scale, zero = helpers.compute_dynamic_scales_and_zp(x, args, nn.Linear(16, 2))
     theirs = forward.fake_quantize(x, scale, zero, args)
-    assert torch.equal(fake_quantize(x, Activation(bits), "linear", None), theirs)
+    assert torch.equal(fake_quantize("a", x, Activation(bits), "linear", None), theirs)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -37,7 +38,7 @@ def test_static_is_what_compressed_tensors_computes(bits: int) -> None:
     args = quantization.QuantizationArgs(num_bits=bits, strategy="tensor")
     x, step = inputs(2, 5, 16), torch.tensor(0.13)
     theirs = forward.fake_quantize(x, step.reshape(1), torch.zeros(1, dtype=torch.int8), args)
-    assert torch.equal(fake_quantize(x, Activation(bits, static=True), "linear", step), theirs)
+    assert torch.equal(fake_quantize("a", x, Activation(bits, static=True), "linear", step), theirs)
 
 
 @pytest.mark.parametrize(
@@ -52,18 +53,42 @@ def test_static_is_what_compressed_tensors_computes(bits: int) -> None:
 )
 def test_what_shares_a_dynamic_step(kind: str, shape: tuple[int, ...]) -> None:
     x = inputs(*shape)
-    y = fake_quantize(x, Activation(8), kind, None)
+    y = fake_quantize("a", x, Activation(8), kind, None)
     dims = (-1,) if kind in ("linear", "hf_conv1d") else tuple(range(1, x.ndim))
     step = x.abs().amax(dims, keepdim=True) / 127.5
     expected = torch.where(step > 0, (x / step).round().clamp(-128, 127) * step, 0.0)
     assert torch.equal(y, expected)
 
 
-def test_gradients_pass_and_values_are_the_same_with_and_without_them() -> None:
-    x = inputs(3, 7)
-    plain = fake_quantize(x, Activation(4), "linear", None)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("step", [None, torch.tensor(0.13)], ids=["dynamic", "static"])
+@pytest.mark.parametrize("shape", [(3, 4, 6), (2, 3, 4, 6), (3, 1, 6)])
+@pytest.mark.parametrize("kind", ["linear", "hf_conv1d"])
+def test_the_first_token_stays(
+    kind: str, shape: tuple[int, ...], step: Tensor | None, dtype: torch.dtype
+) -> None:
+    """To the bit, and the others are rounded as if it were not there."""
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    x[..., 0, :] *= 500
+    y = fake_quantize("a", x, Activation(8, static=step is not None, bos=True), kind, step)
+    others = x[..., 1:, :]
+    s = others.abs().amax(-1, keepdim=True) / 127.5 if step is None else step.to(dtype)
+    expected = torch.cat([x[..., :1, :], (others / s).round().clamp(-128, 127) * s], -2)
+    assert y.dtype == dtype
+    assert torch.equal(y, expected)
+
+
+def test_an_input_without_tokens_has_no_first_one() -> None:
+    with pytest.raises(ModelError, match=r"layer 'a' is to keep the first token of .* \(3, 6\)"):
+        fake_quantize("a", inputs(3, 6), Activation(8, bos=True), "linear", None)
+
+
+@pytest.mark.parametrize("bos", [False, True])
+def test_gradients_pass_and_values_are_the_same_with_and_without_them(bos: bool) -> None:
+    x, activation = inputs(3, 5, 7), Activation(4, bos=bos)
+    plain = fake_quantize("a", x, activation, "linear", None)
     tracked = x.clone().requires_grad_()
-    y = fake_quantize(tracked, Activation(4), "linear", None)
+    y = fake_quantize("a", tracked, activation, "linear", None)
     assert torch.equal(y.detach(), plain)
     y.sum().backward()
     assert tracked.grad is not None
@@ -81,10 +106,11 @@ def test_static_step_is_near_the_best_one(bits: int, shape: str) -> None:
         x[:4] *= 30
     layer = nn.Linear(8, 2)
     model = nn.ModuleDict({"a": layer})
-    found = collect(model, [], ["a"], lambda: layer(x))["a"]
+    found = collect(model, [], ["a"], lambda: layer(x))["a"].magnitudes
+    assert found is not None
 
     def error(step: float) -> float:
-        rounded = fake_quantize(x, Activation(bits, static=True), "linear", torch.tensor(step))
+        rounded = fake_quantize("a", x, Activation(bits, static=True), "linear", torch.tensor(step))
         return float((rounded - x).double().square().sum())
 
     top = float(x.abs().max())
@@ -97,5 +123,6 @@ def test_static_step_is_near_the_best_one(bits: int, shape: str) -> None:
 def test_static_step_of_zeros() -> None:
     layer = nn.Linear(8, 2)
     model = nn.ModuleDict({"a": layer})
-    found = collect(model, [], ["a"], lambda: layer(torch.zeros(4, 8)))["a"]
+    found = collect(model, [], ["a"], lambda: layer(torch.zeros(4, 8)))["a"].magnitudes
+    assert found is not None
     assert float(static_step(found, 8)) == 1.0

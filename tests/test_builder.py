@@ -16,6 +16,7 @@ from tests.modules import layer_of
 
 GPTQ = Scheme.parse("w3g4+gptq")
 STATIC = Scheme.parse("w4a8s")
+BOS = Scheme.parse("w4a8sb")
 
 
 class Net(nn.Module):
@@ -47,15 +48,20 @@ def build(limit: int = 1 << 30) -> tuple[Net, Builder]:
 
 def test_everything_wanted_comes_from_one_pass() -> None:
     model, builder = build()
-    builder.prepare(
-        [("a", GPTQ), ("b", GPTQ), ("b", STATIC), ("a", Scheme.parse("w4")), ("a", GPTQ)]
-    )
+    wanted = [
+        ("a", GPTQ), ("b", GPTQ), ("b", STATIC), ("b", BOS),
+        ("a", Scheme.parse("w4")),
+    ]  # fmt: skip
+    builder.prepare([*wanted, ("a", GPTQ)])
     assert model.passes == 2  # batches
-    for name, scheme in (("a", GPTQ), ("b", GPTQ), ("b", STATIC), ("a", Scheme.parse("w4"))):
+    for name, scheme in wanted:
         builder.quantized(name, scheme)
     assert model.passes == 2
     builder.quantized("a", STATIC)
     assert model.passes == 4
+    builder.quantized("a", BOS)
+    builder.quantized("a", STATIC)
+    assert model.passes == 6
 
 
 def test_round_to_nearest_needs_no_pass() -> None:
@@ -81,14 +87,29 @@ def test_moments_beyond_the_limit_take_more_passes_and_change_nothing() -> None:
 def test_a_pair_does_not_depend_on_how_it_was_reached() -> None:
     _, one = build()
     model, two = build()
-    one.prepare([(name, s) for name in ("a", "b") for s in (GPTQ, STATIC)])
+    one.prepare([(name, s) for name in ("a", "b") for s in (GPTQ, STATIC, BOS)])
     with applied(model, {"a": two.quantized("a", Scheme.parse("w2"))}):
         pass
-    for scheme in (GPTQ, STATIC, Scheme.parse("w2z")):
+    for scheme in (GPTQ, STATIC, BOS, Scheme.parse("w2z")):
         x, y = one.quantized("b", scheme), two.quantized("b", scheme)
         assert torch.equal(x.weight.codes, y.weight.codes)
-        assert (x.input_scale is None) == (y.input_scale is None) == (scheme is not STATIC)
+        assert (x.input_scale is None) == (y.input_scale is None) == (scheme not in (STATIC, BOS))
         assert x.input_scale is None or torch.equal(x.input_scale, y.input_scale)  # type: ignore[arg-type]
+
+
+def test_a_static_step_without_first_tokens_is_that_of_the_others() -> None:
+    layer, x = nn.Linear(8, 4), torch.randn(6, 5, 8, generator=torch.Generator().manual_seed(0))
+    x[:, 0] *= 500
+    model = nn.ModuleDict({"a": layer})
+    whole = Builder(model, [layer_of("a", layer)], lambda: layer(x))
+    others = Builder(model, [layer_of("a", layer)], lambda: layer(x[:, 1:]))
+    step, plain = (whole.quantized("a", s).input_scale for s in (BOS, STATIC))
+    expected = others.quantized("a", STATIC).input_scale
+    assert step is not None
+    assert plain is not None
+    assert expected is not None
+    assert torch.equal(step, expected)
+    assert plain > 50 * step
 
 
 def test_same_as_quantizing_by_hand() -> None:
@@ -132,6 +153,7 @@ def test_what_is_kept_is_quantized_once(monkeypatch: pytest.MonkeyPatch) -> None
     [
         ("a", "w4g3", "'a' cannot take w4g3: group size 3 does not divide 8 inputs"),
         ("table", "w4a8", "indices"),
+        ("table", "w4a8b", "indices"),
         ("table", "w4+gptq", "an embedding has none"),
         ("head", "w4+gptq", "'table' cannot take w4\\+gptq"),
         ("a", "nvfp4", "group size 16 does not divide 8 inputs"),
@@ -170,7 +192,9 @@ def test_every_scheme_of_a_layer_is_finite() -> None:
     model, builder = build()
     _, batches = net()
     full = model(batches[0])
-    for scheme in parse_schemes("w2 w8 w4a4 w8a8s w3z w3g2+gptq:act bf16 fp16 fp8 keep"):
+    for scheme in parse_schemes(
+        "w2 w8 w4a4 w8a8s w8a8b w4a8sb w3z w3g2+gptq:act bf16 fp16 fp8 keep"
+    ):
         with applied(model, {"a": builder.quantized("a", scheme)}):
             y = model(batches[0])
         assert torch.isfinite(y).all()

@@ -59,6 +59,23 @@ def test_macs_are_of_one_sample_over_all_calls(odd: Survey) -> None:
     assert macs == {"table": 0, "repeated": 2 * 4 * 64, "head": 4 * 24}
 
 
+def test_what_is_given_single_vectors_is_flat() -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokens, self.pooled, self.one, self.both = (nn.Linear(8, 8) for _ in range(4))
+            self.conv = nn.Conv1d(8, 8, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.conv(self.tokens(x).transpose(1, 2)).transpose(1, 2)
+            h = self.one(self.pooled(h.mean(1))[:, None])
+            return self.both(h[:, 0]) + self.both(x).mean(1)
+
+    found = seen(Mixed(), torch.randn(2, 4, 8))
+    assert [la.name for la in found.layers if la.flat] == ["pooled", "one", "both"]
+    assert not any(la.flat for la in seen(Odd(), torch.arange(8).reshape(2, 4)).layers)
+
+
 def test_shapes_and_biases(odd: Survey) -> None:
     head = odd.layers[-1]
     assert (head.rows, head.cols, head.bias, head.dtype) == (3, 8, 3, "float32")

@@ -56,6 +56,27 @@ def test_gives_the_quantized_model_even_twice(folder: Path) -> None:
     assert model.head.weight is model.table.weight
 
 
+def test_first_tokens_stay_as_they_are(tmp_path: Path) -> None:
+    names = [layer.name for layer in ex.layers_of(ex.tiny_gpt2()) if layer.kind == "hf_conv1d"]
+    found = {}
+    for text in ("w6a4b", "w6a4sb", "w6a4s"):
+        model, schemes = ex.tiny_gpt2(), dict.fromkeys(names, Scheme.parse(text))
+        layers = [layer for layer in ex.layers_of(model) if layer.name in names]
+        quantized = ex.quantized_by(model, schemes)
+        EXPORTERS["safetensors"].write(model, layers, schemes, quantized, tmp_path / text, {})
+        ids = ex.token_ids()
+        with applied(model, {name: quantized(name) for name in names}), torch.no_grad():
+            found[text] = model(ids).logits
+        other = ex.tiny_gpt2()
+        with torch.no_grad():
+            for p in other.parameters():
+                p.add_(1)
+            assert torch.equal(load(other, tmp_path / text)(ids).logits, found[text])
+    assert not torch.equal(found["w6a4sb"], found["w6a4s"])
+    # causal: what the first position says depends on the first token alone, whatever the step
+    assert torch.equal(found["w6a4sb"][:, 0], found["w6a4b"][:, 0])
+
+
 def test_a_model_that_does_not_tie_gets_the_same_numbers(folder: Path) -> None:
     model = ex.odd_net(7)
     model.head.weight = nn.Parameter(torch.zeros(11, 45))

@@ -13,9 +13,12 @@ SCHEMES = {
     "w4g128": Scheme("int", 4, group=128),
     "w8a8": Scheme("int", 8, activation=Activation(8)),
     "w8a8s": Scheme("int", 8, activation=Activation(8, static=True)),
+    "w8a8b": Scheme("int", 8, activation=Activation(8, bos=True)),
+    "w8a8sb": Scheme("int", 8, activation=Activation(8, static=True, bos=True)),
     "w2g32z": Scheme("int", 2, group=32, symmetric=False),
     "w3g64+gptq": Scheme("int", 3, group=64, quantizer="gptq"),
     "w5g1za6s+gptq:act": Scheme("int", 5, 1, False, Activation(6, True), "gptq:act"),
+    "w5g1za6sb+gptq:act": Scheme("int", 5, 1, False, Activation(6, True, True), "gptq:act"),
 }
 
 
@@ -58,6 +61,8 @@ def test_case_space_and_the_default_quantizer_are_not_spelled() -> None:
         ("bf16a8", "unknown scheme 'bf16a8'"),
         ("w4g", "unknown scheme 'w4g'"),
         ("w4s", "unknown scheme 'w4s'"),
+        ("w4b", "unknown scheme 'w4b'"),
+        ("w8a8bs", "unknown scheme 'w8a8bs'"),
         ("w-4", "unknown scheme 'w-4'"),
         ("w1", "scheme 'w1': integer weights of 1 bits: use one of 2, 3, 4, 5, 6, 7, 8"),
         ("w16", "scheme 'w16': integer weights of 16 bits"),

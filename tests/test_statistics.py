@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bitfront.errors import ModelError
 from bitfront.quant import statistics as module
 from bitfront.quant.layers import adapter_of
-from bitfront.quant.statistics import BINS, collect, moment_bytes
+from bitfront.quant.statistics import BINS, Histogram, collect, moment_bytes
 from tests.modules import CASES, make
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
@@ -41,6 +41,14 @@ def test_second_moments(case: str, chunk: int, monkeypatch: pytest.MonkeyPatch) 
     torch.testing.assert_close(found.H.double(), expected, rtol=1e-5, atol=1e-5)
     assert moment_bytes(layer) == found.H.numel() * 4
     assert not layer._forward_hooks
+
+
+def check(found: Histogram | None, inputs: Tensor) -> None:
+    """``found`` counts ``inputs``, and its width is the least power of two that holds them."""
+    assert found is not None
+    expected = torch.bincount((inputs.abs() / found.width).long().flatten(), minlength=BINS)
+    assert torch.equal(found.counts, expected)
+    assert BINS / 2 <= float(inputs.abs().max()) / found.width < BINS
 
 
 class Attention(nn.Module):
@@ -83,9 +91,9 @@ def test_inputs_that_only_looked_the_same_are_told_apart() -> None:
         assert H is not None
         expected = sum(v * v for v in inputs) / 2
         torch.testing.assert_close(H, torch.full((1, 6, 6), expected))
-    counts = found["k"].counts
-    assert counts is not None
-    assert int(counts.sum()) == 48
+    magnitudes = found["k"].magnitudes
+    assert magnitudes is not None
+    assert int(magnitudes.counts.sum()) == 48
 
 
 def test_an_input_changed_in_place_is_another_input() -> None:
@@ -113,17 +121,51 @@ def test_histogram_does_not_depend_on_order() -> None:
     batches.insert(2, torch.zeros(4, 8))
     model = nn.ModuleDict({"a": layer})
     found = [
-        collect(model, [], ["a"], partial(feed, layer, order))["a"]
+        collect(model, [], ["a"], partial(feed, layer, order))["a"].magnitudes
         for order in (batches, batches[::-1])
     ]
+    assert found[0] is not None
+    assert found[1] is not None
     assert found[0].width == found[1].width
-    assert found[0].counts is not None
-    assert found[1].counts is not None
     assert torch.equal(found[0].counts, found[1].counts)
-    everything = torch.cat([b.flatten() for b in batches]).abs()
-    expected = torch.bincount((everything / found[0].width).long(), minlength=BINS)
-    assert torch.equal(found[0].counts, expected)
-    assert BINS / 2 <= float(everything.max()) / found[0].width < BINS
+    check(found[0], torch.cat([b.flatten() for b in batches]))
+
+
+@pytest.mark.parametrize("case", ["linear", "linear-4d", "hf_conv1d"])
+def test_a_layer_may_be_counted_with_and_without_first_tokens(case: str) -> None:
+    layer, x = make(case)
+    batches = [x, 3 * x, x[..., :1, :]]  # the last has no other token
+    for batch in batches:
+        batch[..., 0, :] *= 500
+    model = nn.ModuleDict({"a": layer})
+    run = partial(feed, layer, batches)
+    found = collect(model, ["a"], ["a"], run, ["a"])["a"]
+    check(found.magnitudes, torch.cat([b.flatten() for b in batches]))
+    check(found.after_first, torch.cat([b[..., 1:, :].flatten() for b in batches]))
+    alone = collect(model, [], [], run, ["a"])["a"]
+    assert alone.magnitudes is None
+    assert alone.H is None
+    plain = collect(model, ["a"], [], run)["a"].H
+    assert found.H is not None
+    assert plain is not None
+    assert torch.equal(found.H, plain)  # second moments are of all tokens
+    assert alone.after_first is not None
+    assert found.after_first is not None
+    assert torch.equal(alone.after_first.counts, found.after_first.counts)
+
+
+def test_inputs_without_tokens_have_no_first_one() -> None:
+    layer = nn.Linear(3, 3)
+    model = nn.ModuleDict({"a": layer})
+    with pytest.raises(
+        ModelError, match=r"layer 'a' is to keep the first .* \(4, 3\) has no tokens"
+    ):
+        collect(model, [], [], lambda: layer(torch.ones(4, 3)), ["a"])
+    with pytest.raises(ModelError, match="layer 'a' gets no token but the first"):
+        collect(model, [], [], lambda: layer(torch.ones(4, 1, 3)), ["a"])
+    with pytest.raises(ModelError, match="inputs of layer 'a' are not finite"):
+        collect(model, [], [], lambda: layer(torch.full((4, 2, 3), torch.nan)), ["a"])
+    assert not layer._forward_hooks
 
 
 def test_experts_without_tokens_and_layers_never_called() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,19 @@ def test_inputs_are_quantized_however_they_are_passed() -> None:
         expected = nn.functional.linear(rounded, module.weight, module.bias)
         assert torch.equal(module(x), expected)
         assert torch.equal(module(input=x), expected)
+    assert hooks(model) == 0
+
+
+@pytest.mark.parametrize("text", ["w8a8b", "w8a8sb"])
+def test_inputs_without_tokens_have_no_first_one(text: str) -> None:
+    module = nn.Linear(8, 4)
+    model = nn.ModuleDict({"a": module})
+    layer = replace(quantized(model, "a", Scheme.parse(text)), input_scale=torch.tensor(0.1))
+    with applied(model, {"a": layer}):
+        assert module(torch.randn(2, 3, 8)).shape == (2, 3, 4)
+        for shape in ((3, 8), (8,)):
+            with pytest.raises(ModelError, match="layer 'a' is to keep the first token of its inp"):
+                module(torch.randn(*shape))
     assert hooks(model) == 0
 
 

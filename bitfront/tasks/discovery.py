@@ -12,7 +12,7 @@ from bitfront.quant.layers import adapter_of
 from bitfront.types import Layer
 
 from .grouping import LINEAR, experts, fused_groups
-from .trace import Trace, trace
+from .trace import Calls, Trace, trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +94,7 @@ def _layer(
     rows, cols = adapter.matrix(module).shape
     bias = module._parameters.get("bias")
     role = "embedding" if adapter.kind == "embedding" else "head" if name in heads else "body"
+    calls = seen.calls.get(name)
     return Layer(
         name=name,
         kind=adapter.kind,
@@ -101,10 +102,17 @@ def _layer(
         cols=cols,
         dtype=str(weight.dtype).removeprefix("torch."),
         bias=0 if bias is None else bias.numel(),
-        macs=round(seen.calls[name].macs / samples) if name in seen.calls else 0,
+        macs=round(calls.macs / samples) if calls is not None else 0,
         role=role,
         shares=None if owner == name else owner,
+        flat=calls is not None and _flat(calls),
     )
+
+
+def _flat(calls: Calls) -> bool:
+    """Whether the input of a linear layer has, in any call, no token but the first."""
+    shapes = [shape for _, _, shape, *_ in calls.inputs]
+    return calls.adapter.kind in LINEAR and any(len(s) < 3 or s[-2] == 1 for s in shapes)
 
 
 def _with_idle_experts(seen: Trace) -> tuple[list[str], dict[str, str]]:

@@ -18,7 +18,7 @@ from bitfront.sensitivity.base import Pair
 from bitfront.types import Measurement, Scheme
 from tests.small_tasks import TASKS
 
-SCHEMES = [Scheme.parse(s) for s in ("w2", "w4", "w8", "w4a8", "w4g4z")]
+SCHEMES = [Scheme.parse(s) for s in ("w2", "w4", "w8", "w4a8", "w4a6b", "w4g4z")]
 
 
 class Kept:

@@ -17,7 +17,8 @@ integers = st.builds(
     st.sampled_from(WEIGHT_BITS),
     st.none() | st.integers(1, 10**6),
     st.booleans(),
-    st.none() | st.builds(Activation, st.sampled_from(ACTIVATION_BITS), st.booleans()),
+    st.none()
+    | st.builds(Activation, st.sampled_from(ACTIVATION_BITS), st.booleans(), st.booleans()),
     st.sampled_from(QUANTIZERS),
 )
 schemes = integers | st.sampled_from([Scheme.parse(name) for name in ("keep", *FLOAT_BITS)])

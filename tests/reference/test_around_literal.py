@@ -117,7 +117,9 @@ def test_orders_are_derivatives_of_kl_at_the_quantized_model(kind: str) -> None:
 def test_first_order_where_activations_are_quantized(kind: str) -> None:
     """⟨gradient at a layer's output, change of that output⟩, from activations of either model."""
     task = TASKS[kind](dtype="float64")
-    schemes = [Scheme.parse(s) for s in ("w4", "w4a8", "w3a4", "w2", "keep", "w4a8s")]
+    schemes = [
+        Scheme.parse(s) for s in ("w4", "w4a8", "w3a4", "w3a4b", "w2", "keep", "w4a8s", "w4a8sb")
+    ]
     with Scratch() as scratch:
         subject = subject_of(task, scratch)
         base = Scheme.parse("w3a4")
@@ -155,7 +157,7 @@ def literal_first_order(
     def rounded(x: Tensor, q: QuantizedLayer | None) -> Tensor:
         if q is None or q.weight.scheme.activation is None:
             return x
-        return fake_quantize(x, q.weight.scheme.activation, adapter.kind, q.input_scale)
+        return fake_quantize(name, x, q.weight.scheme.activation, adapter.kind, q.input_scale)
 
     def weight(q: QuantizedLayer | None) -> Tensor:
         return W if q is None else dequantize(q.weight, W.dtype)

@@ -67,7 +67,7 @@ def test_many_draws_approach_the_exact_quadratic_form(kind: str) -> None:
 def test_scores_are_those_of_their_definitions(kind: str) -> None:
     """One draw, every sample by itself: s and e from gradients at outputs and changed outputs."""
     task = TASKS[kind]()
-    schemes = [Scheme.parse(s) for s in ("w2", "w4z", "w8a4")]
+    schemes = [Scheme.parse(s) for s in ("w2", "w4z", "w8a4", "w8a4b")]
     seed, T = 3, 2.0
     with Scratch() as scratch:
         subject = Subject(task, Builder(task.model, task.layers, lambda: None, scratch), scratch)
@@ -117,7 +117,7 @@ def literal_scores(
         assert delta is not None
         activation, full = q.weight.scheme.activation, x
         if activation is not None:
-            full = fake_quantize(x, activation, adapter.kind, q.input_scale)
+            full = fake_quantize(name, x, activation, adapter.kind, q.input_scale)
         if x.is_floating_point():
             x, full = x.double(), full.double()
         dY = adapter.apply(module, full, What.double()) - adapter.apply(module, x, W.double())
