@@ -109,7 +109,7 @@ def _table(
     return {
         "name": rebuilt.name,
         "metric": table.metric,
-        "unit": units.get(table.metric, {}).get("unit", ""),
+        "unit": units.get(rebuilt.table.target or table.metric, {}).get("unit", ""),
         "samples": table.samples,
         "schemes": list(table.schemes),
         "values": numbers(table.values),
