@@ -1,7 +1,7 @@
 """A batch's loss, and its derivatives in the weights of layers; products.py has the second ones.
 
     z       outputs (N, P, K)
-    L       loss of the batch, summed over its scored positions, in nats
+    L       loss of the batch, in nats: sum over its scored positions, each times its weight
     W       weight of an owner: of a layer, and of all layers that use the same tensor
     J       ∂z/∂W              r  ∂L/∂z              A  ∂²L/∂z²
     H       ∂²L/∂W² = Jᵀ A J + Σ r ∂²z/∂W²: the Gauss-Newton part, and the residual one
@@ -81,17 +81,20 @@ def loss_of(task: Task, batch: Batch, loss: str, z: Tensor) -> Tensor:
 
     Raises ``DataError`` for labels that are wanted and missing.
     """
-    kept = slice(None) if batch.scored is None else batch.scored.to(z.device)
+    counted = batch.counted
+    kept = slice(None) if counted is None else (counted > 0).to(z.device)
     y = z[kept].reshape(-1, z.shape[-1])
     if loss == "labels":
         t = labels_of(batch, task.output).to(z.device)[kept].reshape(-1)
-        return nll(y, y, t, task.output).sum()
-    return kl(y.detach(), y, None, task.output).sum()
+        each = nll(y, y, t, task.output)
+    else:
+        each = kl(y.detach(), y, None, task.output)
+    return each.sum() if counted is None else (each * counted.to(each)[kept]).sum()
 
 
-def positions(batch: Batch, z: Tensor) -> int:
-    """The number of scored positions of a batch with outputs z."""
-    return z.shape[0] * z.shape[1] if batch.scored is None else int(batch.scored.sum())
+def positions(batch: Batch, z: Tensor) -> float:
+    """What the positions of a batch with outputs z count for in all: their number, or weights."""
+    return float(batch.counts(z.shape[1]).sum())
 
 
 def gradients(

@@ -133,7 +133,7 @@ class Hutchinson(Profiler):
             for drawn in range(1, self.probes + 1):
                 u = probe(
                     z, task.output, kind="rademacher", temperature=1.0, generator=generator,
-                    scored=batch.scored,
+                    scored=batch.counted,
                 )  # fmt: skip
                 part = next(residual)
                 for name, g in gradients(z, u, waiting).items():

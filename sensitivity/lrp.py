@@ -4,11 +4,13 @@
     a_l,i      Σ |R_l,i| / Σ_l' Σ |R_l',i|, over all layers l' of the task: the layer's share
     lrp[l, c]  mean_i a_l,i · Σ_i ‖ΔY_l,c,i‖² / Σ_i ‖Y_l,i‖²
 
+The mean over samples takes each by the mean weight of its positions that count (``Batch.weights``).
+
 After LRP-QViT (Ranjan and Savakis, arXiv:2401.11243): relevance starts as the logit of the
-predicted class (of the predicted token, at each scored position) and is handed down to every layer;
-a layer's part of it is its contribution. There the contribution alone ranks layers; here it
-multiplies the relative squared error of the layer's outputs, as ``mse`` has it, to tell schemes
-apart. Absolute values, because signed relevance is conserved: one layer behind another would always
+predicted class (of the predicted token, at each scored position, times its weight) and is handed
+down to every layer; a layer's part of it is its contribution. There the contribution alone ranks
+layers; here it multiplies the relative squared error of the layer's outputs, as ``mse`` has it, to
+tell schemes apart. Absolute values, because signed relevance is conserved: one layer behind another would always
 have the same. Of ``gaussian`` outputs z relevance starts as ‖z‖ at each position.
 
 Dimensionless: an importance times a relative error, no estimate of any metric.
@@ -77,6 +79,7 @@ class LRP(Profiler):
         candidates = keep_quantized(subject, pairs)
         parts = by_batch(subject, checkpoints, partial(self._batch, subject, composite, candidates))
         whole = np.concatenate([p["whole"] for p in parts])
+        count = np.concatenate([p["count"] for p in parts])
         found = []
         for layer, scheme in pairs:
             column = [q.weight.scheme for q in candidates[layer.name]].index(scheme)
@@ -87,7 +90,8 @@ class LRP(Profiler):
                     f"no relevance reached layer {layer.name!r}",
                     "leave out layers that the outputs do not depend on, or that rules detach",
                 )
-            value, stderr = scaled_ratio_estimate(relevance / whole, error, energy)
+            shares = np.divide(relevance, whole, out=np.zeros_like(whole), where=count > 0)
+            value, stderr = scaled_ratio_estimate(shares, error, energy, count)
             values = {"lrp": Estimate(value, stderr, len(error))}
             found.append(Measurement(self.name, self.settings_key, layer.name, str(scheme), values))
         yield found
@@ -110,13 +114,22 @@ class LRP(Profiler):
         relevance = relevances(task, batch, composite)
         arrays = output_errors(task, batch, candidates)
         arrays["whole"] = sum(relevance.values(), np.zeros(batch.samples))
-        if not (np.isfinite(arrays["whole"]) & (arrays["whole"] > 0)).all():
+        arrays["count"] = _mean_weights(batch)
+        sound = np.isfinite(arrays["whole"]) & (arrays["whole"] > 0)
+        if not (sound | (arrays["count"] == 0)).all():
             wrong = [name for name, r in relevance.items() if not np.isfinite(r).all()]
             raise ModelError(
                 f"relevance is {'not finite at ' + repr(wrong[0]) if wrong else '0 everywhere'}",
                 "propagate it by other rules, as linear=gamma(0.25), or in a wider dtype",
             )
         return arrays | {f"relevance/{name}": relevance[name] for name in candidates}
+
+
+def _mean_weights(batch: Batch) -> NDArray[np.float64]:
+    """Mean weight of each sample's positions that count, (N,): 1 if there are no weights, 0 if
+    none counts."""
+    counts = batch.counts(1).numpy()
+    return counts.sum(1) / np.maximum(1, np.count_nonzero(counts, axis=1))
 
 
 def relevances(task: Task, batch: Batch, composite: Composite) -> dict[str, NDArray[np.float64]]:
@@ -134,7 +147,7 @@ def relevances(task: Task, batch: Batch, composite: Composite) -> dict[str, NDAr
 
         with propagating(task.model, composite, receive, copied), torch.enable_grad():
             z = task.outputs(batch)
-        back_propagate(z, start(z, task.output, batch.scored), again=False)
+        back_propagate(z, start(z, task.output, batch.counted), again=False)
         return found
 
     return copying(run)
@@ -143,7 +156,7 @@ def relevances(task: Task, batch: Batch, composite: Composite) -> dict[str, NDAr
 def start(z: Tensor, output: str, scored: Tensor | None) -> Tensor:
     """What the backward pass from outputs z (N, P, K) begins with, so that z times it is relevance.
 
-    scored: (N, P) bool, the positions that count, or None for all.
+    scored: (N, P), what each position counts for, or None for 1.
     """
     z = z.detach()
     if output == "gaussian":

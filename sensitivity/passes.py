@@ -28,7 +28,7 @@ Counts = NDArray[np.float64]
 def scored(
     task: Task, batch: Batch, begin: Begin, probes: Probes
 ) -> tuple[Mapping[str, LayerScores], Counts]:
-    """The scores of one batch, of the model as it is now; and each sample's positions, (N,).
+    """The scores of one batch, of the model as it is now; and what each sample counts for, (N,).
 
     Raises ``ModelError`` when the outputs do not depend on some layer in a differentiable way.
     """
@@ -59,5 +59,4 @@ def _pass(
             f"no gradient reached layer {unreached[0]!r}{more}",
             "leave out layers that the outputs do not depend on",
         )
-    of_each = z.new_ones(z.shape[:2]) if batch.scored is None else batch.scored
-    return scores, of_each.sum(1).cpu().double().numpy()
+    return scores, batch.counts(z.shape[1]).sum(1).numpy()

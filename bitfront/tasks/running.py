@@ -163,6 +163,11 @@ def _check(z: Any, batch: Batch, output: str) -> None:
             "the model's outputs are not finite",
             "check the weights and the input's scale, or use a wider dtype",
         )
+    if batch.weights is not None and batch.weights.shape != z.shape[:2]:
+        raise DataError(
+            f"weights of shape {tuple(batch.weights.shape)} for outputs of shape {tuple(z.shape)}",
+            "give one weight for each sample and position",
+        )
     if batch.labels is not None and output == "categorical":
         check_labels(batch.labels, batch.scored, z.shape)
 
