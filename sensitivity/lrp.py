@@ -2,16 +2,15 @@
 
     R_l,i      relevance at layer l's outputs for sample i (lrp_propagation.py)
     a_l,i      Σ |R_l,i| / Σ_l' Σ |R_l',i|, over all layers l' of the task: the layer's share
-    lrp[l, c]  mean_i a_l,i · Σ_i ‖ΔY_l,c,i‖² / Σ_i ‖Y_l,i‖²
-
-The mean over samples takes each by the mean weight of its positions that count (``Batch.weights``).
+    n_i        what the sample's positions count for: their number, or the sum of their weights
+    lrp[l, c]  Σ_i n_i a_l,i / Σ_i n_i · Σ_i ‖ΔY_l,c,i‖² / Σ_i ‖Y_l,i‖²
 
 After LRP-QViT (Ranjan and Savakis, arXiv:2401.11243): relevance starts as the logit of the
 predicted class (of the predicted token, at each scored position, times its weight) and is handed
 down to every layer; a layer's part of it is its contribution. There the contribution alone ranks
 layers; here it multiplies the relative squared error of the layer's outputs, as ``mse`` has it, to
-tell schemes apart. Absolute values, because signed relevance is conserved: one layer behind another would always
-have the same. Of ``gaussian`` outputs z relevance starts as ‖z‖ at each position.
+tell schemes apart. Absolute values, because signed relevance is conserved: one layer behind another
+would always have the same. Of ``gaussian`` outputs z relevance starts as ‖z‖ at each position.
 
 Dimensionless: an importance times a relative error, no estimate of any metric.
 """
@@ -40,6 +39,9 @@ from .mse import error_sums, output_errors, per_sample
 from .stability import scaled_ratio_estimate
 from .store import keep_quantized
 from .taps import back_propagate, copying
+
+Relevances = dict[str, NDArray[np.float64]]
+"""Layer -> Σ |R| by sample, (N,)."""
 
 
 @PROFILERS.register("lrp")
@@ -111,12 +113,12 @@ class LRP(Profiler):
         index: int,
     ) -> Arrays:
         task, batch = subject.task, subject.batches[index]
-        relevance = relevances(task, batch, composite)
+        relevance, count = relevances(task, batch, composite)
         arrays = output_errors(task, batch, candidates)
         arrays["whole"] = sum(relevance.values(), np.zeros(batch.samples))
-        arrays["count"] = _mean_weights(batch)
+        arrays["count"] = count
         sound = np.isfinite(arrays["whole"]) & (arrays["whole"] > 0)
-        if not (sound | (arrays["count"] == 0)).all():
+        if not (sound | (count == 0)).all():
             wrong = [name for name, r in relevance.items() if not np.isfinite(r).all()]
             raise ModelError(
                 f"relevance is {'not finite at ' + repr(wrong[0]) if wrong else '0 everywhere'}",
@@ -125,20 +127,15 @@ class LRP(Profiler):
         return arrays | {f"relevance/{name}": relevance[name] for name in candidates}
 
 
-def _mean_weights(batch: Batch) -> NDArray[np.float64]:
-    """Mean weight of each sample's positions that count, (N,): 1 if there are no weights, 0 if
-    none counts."""
-    counts = batch.counts(1).numpy()
-    return counts.sum(1) / np.maximum(1, np.count_nonzero(counts, axis=1))
-
-
-def relevances(task: Task, batch: Batch, composite: Composite) -> dict[str, NDArray[np.float64]]:
-    """Σ |R| of every layer of the task, by sample: (N,) each; 0 where none arrives.
+def relevances(
+    task: Task, batch: Batch, composite: Composite
+) -> tuple[Relevances, NDArray[np.float64]]:
+    """Of every layer of the task, 0 where none arrives; and n, (N,).
 
     Raises ``ModelError`` when the outputs depend on no layer in a differentiable way.
     """
 
-    def run(copied: frozenset[str]) -> dict[str, NDArray[np.float64]]:
+    def run(copied: frozenset[str]) -> tuple[Relevances, NDArray[np.float64]]:
         found = {layer.name: np.zeros(batch.samples) for layer in task.layers}
 
         def receive(name: str, R: Tensor) -> None:
@@ -148,7 +145,7 @@ def relevances(task: Task, batch: Batch, composite: Composite) -> dict[str, NDAr
         with propagating(task.model, composite, receive, copied), torch.enable_grad():
             z = task.outputs(batch)
         back_propagate(z, start(z, task.output, batch.counted), again=False)
-        return found
+        return found, batch.counts(z.shape[1]).sum(1).numpy()
 
     return copying(run)
 

@@ -42,9 +42,9 @@ def probe(
 ) -> Tensor:
     """A probe u (N, P, K), float32, zero at positions that do not count.
 
-    scored: (N, P), what each position counts for (``Batch.counted``), or None for 1. labels: (N, P),
-    what ``empirical`` takes in place of draws (``labels_of``). The generator lives on the CPU, so
-    that a seed gives the same probes on every device.
+    scored: (N, P), what each position counts for (``Batch.counted``), or None for 1. labels:
+    (N, P), what ``empirical`` takes in place of draws (``labels_of``). The generator lives on the
+    CPU, so that a seed gives the same probes on every device.
     """
     if output == "gaussian":
         u = signs(z.shape, generator).to(z.device)
