@@ -16,7 +16,7 @@ wider.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -30,7 +30,7 @@ from bitfront.tasks.boundary import foreign
 from bitfront.tasks.metrics import kl, nll
 
 from .probes import labels_of
-from .taps import evaluating
+from .taps import evaluating, no_gradient
 
 METRICS = {"kl": "kl", "labels": "nll"}  # loss -> the metric whose increase it stands for
 TWICE = (
@@ -106,19 +106,36 @@ def gradients(
     ``ModelError`` when the outputs depend on no weight in a differentiable way.
     """
     if not outputs.requires_grad:
-        raise ModelError(
-            "the outputs do not depend on any layer in a differentiable way",
-            "check that the model's forward does not detach, round or run under no_grad",
-        )
-    flat = [w for parameters in weights.values() for w in parameters]
-    with foreign("differentiating the model", TWICE):
-        found = torch.autograd.grad(
-            outputs, flat, u.to(outputs.dtype),
+        raise no_gradient(list(weights))
+
+    def differentiated(inputs: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+        return torch.autograd.grad(
+            outputs, inputs, u.to(outputs.dtype),
             retain_graph=True, create_graph=twice, allow_unused=True,
         )  # fmt: skip
+
+    flat = [w for parameters in weights.values() for w in parameters]
+    with foreign("differentiating the model", TWICE):
+        try:
+            found = differentiated(flat)
+        except (RuntimeError, NotImplementedError) as error:
+            if layers := _beyond(weights, differentiated):
+                raise no_gradient(layers, error) from error
+            raise
     of = dict(zip(map(id, flat), found, strict=True))
     parts = {n: tuple(of[id(w)] for w in p if of[id(w)] is not None) for n, p in weights.items()}
     return {name: part for name, part in parts.items() if part}
+
+
+def _beyond(weights: Weights, differentiated: Callable[[Sequence[Tensor]], object]) -> list[str]:
+    """The owners that an operation without a gradient keeps gradients from."""
+    found = []
+    for name, parameters in weights.items():
+        try:
+            differentiated(parameters)
+        except (RuntimeError, NotImplementedError):
+            found.append(name)
+    return found
 
 
 def finite(owner: str, value: float) -> float:

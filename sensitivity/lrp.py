@@ -38,7 +38,7 @@ from .lrp_propagation import propagating
 from .mse import error_sums, output_errors, per_sample
 from .stability import scaled_ratio_estimate
 from .store import keep_quantized
-from .taps import back_propagate, copying
+from .taps import back_propagate, copying, no_gradient
 
 Relevances = dict[str, NDArray[np.float64]]
 """Layer -> Σ |R| by sample, (N,)."""
@@ -82,16 +82,14 @@ class LRP(Profiler):
         parts = by_batch(subject, checkpoints, partial(self._batch, subject, composite, candidates))
         whole = np.concatenate([p["whole"] for p in parts])
         count = np.concatenate([p["count"] for p in parts])
+        unreached = [n for n in candidates if not sum(p[f"relevance/{n}"].sum() for p in parts)]
+        if unreached:
+            raise no_gradient(unreached, what="relevance")
         found = []
         for layer, scheme in pairs:
             column = [q.weight.scheme for q in candidates[layer.name]].index(scheme)
             error, energy = error_sums(parts, layer.name, column)
             relevance = np.concatenate([p[f"relevance/{layer.name}"] for p in parts])
-            if not relevance.sum():
-                raise ModelError(
-                    f"no relevance reached layer {layer.name!r}",
-                    "leave out layers that the outputs do not depend on, or that rules detach",
-                )
             shares = np.divide(relevance, whole, out=np.zeros_like(whole), where=count > 0)
             value, stderr = scaled_ratio_estimate(shares, error, energy, count)
             values = {"lrp": Estimate(value, stderr, len(error))}
@@ -144,7 +142,10 @@ def relevances(
 
         with propagating(task.model, composite, receive, copied), torch.enable_grad():
             z = task.outputs(batch)
-        back_propagate(z, start(z, task.output, batch.counted), again=False)
+        back_propagate(
+            z, start(z, task.output, batch.counted), again=False,
+            unreached=lambda: [name for name, sums in found.items() if not sums.any()],
+        )  # fmt: skip
         return found, batch.counts(z.shape[1]).sum(1).numpy()
 
     return copying(run)

@@ -31,9 +31,10 @@ class Perturb(Profiler):
         self, subject: Subject, pairs: Sequence[Pair], checkpoints: Checkpoints
     ) -> Iterator[list[Measurement]]:
         del checkpoints  # every pair is a unit of its own
-        subject.builder.prepare([(layer.name, scheme) for layer, scheme in pairs])
-        evaluator, prefix, model = subject.evaluator, subject.prefix, subject.task.model
+        model = subject.task.model
         with evaluating(model), torch.no_grad():
+            subject.builder.prepare([(layer.name, scheme) for layer, scheme in pairs])
+            evaluator, prefix = subject.evaluator, subject.prefix
             for depth, layer, scheme in sorted(
                 ((prefix.depth(layer.name), layer, scheme) for layer, scheme in pairs),
                 key=lambda unit: unit[0],

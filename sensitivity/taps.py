@@ -11,12 +11,18 @@ from torch import Tensor, nn
 
 from bitfront.errors import ModelError
 from bitfront.quant.statistics import call_input
+from bitfront.tasks.boundary import describe, foreign
 
 Receive = Callable[[str, Tensor, Tensor], None]
 T = TypeVar("T")
 
+REACH = (
+    "leave out layers that the outputs do not depend on; where they do, let nothing that follows "
+    "them detach, round or run under no_grad, or use a profiler without gradients (perturb, mse)"
+)
 
-class InputChanged(Exception):
+
+class InputChanged(BaseException):  # nobody may take it for an error of the model
     """A later operation overwrote a layer's input in place before its gradient arrived."""
 
     def __init__(self, layer: str) -> None:
@@ -110,11 +116,29 @@ def tapped(
                 handle.remove()
 
 
-def back_propagate(z: Tensor, u: Tensor, *, again: bool) -> None:
-    """Send the probe ``u`` back from the outputs ``z``; ``again`` keeps the graph for another."""
+def back_propagate(
+    z: Tensor, u: Tensor, *, again: bool, unreached: Callable[[], Sequence[str]]
+) -> None:
+    """Send the probe ``u`` back from the outputs ``z``; ``again`` keeps the graph for another.
+
+    unreached: the layers that no gradient has reached so far. Raises ``ModelError`` naming the
+    first where the outputs depend on none in a differentiable way, or an operation has no gradient.
+    """
     if not z.requires_grad:
-        raise ModelError(
-            "the outputs do not depend on any of the profiled layers in a differentiable way",
-            "check that the model's forward does not detach, round or run under no_grad",
-        )
-    torch.autograd.backward(z, u.to(z.dtype), retain_graph=again)
+        raise no_gradient(unreached())
+    with foreign("differentiating the model", REACH):
+        try:
+            torch.autograd.backward(z, u.to(z.dtype), retain_graph=again)
+        except (RuntimeError, NotImplementedError) as error:
+            if layers := unreached():
+                raise no_gradient(layers, error) from error
+            raise
+
+
+def no_gradient(
+    layers: Sequence[str], cause: Exception | None = None, what: str = "gradient"
+) -> ModelError:
+    """That ``what`` reaches none of ``layers``, the first of which is named."""
+    more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
+    why = f" ({describe(cause)})" if cause is not None else ""
+    return ModelError(f"no {what} reached layer {layers[0]!r}{more}{why}", REACH)
