@@ -103,12 +103,12 @@ def gradients(
     """∂(outputs · u)/∂W by owner, of those that the outputs depend on; the graph is kept.
 
     u: of the outputs' shape. twice: whether the gradients are to be differentiated again. Raises
-    ``ModelError`` when the outputs depend on no weight in a differentiable way.
+    ``ModelError`` for an operation without a gradient, naming the first layer that it cuts off.
     """
-    if not outputs.requires_grad:
-        raise no_gradient(list(weights))
+    if not outputs.requires_grad:  # none of these layers ran, or nothing of them is left
+        return {}
 
-    def differentiated(inputs: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    def differentiated(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return torch.autograd.grad(
             outputs, inputs, u.to(outputs.dtype),
             retain_graph=True, create_graph=twice, allow_unused=True,

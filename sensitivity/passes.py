@@ -50,16 +50,16 @@ def _pass(
         scores[name].add(now, x, delta)
 
     def unreached() -> list[str]:
-        return [name for name in scores if name not in reached]
+        return [name for name in scores if name in called and name not in reached]
 
-    with tapped(task.model, list(scores), receive, copied), torch.enable_grad():
+    with tapped(task.model, list(scores), receive, copied) as called, torch.enable_grad():
         z = task.outputs(batch)
         total = next(iter(scores.values())).probes
-        for now, u in enumerate(probes(z)):
+        for now, u in enumerate(probes(z) if called else ()):
             back_propagate(z, u, again=now + 1 < total, unreached=unreached)
     if layers := unreached():
         raise no_gradient(layers)
-    for name in reversed(scores):  # a gradient that is not finite spoils all that come before
+    for name in reversed(list(scores)):  # a gradient that is not finite spoils all that come before
         if not (torch.isfinite(scores[name].s).all() and torch.isfinite(scores[name].e).all()):
             raise ModelError(
                 f"gradients at layer {name!r} are not finite",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -60,20 +60,23 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def tapped(
     model: nn.Module, names: Sequence[str], receive: Receive, copied: frozenset[str] = frozenset()
-) -> Iterator[None]:
+) -> Iterator[Collection[str]]:
     """While this lasts, every backward pass calls ``receive(name, x, δ)`` for each call of a layer.
 
-    x is the layer's input, as it is before a quantized layer rounds it; δ is the gradient at its
-    output, both detached and of their own shapes.
+    Yields the names of the layers that were called so far: not all need be, as experts. x is the
+    layer's input, as it is before a quantized layer rounds it; δ is the gradient at its output,
+    both detached and of their own shapes.
     Parameters are frozen, so the graph begins at the first tapped layer and no weight gradient is
     ever formed. Inputs of layers in ``copied`` are copied, since the model overwrites them later;
     for another layer whose input turns out overwritten, ``InputChanged`` is raised.
     """
 
+    called: set[str] = set()
     inputs: dict[str, tuple[Tensor, int]] = {}  # of the call that is under way, and its version
 
     def before(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            called.add(name)
             x = call_input(args, kwargs).detach()
             x = x.clone() if name in copied else x
             inputs[name] = x, x._version
@@ -110,7 +113,7 @@ def tapped(
                     module.register_forward_pre_hook(before(name), prepend=True, with_kwargs=True),
                     module.register_forward_hook(after(name), with_kwargs=True),
                 ]
-            yield
+            yield called
         finally:
             for handle in handles:
                 handle.remove()

@@ -100,6 +100,25 @@ class Tokens(nn.Module):
         return self.body(self.table(ids))
 
 
+class Routed(nn.Module):
+    """Two experts; the second gets no sample of a batch of two, but runs if it is ``idle``."""
+
+    def __init__(self, idle: bool) -> None:
+        super().__init__()
+        self.idle, self.first = idle, nn.Linear(WIDTH, WIDTH)
+        self.experts = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(2))
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.first(x))
+        y, to = torch.zeros_like(h), (x[:, 0] > 0) & (len(x) > 2)
+        for i, expert in enumerate(self.experts):
+            (rows,) = (to == i).nonzero(as_tuple=True)
+            if self.idle or len(rows):
+                y = y.index_add(0, rows, expert(h[rows]))
+        return self.head(torch.tanh(y) + h)
+
+
 class Looped(nn.Module):
     """One layer, or copies of it, thrice in a row."""
 

@@ -398,7 +398,7 @@ CODE: dict[str, Case] = {
     ),
     "a module gives NaN": (
         forwarded("self.head(self.log(self.features(x) - 9))", "self.log = Log()"),
-        r"not finite, first at module 'log' \(Log\), whose inputs are finite, in calibration batch 0:",
+        r"at module 'log' \(Log\), whose inputs are finite, in calibration batch 0: check the",
     ),
     "outputs are of another shape": (
         forwarded("self.conv(x)"),
@@ -422,7 +422,7 @@ CODE: dict[str, Case] = {
     ),
     "an operation without a backward pass": (
         forwarded("self.head(Once.apply(self.features(x)))"),
-        r"no gradient reached layer 'conv' \(NotImplementedError: .*\): leave out .*or use a profiler",
+        r"reached layer 'conv' \(NotImplementedError: .*\): leave out .*or use a profiler without",
     ),
     "a layer is detached": (
         forwarded("self.head(self.features(x).detach())"),

@@ -78,8 +78,8 @@ def test_integers_are_repeated_positions_and_zeros_are_not_scored(name: str) -> 
     flags = Batch((), samples=N, labels=LABELS, weights=(W > 0).float())
     scored = Batch((), samples=N, labels=LABELS, scored=W > 0)
     y[W == 0] = torch.inf  # whatever is there
-    found = [judge(metric, z, y, batch, "categorical")[name] for batch in (flags, scored)]
-    np.testing.assert_array_equal(*found)
+    first, second = (judge(metric, z, y, batch, "categorical")[name] for batch in (flags, scored))
+    np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.parametrize("what", ["positions", "samples"])

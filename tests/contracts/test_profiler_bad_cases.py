@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,6 @@ from torch import Tensor, nn
 
 from bitfront.errors import ModelError
 from bitfront.quant.build import Builder
-from bitfront.quant.formats import dequantize
-from bitfront.quant.layers import adapter_of
 from bitfront.quant.suitability import takes
 from bitfront.scratch import Scratch
 from bitfront.sensitivity import PROFILERS, NoCheckpoints, Subject
@@ -25,8 +24,6 @@ from bitfront.sensitivity.base import Profiler
 from bitfront.sensitivity.eigen import Eigen
 from bitfront.sensitivity.fisher import Fisher
 from bitfront.sensitivity.hutchinson import Hutchinson
-from bitfront.sensitivity.lrp import LRP, relevances
-from bitfront.sensitivity.mse import MSE
 from bitfront.sensitivity.perturb import Perturb
 from bitfront.tasks import ModuleTask
 from bitfront.types import Scheme
@@ -40,10 +37,13 @@ every = pytest.mark.parametrize("name", list(PROFILERS))
 of_gradients = pytest.mark.parametrize("name", [n for n in PROFILERS if n not in GRADIENT_FREE])
 
 
-def run(profiler: Profiler, task: ModuleTask, schemes: tuple[str, ...] = SCHEMES) -> Any:
-    """(layer, scheme) -> measurement, of all layers."""
+def run(
+    profiler: Profiler, task: ModuleTask, schemes: tuple[str, ...] = SCHEMES, layers: str = "*"
+) -> Any:
+    """(layer, scheme) -> measurement, of the layers that a glob names."""
     parsed = [Scheme.parse(s) for s in schemes]
-    pairs = [(la, s) for la in task.layers for s in parsed if takes(la, s) is None]
+    wanted = [la for la in task.layers if fnmatchcase(la.name, layers)]
+    pairs = [(la, s) for la in wanted for s in parsed if takes(la, s) is None]
     with Scratch() as scratch:
         subject = Subject(task, Builder(task.model, task.layers, lambda: None, scratch), scratch)
         found = [m for part in profiler.measure(subject, pairs, NoCheckpoints()) for m in part]
@@ -167,6 +167,18 @@ def test_inputs_that_are_integers(name: str) -> None:
     assert min(found.values()) > 0
 
 
+@pytest.mark.parametrize("idle", [True, False])
+@every
+def test_an_expert_that_gets_nothing_of_a_batch(name: str, idle: bool) -> None:
+    task, profiler = bad.task_of(lambda: bad.Routed(idle)), PROFILERS[name]()
+    found = run(profiler, task)
+    alone = run(profiler, task, layers="experts.1")
+    assert alone
+    for pair, m in alone.items():
+        for value, estimate in m.values.items():
+            assert estimate.value == pytest.approx(found[pair].values[value].value, rel=1e-5)
+
+
 # ---------------------------------------------------------------- NaN
 
 
@@ -221,64 +233,11 @@ def test_half_precision_on_the_cpu(name: str, kind: str, dtype: str) -> None:
 # ---------------------------------------------------------------- one module, several calls
 
 
-def looped(copies: int) -> ModuleTask:
-    return bad.task_of(lambda: bad.Looped(copies), dtype="float64")
-
-
 @every
 def test_a_module_that_runs_thrice_is_scored_once(name: str) -> None:
-    found = values(PROFILERS[name](), looped(1))
+    found = values(PROFILERS[name](), bad.task_of(bad.Looped))
     assert {layer for layer, _ in found} == {"loop.0", "head"}
     assert min(found.values()) > 0
-
-
-def test_fisher_adds_up_the_calls_of_a_module() -> None:
-    """Σ δ ΔY over calls is the sum over copies of the module, one for each call."""
-    once, copies = (run(Fisher(), looped(n), ("w4",)) for n in (1, 3))
-    for key in ("s@1", "s@2"):
-        total = sum(copies[f"loop.{i}", "w4"].vectors[key] for i in range(3))
-        scale = float(np.abs(total).max())
-        found = once["loop.0", "w4"].vectors[key]
-        np.testing.assert_allclose(found, total, rtol=1e-4, atol=1e-5 * scale)
-
-
-def test_fisher_of_a_module_that_runs_thrice_is_what_measuring_finds() -> None:
-    measured = run(Perturb(), looped(1), ("w8",))
-    for m in run(Fisher(temperatures=(1.0,), draws=256), looped(1), ("w8",)).values():
-        # four sigma of 256 draws as in test_fisher_literal, and 2 % for the third order at 8 bits
-        expected = measured[m.layer, "w8"].values["kl"].value
-        assert m.values["sample@1"].value == pytest.approx(
-            expected, rel=4 * (2 / 256) ** 0.5 + 0.02
-        )
-
-
-def test_mse_adds_up_the_calls_of_a_module() -> None:
-    task = looped(1)
-    layer = task.module("loop.0")
-    builder = Builder(task.model, task.layers, lambda: None)
-    quantized = builder.quantized("loop.0", Scheme.parse("w4"))
-    W = adapter_of(layer).matrix(layer).clone()
-    dW = dequantize(quantized.weight, W.dtype) - W
-    error = energy = 0.0
-    for batch in task.calibration:
-        x = batch.args[0].double()
-        for _ in range(3):
-            error += float((x @ dW.T).square().sum())
-            energy += float((x @ W.T).square().sum())
-            x = torch.tanh(layer(x)).detach()
-    found = run(MSE(), task, ("w4",))["loop.0", "w4"]
-    # outputs are taken in float32
-    assert found.values["mse"].value == pytest.approx(error / energy, rel=1e-5)
-
-
-def test_lrp_adds_up_the_calls_of_a_module() -> None:
-    found = []
-    for task in (looped(1), looped(3)):
-        composite = LRP().composite(task)
-        found.append([relevances(task, batch, composite)[0] for batch in task.calibration])
-    for once, copies in zip(*found, strict=True):
-        total = sum(copies[f"loop.{i}"] for i in range(3))
-        np.testing.assert_allclose(once["loop.0"], total, rtol=1e-9)
 
 
 # ---------------------------------------------------------------- interrupted

