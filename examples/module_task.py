@@ -37,7 +37,7 @@ def digits(epochs: int = 20) -> dict:
     return {
         "model": model,
         # a batch is a tensor, a tuple (positional arguments) or a dict (keyword arguments); the
-        # keys labels and scored of a dict are kept from the model
+        # keys labels, scored and weights of a dict are kept from the model
         "calibration": [{"x": x[part], "labels": y[part]} for part in train[:512].split(128)],
         "evaluation": [{"x": x[part], "labels": y[part]} for part in held.split(128)],
         "output": "categorical",

@@ -98,12 +98,12 @@ class Around(Profiler):
             }  # fmt: skip
 
         def probes(z: Tensor) -> Iterator[Tensor]:
-            yield gradient(z, evaluator.reference(index), task.output, batch.scored)
+            yield gradient(z, evaluator.reference(index), task.output, batch.counted)
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
             for _ in range(self.draws):
                 yield probe(
                     z, task.output, kind="rademacher", temperature=1.0, generator=generator,
-                    scored=batch.scored,
+                    scored=batch.counted,
                 )  # fmt: skip
 
         with applied(task.model, now):
@@ -131,7 +131,10 @@ class Around(Profiler):
 
 
 def gradient(z: Tensor, full: Tensor, output: str, scored: Tensor | None) -> Tensor:
-    """Of KL(full ‖ z), summed over scored positions, with respect to outputs z: (N, P, K)."""
+    """Of KL(full ‖ z) with respect to outputs z: (N, P, K).
+
+    Summed over positions, each times what it counts for (``scored``, (N, P); None for 1).
+    """
     there = full.to(z.device).float()
     if output == "gaussian":
         u = z.detach().float() - there

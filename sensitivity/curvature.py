@@ -1,7 +1,7 @@
 """A batch's loss, and its derivatives in the weights of layers; products.py has the second ones.
 
     z       outputs (N, P, K)
-    L       loss of the batch, summed over its scored positions, in nats
+    L       loss of the batch, in nats: sum over its scored positions, each times its weight
     W       weight of an owner: of a layer, and of all layers that use the same tensor
     J       ∂z/∂W              r  ∂L/∂z              A  ∂²L/∂z²
     H       ∂²L/∂W² = Jᵀ A J + Σ r ∂²z/∂W²: the Gauss-Newton part, and the residual one
@@ -16,7 +16,7 @@ wider.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -30,7 +30,7 @@ from bitfront.tasks.boundary import foreign
 from bitfront.tasks.metrics import kl, nll
 
 from .probes import labels_of
-from .taps import evaluating
+from .taps import evaluating, no_gradient
 
 METRICS = {"kl": "kl", "labels": "nll"}  # loss -> the metric whose increase it stands for
 TWICE = (
@@ -81,17 +81,20 @@ def loss_of(task: Task, batch: Batch, loss: str, z: Tensor) -> Tensor:
 
     Raises ``DataError`` for labels that are wanted and missing.
     """
-    kept = slice(None) if batch.scored is None else batch.scored.to(z.device)
+    counted = batch.counted
+    kept = slice(None) if counted is None else (counted > 0).to(z.device)
     y = z[kept].reshape(-1, z.shape[-1])
     if loss == "labels":
         t = labels_of(batch, task.output).to(z.device)[kept].reshape(-1)
-        return nll(y, y, t, task.output).sum()
-    return kl(y.detach(), y, None, task.output).sum()
+        each = nll(y, y, t, task.output)
+    else:
+        each = kl(y.detach(), y, None, task.output)
+    return each.sum() if counted is None else (each * counted.to(each)[kept]).sum()
 
 
-def positions(batch: Batch, z: Tensor) -> int:
-    """The number of scored positions of a batch with outputs z."""
-    return z.shape[0] * z.shape[1] if batch.scored is None else int(batch.scored.sum())
+def positions(batch: Batch, z: Tensor) -> float:
+    """What the positions of a batch with outputs z count for in all: their number, or weights."""
+    return float(batch.counts(z.shape[1]).sum())
 
 
 def gradients(
@@ -100,22 +103,39 @@ def gradients(
     """∂(outputs · u)/∂W by owner, of those that the outputs depend on; the graph is kept.
 
     u: of the outputs' shape. twice: whether the gradients are to be differentiated again. Raises
-    ``ModelError`` when the outputs depend on no weight in a differentiable way.
+    ``ModelError`` for an operation without a gradient, naming the first layer that it cuts off.
     """
-    if not outputs.requires_grad:
-        raise ModelError(
-            "the outputs do not depend on any layer in a differentiable way",
-            "check that the model's forward does not detach, round or run under no_grad",
-        )
-    flat = [w for parameters in weights.values() for w in parameters]
-    with foreign("differentiating the model", TWICE):
-        found = torch.autograd.grad(
-            outputs, flat, u.to(outputs.dtype),
+    if not outputs.requires_grad:  # none of these layers ran, or nothing of them is left
+        return {}
+
+    def differentiated(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(
+            outputs, inputs, u.to(outputs.dtype),
             retain_graph=True, create_graph=twice, allow_unused=True,
         )  # fmt: skip
+
+    flat = [w for parameters in weights.values() for w in parameters]
+    with foreign("differentiating the model", TWICE):
+        try:
+            found = differentiated(flat)
+        except (RuntimeError, NotImplementedError) as error:
+            if layers := _beyond(weights, differentiated):
+                raise no_gradient(layers, error) from error
+            raise
     of = dict(zip(map(id, flat), found, strict=True))
     parts = {n: tuple(of[id(w)] for w in p if of[id(w)] is not None) for n, p in weights.items()}
     return {name: part for name, part in parts.items() if part}
+
+
+def _beyond(weights: Weights, differentiated: Callable[[Sequence[Tensor]], object]) -> list[str]:
+    """The owners that an operation without a gradient keeps gradients from."""
+    found = []
+    for name, parameters in weights.items():
+        try:
+            differentiated(parameters)
+        except (RuntimeError, NotImplementedError):
+            found.append(name)
+    return found
 
 
 def finite(owner: str, value: float) -> float:

@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bitfront.errors import InvalidInput, ModelError
+from bitfront.errors import InvalidInput
 from bitfront.types import Estimate, Measurement, Sensitivities
 
 from .base import PROFILERS, Arrays, Checkpoints, Pair, Profiler, Subject, assemble, by_batch
 from .curvature import METRICS, differentiable, finite, loss_of, positions, weights_by_owner
 from .products import Products, rayleigh, steps
-from .quadratic import Vectors, loss_read, scaled, squared_changes
+from .quadratic import Vectors, loss_read, refuse_unreached, scaled, squared_changes
 from .stability import ratio_estimate
 
 Product = Callable[[Tensor], Tensor]
@@ -72,6 +72,7 @@ class Eigen(Profiler):
         owners = list(dict.fromkeys(layer.shares or layer.name for layer, _ in pairs))
         parts = by_batch(subject, checkpoints, partial(self._batch, subject, owners))
         samples = sum(batch.samples for batch in subject.batches)
+        refuse_unreached("e", owners, parts)
         found = {owner: _largest_curvature(owner, parts, samples) for owner in owners}
         yield scaled(self, METRICS[self.loss], pairs, changes, found)
 
@@ -137,15 +138,7 @@ def _block(H: Products, name: str, v: Tensor) -> Tensor:
 def _largest_curvature(
     owner: str, parts: Sequence[Arrays], samples: int
 ) -> tuple[Estimate, Vectors]:
-    """λ per scored position of one layer, and by batch: eigenvalue, iterations.
-
-    Raises ``ModelError`` when the loss depends on the layer in no batch.
-    """
-    if not any(f"e/{owner}" in part for part in parts):
-        raise ModelError(
-            f"no gradient reached layer {owner!r}",
-            "leave out layers that the outputs do not depend on",
-        )
+    """λ per scored position of one layer, and by batch: eigenvalue, iterations."""
     count = np.concatenate([part["count"] for part in parts]).astype(np.float64)
     each = np.stack([part.get(f"e/{owner}", np.zeros(2)) for part in parts])
     vectors = {"eigenvalue": each[:, 0], "iterations": each[:, 1], "count": count}

@@ -131,7 +131,7 @@ class Fisher(Profiler):
             for T in probes:
                 yield probe(
                     z, task.output, kind=self.probe, temperature=T, generator=generator,
-                    scored=batch.scored, labels=labels,
+                    scored=batch.counted, labels=labels,
                 )  # fmt: skip
 
         scores, count = scored(task, batch, begin, drawn)
@@ -185,7 +185,7 @@ class Fisher(Profiler):
 def _scores(
     vectors: Mapping[str, NDArray[Any]], kind: str, T: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Per-sample scores ½ s² (mean over draws) or ½ e, and the scored positions: (N,) each."""
+    """Per-sample scores ½ s² (mean over draws) or ½ e, and what its positions count for: (N,)."""
     count = vectors["count"].astype(np.float64)
     if kind == "sample":
         return 0.5 * np.square(vectors[f"s@{T:g}"].astype(np.float64)).mean(0), count

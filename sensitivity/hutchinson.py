@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitfront.errors import InvalidInput, ModelError
+from bitfront.errors import InvalidInput
 from bitfront.tasks.base import Batch, Task
 from bitfront.tasks.metrics import wide
 from bitfront.types import Estimate, Measurement, Sensitivities
@@ -47,7 +47,7 @@ from .curvature import (
 )
 from .probes import probe
 from .products import Products, rayleigh, steps
-from .quadratic import Vectors, loss_read, scaled, squared_changes
+from .quadratic import Vectors, loss_read, refuse_unreached, scaled, squared_changes
 from .stability import ratio_estimate
 
 LEAST = 8  # probes of a batch before their spread is believed
@@ -91,6 +91,7 @@ class Hutchinson(Profiler):
         sizes = {layer.shares or layer.name: layer.weights for layer, _ in pairs}
         parts = by_batch(subject, checkpoints, partial(self._batch, subject, list(sizes)))
         samples = sum(batch.samples for batch in subject.batches)
+        refuse_unreached("q", list(sizes), parts)
         found = {owner: _mean_curvature(owner, n, parts, samples) for owner, n in sizes.items()}
         yield scaled(self, METRICS[self.loss], pairs, changes, found)
 
@@ -133,7 +134,7 @@ class Hutchinson(Profiler):
             for drawn in range(1, self.probes + 1):
                 u = probe(
                     z, task.output, kind="rademacher", temperature=1.0, generator=generator,
-                    scored=batch.scored,
+                    scored=batch.counted,
                 )  # fmt: skip
                 part = next(residual)
                 for name, g in gradients(z, u, waiting).items():
@@ -151,7 +152,8 @@ class Hutchinson(Profiler):
         """By owner, v_l · (R v)_l of one probe after another; nothing for ``kl``."""
         if self.loss == "kl":
             yield from repeat({})
-        (r,) = torch.autograd.grad(loss_of(task, batch, self.loss, z), z, retain_graph=True)
+        leaf = z.detach().requires_grad_()
+        (r,) = torch.autograd.grad(loss_of(task, batch, self.loss, leaf), leaf)
         R = Products((r * wide(z)).sum(), weights)
         for v in steps(weights, self.seed, index):
             Rv = R.times(v)
@@ -164,15 +166,9 @@ def _mean_curvature(
     """Tr(H) / n of one layer, and by batch: trace, its variance over probes, number of probes.
 
     The standard error is the larger of two: over batches, which holds the noise of probes and of
-    the data but is rough for few batches, and over probes alone. Raises ``ModelError`` when the
-    outputs depend on the layer in no batch.
+    the data but is rough for few batches, and over probes alone.
     """
     found = [part.get(f"q/{owner}") for part in parts]
-    if all(q is None for q in found):
-        raise ModelError(
-            f"no gradient reached layer {owner!r}",
-            "leave out layers that the outputs do not depend on",
-        )
     count = np.concatenate([part["count"] for part in parts]).astype(np.float64)
     trace = np.array([0.0 if q is None else q.mean() for q in found])
     noise = np.array([0.0 if q is None else _noise(q) for q in found])

@@ -2,14 +2,15 @@
 
     R_l,i      relevance at layer l's outputs for sample i (lrp_propagation.py)
     a_l,i      Σ |R_l,i| / Σ_l' Σ |R_l',i|, over all layers l' of the task: the layer's share
-    lrp[l, c]  mean_i a_l,i · Σ_i ‖ΔY_l,c,i‖² / Σ_i ‖Y_l,i‖²
+    n_i        what the sample's positions count for: their number, or the sum of their weights
+    lrp[l, c]  Σ_i n_i a_l,i / Σ_i n_i · Σ_i ‖ΔY_l,c,i‖² / Σ_i ‖Y_l,i‖²
 
 After LRP-QViT (Ranjan and Savakis, arXiv:2401.11243): relevance starts as the logit of the
-predicted class (of the predicted token, at each scored position) and is handed down to every layer;
-a layer's part of it is its contribution. There the contribution alone ranks layers; here it
-multiplies the relative squared error of the layer's outputs, as ``mse`` has it, to tell schemes
-apart. Absolute values, because signed relevance is conserved: one layer behind another would always
-have the same. Of ``gaussian`` outputs z relevance starts as ‖z‖ at each position.
+predicted class (of the predicted token, at each scored position, times its weight) and is handed
+down to every layer; a layer's part of it is its contribution. There the contribution alone ranks
+layers; here it multiplies the relative squared error of the layer's outputs, as ``mse`` has it, to
+tell schemes apart. Absolute values, because signed relevance is conserved: one layer behind another
+would always have the same. Of ``gaussian`` outputs z relevance starts as ‖z‖ at each position.
 
 Dimensionless: an importance times a relative error, no estimate of any metric.
 """
@@ -37,7 +38,10 @@ from .lrp_propagation import propagating
 from .mse import error_sums, output_errors, per_sample
 from .stability import scaled_ratio_estimate
 from .store import keep_quantized
-from .taps import back_propagate, copying
+from .taps import back_propagate, copying, no_gradient
+
+Relevances = dict[str, NDArray[np.float64]]
+"""Layer -> Σ |R| by sample, (N,)."""
 
 
 @PROFILERS.register("lrp")
@@ -77,17 +81,17 @@ class LRP(Profiler):
         candidates = keep_quantized(subject, pairs)
         parts = by_batch(subject, checkpoints, partial(self._batch, subject, composite, candidates))
         whole = np.concatenate([p["whole"] for p in parts])
+        count = np.concatenate([p["count"] for p in parts])
+        unreached = [n for n in candidates if not sum(p[f"relevance/{n}"].sum() for p in parts)]
+        if unreached:
+            raise no_gradient(unreached, what="relevance")
         found = []
         for layer, scheme in pairs:
             column = [q.weight.scheme for q in candidates[layer.name]].index(scheme)
             error, energy = error_sums(parts, layer.name, column)
             relevance = np.concatenate([p[f"relevance/{layer.name}"] for p in parts])
-            if not relevance.sum():
-                raise ModelError(
-                    f"no relevance reached layer {layer.name!r}",
-                    "leave out layers that the outputs do not depend on, or that rules detach",
-                )
-            value, stderr = scaled_ratio_estimate(relevance / whole, error, energy)
+            shares = np.divide(relevance, whole, out=np.zeros_like(whole), where=count > 0)
+            value, stderr = scaled_ratio_estimate(shares, error, energy, count)
             values = {"lrp": Estimate(value, stderr, len(error))}
             found.append(Measurement(self.name, self.settings_key, layer.name, str(scheme), values))
         yield found
@@ -107,10 +111,12 @@ class LRP(Profiler):
         index: int,
     ) -> Arrays:
         task, batch = subject.task, subject.batches[index]
-        relevance = relevances(task, batch, composite)
+        relevance, count = relevances(task, batch, composite)
         arrays = output_errors(task, batch, candidates)
         arrays["whole"] = sum(relevance.values(), np.zeros(batch.samples))
-        if not (np.isfinite(arrays["whole"]) & (arrays["whole"] > 0)).all():
+        arrays["count"] = count
+        sound = np.isfinite(arrays["whole"]) & (arrays["whole"] > 0)
+        if not (sound | (count == 0)).all():
             wrong = [name for name, r in relevance.items() if not np.isfinite(r).all()]
             raise ModelError(
                 f"relevance is {'not finite at ' + repr(wrong[0]) if wrong else '0 everywhere'}",
@@ -119,13 +125,15 @@ class LRP(Profiler):
         return arrays | {f"relevance/{name}": relevance[name] for name in candidates}
 
 
-def relevances(task: Task, batch: Batch, composite: Composite) -> dict[str, NDArray[np.float64]]:
-    """Σ |R| of every layer of the task, by sample: (N,) each; 0 where none arrives.
+def relevances(
+    task: Task, batch: Batch, composite: Composite
+) -> tuple[Relevances, NDArray[np.float64]]:
+    """Of every layer of the task, 0 where none arrives; and n, (N,).
 
     Raises ``ModelError`` when the outputs depend on no layer in a differentiable way.
     """
 
-    def run(copied: frozenset[str]) -> dict[str, NDArray[np.float64]]:
+    def run(copied: frozenset[str]) -> tuple[Relevances, NDArray[np.float64]]:
         found = {layer.name: np.zeros(batch.samples) for layer in task.layers}
 
         def receive(name: str, R: Tensor) -> None:
@@ -134,8 +142,11 @@ def relevances(task: Task, batch: Batch, composite: Composite) -> dict[str, NDAr
 
         with propagating(task.model, composite, receive, copied), torch.enable_grad():
             z = task.outputs(batch)
-        back_propagate(z, start(z, task.output, batch.scored), again=False)
-        return found
+        back_propagate(
+            z, start(z, task.output, batch.counted), again=False,
+            unreached=lambda: [name for name, sums in found.items() if not sums.any()],
+        )  # fmt: skip
+        return found, batch.counts(z.shape[1]).sum(1).numpy()
 
     return copying(run)
 
@@ -143,7 +154,7 @@ def relevances(task: Task, batch: Batch, composite: Composite) -> dict[str, NDAr
 def start(z: Tensor, output: str, scored: Tensor | None) -> Tensor:
     """What the backward pass from outputs z (N, P, K) begins with, so that z times it is relevance.
 
-    scored: (N, P) bool, the positions that count, or None for all.
+    scored: (N, P), what each position counts for, or None for 1.
     """
     z = z.detach()
     if output == "gaussian":

@@ -112,12 +112,14 @@ def error_sums(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Errors and energies of a layer under one candidate over all batches, (N,) each.
 
-    Raises ``ModelError`` for a layer whose outputs are all zero.
+    Raises ``ModelError`` for a layer whose outputs are all zero, or not finite.
     """
     error = np.concatenate([p[f"error/{layer}"][column] for p in parts])
     energy = np.concatenate([p[f"energy/{layer}"] for p in parts])
     if not energy.sum():
         raise ModelError(f"layer {layer!r} gives only zeros", "leave it out")
+    if not np.isfinite([error.sum(), energy.sum()]).all():
+        raise ModelError(f"outputs of layer {layer!r} are not finite", "use a wider dtype")
     return error, energy
 
 

@@ -54,9 +54,10 @@ def one_at_a_time(
 
     more: further values of the model as it is while the layer is quantized.
     """
-    subject.builder.prepare([(layer.name, scheme) for layer, scheme in pairs])
-    evaluator, prefix, model = subject.evaluator, subject.prefix, subject.task.model
+    model = subject.task.model
     with evaluating(model), torch.no_grad():
+        subject.builder.prepare([(layer.name, scheme) for layer, scheme in pairs])
+        evaluator, prefix = subject.evaluator, subject.prefix
         for depth, layer, scheme in sorted(
             ((prefix.depth(layer.name), layer, scheme) for layer, scheme in pairs),
             key=lambda unit: unit[0],

@@ -6,7 +6,8 @@
 Back-propagating u from z gives s_i = u_i · (∂z_i/∂w) · ΔW, and ½ E[s²] = ½ Δzᵀ (diag p - p pᵀ) Δz:
 to second order the KL between the distributions at temperature T, times T² (so that every
 temperature is in the nats of T = 1). Positions draw independently: cross terms between them vanish
-in expectation, and s_i may be summed over the positions of a sample before it is squared.
+in expectation, and s_i may be summed over the positions of a sample before it is squared. Where a
+position counts w times, its probe is √w times as long.
 
 ``labels`` draws y from p and takes the gradient of log p(y): the textbook Monte Carlo Fisher. For a
 confident network almost all draws are the predicted class, and a rare one carries the whole score.
@@ -39,10 +40,11 @@ def probe(
     scored: Tensor | None = None,
     labels: Tensor | None = None,
 ) -> Tensor:
-    """A probe u (N, P, K), float32, zero at positions that are not ``scored`` (N, P).
+    """A probe u (N, P, K), float32, zero at positions that do not count.
 
-    labels: (N, P), what ``empirical`` takes in place of draws (``labels_of``). The generator lives
-    on the CPU, so that a seed gives the same probes on every device.
+    scored: (N, P), what each position counts for (``Batch.counted``), or None for 1. labels:
+    (N, P), what ``empirical`` takes in place of draws (``labels_of``). The generator lives on the
+    CPU, so that a seed gives the same probes on every device.
     """
     if output == "gaussian":
         u = signs(z.shape, generator).to(z.device)
@@ -57,7 +59,7 @@ def probe(
             u = -p
             u.scatter_add_(-1, y[..., None], torch.ones_like(p[..., :1]))
     if scored is not None:
-        u = u * scored[..., None].to(u)
+        u = u * scored[..., None].to(u).sqrt()
     return u
 
 

@@ -20,15 +20,17 @@ from bitfront.quant.formats import dequantize
 from bitfront.quant.surgery import original
 from bitfront.types import Estimate, Measurement
 
-from .base import Pair, Profiler, Subject
+from .base import Arrays, Pair, Profiler, Subject
 from .curvature import METRICS
+from .taps import evaluating, no_gradient
 
 Vectors = Mapping[str, NDArray[Any]]
 
 
 def squared_changes(subject: Subject, pairs: Sequence[Pair]) -> list[float]:
     """‖ΔW‖² of each pair, summed in float64; 0 for a layer that uses another one's weight."""
-    subject.builder.prepare([(layer.name, scheme) for layer, scheme in pairs])
+    with evaluating(subject.task.model):
+        subject.builder.prepare([(layer.name, scheme) for layer, scheme in pairs])
     found = []
     for layer, scheme in pairs:
         q = subject.builder.quantized(layer.name, scheme)
@@ -36,6 +38,13 @@ def squared_changes(subject: Subject, pairs: Sequence[Pair]) -> list[float]:
         dW = dequantize(q.weight, W.dtype).to(W.device).double() - W.double()
         found.append(0.0 if layer.shares else float(torch.linalg.vector_norm(dW)) ** 2)
     return found
+
+
+def refuse_unreached(key: str, owners: Sequence[str], parts: Sequence[Arrays]) -> None:
+    """Raises ``ModelError`` for owners that no batch has a ``KEY/OWNER`` of: no loss needs them."""
+    layers = [name for name in owners if not any(f"{key}/{name}" in part for part in parts)]
+    if layers:
+        raise no_gradient(layers)
 
 
 def loss_read(measurements: Iterable[Measurement]) -> str:

@@ -70,6 +70,8 @@ class LayerScores:
 
         Every probe sees the same calls in the same order, one probe after another.
         """
+        if not delta.numel():  # an expert that got no tokens
+            return
         if probe < self.probes - 1:
             self._waiting[probe].append(delta.clone())  # autograd may add to it in place
             return

@@ -12,9 +12,10 @@ Float = NDArray[np.float64]
 def split_half(scores: Float, weights: Float, *, splits: int = 8, seed: int = 0) -> float:
     """Mean rank correlation of the tables that two random halves of the samples give.
 
-    scores: (pairs, N) per-sample scores; weights: (N,) scored positions. nan for fewer than two
-    pairs or four samples, and where a half ranks nothing.
+    scores: (pairs, N) per-sample scores; weights: (N,) what each sample's positions count for. nan
+    for fewer than two pairs or four samples that count, and where a half ranks nothing.
     """
+    scores, weights = scores[:, weights > 0], weights[weights > 0]
     pairs, N = scores.shape
     if pairs < 2 or N < 4:
         return float("nan")
@@ -51,15 +52,19 @@ def ratio_estimate(scores: Float, weights: Float) -> tuple[float, float]:
     return float(value), float(np.sqrt(N / (N - 1) * (residual**2).sum()) / total)
 
 
-def scaled_ratio_estimate(shares: Float, scores: Float, weights: Float) -> tuple[float, float]:
+def scaled_ratio_estimate(
+    shares: Float, scores: Float, weights: Float, counts: Float | None = None
+) -> tuple[float, float]:
     """mean(shares) · Σ scores / Σ weights and its standard error (nan for fewer than two samples).
 
-    All (N,). To first order both factors' deviations of one sample add up (delta method), so that
-    their covariance is in.
+    All (N,). counts: what each sample's share counts for in the mean, None for 1. To first order
+    both factors' deviations of one sample add up (delta method), so that their covariance is in.
     """
-    N, share = len(scores), shares.mean()
+    counts = np.ones(len(shares)) if counts is None else counts
+    N, share = len(scores), (counts * shares).sum() / counts.sum()
     ratio = scores.sum() / weights.sum()
     if N < 2:
         return float(share * ratio), float("nan")
-    deviations = (shares - share) * ratio + share * (scores - ratio * weights) / weights.mean()
+    deviations = counts / counts.mean() * (shares - share) * ratio
+    deviations += share * (scores - ratio * weights) / weights.mean()
     return float(share * ratio), float(np.sqrt((deviations**2).sum() / (N * (N - 1))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bitfront.tasks import ModuleTask
+from bitfront.tasks.base import Batch
 
 
 class Conv(nn.Module):
@@ -79,6 +81,24 @@ def attentive(dtype: str = "auto") -> ModuleTask:
         }
 
     return ModuleTask(make, dtype=dtype)
+
+
+def with_weights(task: ModuleTask, weigh: Callable[[int, int], Tensor]) -> ModuleTask:
+    """The task, its batches with weights ``weigh(samples, positions)``."""
+
+    def weighted(batch: Batch) -> Batch:
+        return replace(batch, weights=weigh(batch.samples, task.outputs(batch).shape[1]))
+
+    task.calibration = [weighted(batch) for batch in task.calibration]
+    task.evaluation = [weighted(batch) for batch in task.evaluation]
+    return task
+
+
+def uneven(samples: int, positions: int) -> Tensor:
+    """Weights from 0.3 to 3.5, and a zero wherever there are two samples."""
+    w = torch.rand(samples, positions, generator=torch.Generator().manual_seed(7)) * 3.2 + 0.3
+    w[1:, 0] *= torch.arange(samples - 1) % 3 > 0
+    return w
 
 
 TASKS = {"convolutional": convolutional, "attentive": attentive}

@@ -284,7 +284,7 @@ def test_inputs_that_are_overwritten_are_kept() -> None:
             model = Overwriting(inplace)
         data = {"model": model, "calibration": [r(4, 4).float()], "evaluation": [r(4, 4).float()]}
         tasks.append(ModuleTask(lambda data=data: data))
-    one, other = (relevances(t, t.calibration[0], RULES) for t in tasks)
+    one, other = (relevances(t, t.calibration[0], RULES)[0] for t in tasks)
     for name, values in one.items():
         assert values == pytest.approx(other[name], rel=1e-6)
 
@@ -360,7 +360,7 @@ def test_scores_are_shares_of_relevance_times_errors(kind: str) -> None:
         pairs = [(layer, Scheme.parse(s)) for layer in task.layers for s in ("w2", "w4")]
         (found,) = LRP().measure(subject, pairs, NoCheckpoints())
         (errors,) = MSE().measure(subject, pairs, NoCheckpoints())
-    of_all = [relevances(task, batch, LRP().composite(task)) for batch in task.calibration]
+    of_all = [relevances(task, batch, LRP().composite(task))[0] for batch in task.calibration]
     whole = np.concatenate([sum(part.values(), np.zeros(1)) for part in of_all])
     for m, e in zip(found, errors, strict=True):
         share = np.concatenate([part[m.layer] for part in of_all]) / whole

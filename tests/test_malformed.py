@@ -280,6 +280,15 @@ def forwarded(forward: str, init: str = "pass") -> Make:
 import torch
 from torch import nn
 
+class Log(nn.Module):
+    def forward(self, x):
+        return torch.log(x)
+
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
 class f(nn.Module):
     def __init__(self):
         super().__init__()
@@ -384,7 +393,12 @@ CODE: dict[str, Case] = {
     ),
     "outputs are NaN": (
         forwarded("self.head(self.features(x)) * float('nan')"),
-        "the model's outputs are not finite: check the weights",
+        r"the model's outputs are not finite, first at the model itself \(f\), whose inputs are "
+        "finite, in calibration batch 0: check the weights",
+    ),
+    "a module gives NaN": (
+        forwarded("self.head(self.log(self.features(x) - 9))", "self.log = Log()"),
+        r"at module 'log' \(Log\), whose inputs are finite, in calibration batch 0: check the",
     ),
     "outputs are of another shape": (
         forwarded("self.conv(x)"),
@@ -404,7 +418,11 @@ CODE: dict[str, Case] = {
     ),
     "outputs are detached": (
         forwarded("self.head(self.features(x)).detach()"),
-        "do not depend on any of the profiled layers.*: check that .* does not detach",
+        "no gradient reached layer 'conv' and 1 more: leave out layers that the outputs do not",
+    ),
+    "an operation without a backward pass": (
+        forwarded("self.head(Once.apply(self.features(x)))"),
+        r"reached layer 'conv' \(NotImplementedError: .*\): leave out .*or use a profiler without",
     ),
     "a layer is detached": (
         forwarded("self.head(self.features(x).detach())"),
@@ -448,7 +466,8 @@ MODULES: dict[str, Case] = {
     "another key": (brought(data="[x]"), "f returned 'data': known keys: model, calibration"),
     "NaN in inputs": (
         brought(calibration="[x * float('nan')]"),
-        "outputs are not finite: check the weights and the input's scale",
+        r"not finite, first at the model itself \(Linear\), whose inputs are not finite either, in "
+        "calibration batch 0: check the weights and the input's scale",
     ),
     "inputs of another width": (
         brought(calibration="[x[:, :3]]"),

@@ -2,6 +2,7 @@
 
 N  samples of a batch (images, sequences)      P  positions of a sample (tokens; 1 for images)
 K  classes of a position (vocabulary)          scored (N, P)  positions that count
+                                               weights (N, P)  what each of them counts for
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from bitfront.errors import ModelError
+from bitfront.errors import DataError, ModelError
 from bitfront.types import Layer
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ class Batch:
 
     samples: N. labels: (N, P) int64 class indices, or None. scored: (N, P) bool, or None for all.
     part: (N,) int64, the part of the data that each sample belongs to (a group of timesteps, say),
-    or None; metrics may count one part alone.
+    or None; metrics may count one part alone. weights: (N, P) floating point, finite, 0 or more:
+    what each scored position counts for in sums and means over positions; None for 1. Raises
+    ``DataError`` for other weights.
     """
 
     args: tuple[Any, ...]
@@ -37,6 +40,37 @@ class Batch:
     labels: Tensor | None = None
     scored: Tensor | None = None
     part: Tensor | None = None
+    weights: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        w = self.weights
+        if w is None:
+            return
+        if not w.is_floating_point() or w.dim() != 2 or len(w) != self.samples:
+            raise DataError(
+                f"weights of positions are {w.dtype} of shape {tuple(w.shape)}",
+                f"give floating-point numbers (samples, positions) for {self.samples} samples",
+            )
+        bad = w[~(torch.isfinite(w) & (w >= 0))]
+        if len(bad):
+            raise DataError(
+                f"{len(bad)} weights of positions are negative or not finite, like {bad[0]:g}",
+                "give finite numbers, 0 or more",
+            )
+
+    @property
+    def counted(self) -> Tensor | None:
+        """What each position counts for, (N, P): its weight, 0 if not scored; None for 1."""
+        if self.weights is None or self.scored is None:
+            return self.scored if self.weights is None else self.weights
+        return self.weights * self.scored
+
+    def counts(self, positions: int) -> Tensor:
+        """``counted`` of a batch with ``positions`` outputs a sample: (N, P) float64."""
+        given = self.counted
+        if given is None:
+            return torch.ones(self.samples, positions, dtype=torch.float64)
+        return given.double()
 
 
 class Task(ABC):

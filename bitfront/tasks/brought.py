@@ -14,6 +14,7 @@ from bitfront.errors import DataError, InvalidInput, ModelError
 
 from .base import Batch
 from .boundary import foreign
+from .counting import refuse_nothing
 from .metrics import METRICS, Metric
 from .trace import tensors
 
@@ -21,6 +22,7 @@ OUTPUTS = ("categorical", "gaussian")
 IGNORED = -100  # a label that marks a position that is not scored, as in torch's losses
 
 Labels = Callable[[Any], Any]
+Weights = Callable[[Any], Any]
 Forward = Callable[[nn.Module, Any], Any]
 
 
@@ -34,6 +36,7 @@ class Brought:
     output: str = "categorical"
     metrics: Mapping[str, tuple[Callable[..., Any], str]] | None = None
     labels: Labels | None = None
+    weights: Weights | None = None
     forward: Forward | None = None
     groups: Sequence[Sequence[str]] = ()
 
@@ -42,7 +45,7 @@ class Brought:
             raise ModelError(f"'model' is a {type(self.model).__name__}", "return an nn.Module")
         if self.output not in OUTPUTS:
             raise InvalidInput(f"'output' is {self.output!r}", f"use {' or '.join(OUTPUTS)}")
-        for name in ("labels", "forward"):
+        for name in ("labels", "weights", "forward"):
             value = getattr(self, name)
             if value is not None and not callable(value):
                 raise InvalidInput(f"{name!r} is a {type(value).__name__}", "give a function")
@@ -99,11 +102,9 @@ def batches(given: Iterable[Any], what: str, user: Brought) -> list[Batch]:
     if not raws:
         raise DataError(f"{what!r} has no batches", "give at least one")
     found: list[Batch] = [_batch(raw, f"{what} batch {i}", user) for i, raw in enumerate(raws)]
-    if all(batch.scored is not None and not batch.scored.any() for batch in found):
-        raise DataError(
-            f"no position of {what!r} is scored",
-            f"give labels other than {IGNORED}, or leave labels and 'scored' out",
-        )
+    remedy = f"give labels other than {IGNORED} and weights above 0, or leave labels, 'scored' "
+    remedy += "and weights out"
+    refuse_nothing(found, what, remedy)
     return found
 
 
@@ -133,12 +134,10 @@ def _batch(raw: Any, place: str, user: Brought) -> UserBatch:
     labels = scored = None
     kwargs = dict(raw) if isinstance(raw, Mapping) else {}
     if user.output == "categorical":
-        given = kwargs.get("labels")
-        if user.labels is not None:
-            with foreign("calling 'labels'", "correct the function", DataError):
-                given = user.labels(raw)
+        given = _said("labels", user.labels, raw, kwargs)
         labels, scored = _labels(given, kwargs.get("scored"), place)
-    kwargs = {k: v for k, v in kwargs.items() if k not in ("labels", "scored")}
+    weights = _weights(_said("weights", user.weights, raw, kwargs), place)
+    kwargs = {k: v for k, v in kwargs.items() if k not in ("labels", "scored", "weights")}
     args: tuple[Any, ...]
     if user.forward is not None:
         args, kwargs = (raw,), {}
@@ -146,7 +145,31 @@ def _batch(raw: Any, place: str, user: Brought) -> UserBatch:
         args = ()
     else:
         args = tuple(raw) if isinstance(raw, (tuple, list)) else (raw,)
-    return UserBatch(args, kwargs, len(found), labels, scored, raw=raw, shape=[])
+    return UserBatch(args, kwargs, len(found), labels, scored, weights=weights, raw=raw, shape=[])
+
+
+def _said(
+    name: str, function: Callable[[Any], Any] | None, raw: Any, keys: Mapping[str, Any]
+) -> Any:
+    """What the user's ``function`` gives for a batch, or the batch's own key ``name``."""
+    if function is None:
+        return keys.get(name)
+    with foreign(f"calling {name!r}", "correct the function", DataError):
+        return function(raw)
+
+
+def _weights(given: Any, place: str) -> Tensor | None:
+    if given is None:
+        return None
+    with foreign(f"reading the weights of {place}", "give a tensor of numbers", DataError):
+        weights = torch.as_tensor(given).detach().cpu()
+    if weights.dim() not in (1, 2) or weights.is_complex():
+        raise DataError(
+            f"weights of {place} are {weights.dtype} of shape {tuple(weights.shape)}",
+            "give numbers (samples,) or (samples, positions)",
+        )
+    weights = weights.reshape(len(weights), -1)
+    return weights if weights.is_floating_point() else weights.float()
 
 
 def _labels(given: Any, mask: Any, place: str) -> tuple[Tensor | None, Tensor | None]:

@@ -2,6 +2,7 @@
 
     N  samples      s_i  sum of a metric over scored positions of sample i      c_i  their number
 
+Where positions have weights (``Batch.weights``), s_i is a weighted sum and c_i the sum of weights.
 A metric's value is the ratio r = Σ s_i / Σ c_i (``ratios``).
 """
 
@@ -213,9 +214,10 @@ def judge(
 ) -> dict[str, tuple[Float, Float]]:
     """Metric -> per-sample sums and counts (N,) of one batch, a few positions at a time."""
     N, P, K = outputs.shape
-    scored = torch.ones(N, P, dtype=torch.bool) if batch.scored is None else batch.scored
-    rows = scored.flatten().nonzero().squeeze(1)  # positions that count, of N·P
+    counts = batch.counts(P).flatten()
+    rows = counts.nonzero().squeeze(1)  # positions that count, of N·P
     sample = (rows // P).numpy()
+    w = counts[rows].numpy()
     found: dict[str, tuple[Float, Float]] = {}
     values: dict[str, list[Float]] = {n: [] for n, m in metrics.items() if m.positions is not None}
     weights: dict[str, list[Float]] = {n: [] for n, m in metrics.items() if m.weights is not None}
@@ -231,12 +233,12 @@ def judge(
                 values[name].append(metric.positions(zs, ys, t, output).cpu().double().numpy())
             if metric.weights is not None:
                 weights[name].append(metric.weights(zs, ys, t, output).cpu().double().numpy())
-    count = np.bincount(sample, minlength=N).astype(np.float64)
+    count = np.bincount(sample, w, minlength=N).astype(np.float64)
     for name, parts in values.items():
-        sums = np.bincount(sample, _joined(parts), minlength=N).astype(np.float64)
+        sums = np.bincount(sample, w * _joined(parts), minlength=N).astype(np.float64)
         weight = count
         if name in weights:
-            weight = np.bincount(sample, _joined(weights[name]), minlength=N).astype(np.float64)
+            weight = np.bincount(sample, w * _joined(weights[name]), minlength=N).astype(np.float64)
         found[name] = (sums, weight)
     for name, metric in metrics.items():
         if metric.samples is not None:

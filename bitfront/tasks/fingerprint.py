@@ -28,11 +28,12 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def batches_digest(batches: Iterable[Batch]) -> str:
-    """SHA-256 over the tensors and values of batches, labels and masks included."""
+    """SHA-256 over the tensors and values of batches, with labels, masks and weights."""
     digest = hashlib.sha256()
     for batch in batches:
         parts: tuple[Any, ...] = (batch.args, dict(batch.kwargs), batch.labels, batch.scored)
         parts += () if batch.part is None else (batch.part,)
+        parts += () if batch.weights is None else ({"weights": batch.weights},)
         for part in _leaves(parts):
             if isinstance(part, Tensor):
                 _tensor(digest, part)

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from bitfront.errors import DataError, ModelError
 
 from .base import Batch
+from .counting import refuse_nothing
 from .numbers import require
 from .paths import absolute
 from .pretrained import load_pretrained, load_tokenizer, resolved
 from .running import ModelTask
-from .texts import Corpus, Ids, draw, read_corpus, sequences, split
+from .texts import Corpus, Tokens, draw, read_corpus, sequences, split
 
 
 class LanguageTask(ModelTask):
@@ -37,7 +38,8 @@ class LanguageTask(ModelTask):
     field: the key or column that holds the text. batch: sequences in one call of the model.
 
     Outputs are the logits of all tokens but the last (N, T−1, V), labels the tokens that follow;
-    a position is scored when both are real tokens, not padding.
+    a position is scored when both are real tokens, not padding. Weights of token ids are those of
+    predicting each token.
     """
 
     kind = "language"
@@ -146,28 +148,34 @@ class LanguageTask(ModelTask):
         else:
             second = pool(evaluation)
         drawn = draw(first, samples, (seed, 0)), draw(second, held, (seed, 1))
-        return self._cut(drawn[0]), self._cut(drawn[1])
+        return self._cut(drawn[0], "calibration"), self._cut(drawn[1], "evaluation")
 
-    def _cut(self, rows: Sequence[Ids]) -> list[Batch]:
+    def _cut(self, rows: Sequence[Tokens], what: str) -> list[Batch]:
         vocabulary = self.model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
-        least, most = min(int(r.min()) for r in rows), max(int(r.max()) for r in rows)
+        least, most = min(int(r.ids.min()) for r in rows), max(int(r.ids.max()) for r in rows)
         if least < 0 or most >= vocabulary:
             raise DataError(
                 f"token ids from {least} to {most} for a vocabulary of {vocabulary}",
                 "use the ids, or the tokenizer, of this model",
             )
         size = self._recipe["batch"]
-        return [padded(rows[i : i + size]) for i in range(0, len(rows), size)]
+        batches = [padded(rows[i : i + size]) for i in range(0, len(rows), size)]
+        refuse_nothing(batches, what, "give some of the tokens that it draws a weight above 0")
+        return batches
 
 
-def padded(rows: Sequence[Ids]) -> Batch:
+def padded(rows: Sequence[Tokens]) -> Batch:
     """One batch of sequences, padded at the right with masked zeros where lengths differ."""
     T = max(len(row) for row in rows)
     ids = torch.zeros(len(rows), T, dtype=torch.int64)
     mask = torch.zeros(len(rows), T, dtype=torch.int64)
+    weights = torch.zeros(len(rows), T)
     for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.from_numpy(row)
+        ids[i, : len(row)] = torch.from_numpy(row.ids)
         mask[i, : len(row)] = 1
+        if row.weights is not None:
+            weights[i, : len(row)] = torch.from_numpy(row.weights)
+    weighted = any(row.weights is not None for row in rows)
     full = bool(mask.all())
     return Batch(
         args=(),
@@ -175,6 +183,7 @@ def padded(rows: Sequence[Ids]) -> Batch:
         samples=len(rows),
         labels=ids[:, 1:],
         scored=None if full else mask[:, 1:].bool(),
+        weights=weights[:, 1:] if weighted else None,
     )
 
 

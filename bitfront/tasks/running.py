@@ -21,6 +21,7 @@ from .base import Batch, Task
 from .boundary import foreign
 from .discovery import Survey, survey
 from .fingerprint import architecture_digest, batches_digest, weights_digest
+from .nonfinite import first_nonfinite
 from .placement import device_of, dtype_of, floating_dtype, moved
 
 COMPARED = 1 << 22  # outputs that two runs are compared by, about
@@ -56,8 +57,26 @@ class ModelTask(Task):
         kwargs = moved(dict(batch.kwargs), self.device, self.cast)
         with foreign("running the model", "check that its inputs fit it, and its code"):
             z = self.predict(args, kwargs, batch)
-        _check(z, batch, self.output)
+        _check(z, batch)
+        if not torch.isfinite(z.detach()).all():
+            where = first_nonfinite(self.model, lambda: self.predict(args, kwargs, batch))
+            raise ModelError(
+                f"the model's outputs are not finite, {where}, in {self._place(batch)}",
+                "check the weights and the input's scale, or use a wider dtype",
+            )
+        if batch.labels is not None and self.output == "categorical":
+            check_labels(batch.labels, batch.scored, z.shape)
         return z
+
+    def _place(self, batch: Batch) -> str:
+        """Words for a batch: its number, where it is one of the task's that are there already."""
+        digest = batches_digest([batch])
+        for name in ("calibration", "evaluation"):
+            # none are made for this: some come of running the model, which may be quantized now
+            for index, other in enumerate(vars(self).get(name, ())):
+                if other.samples == batch.samples and batches_digest([other]) == digest:
+                    return f"{name} batch {index}"
+        return f"a batch of {batch.samples}"
 
     @cached_property
     def survey(self) -> Survey:
@@ -147,7 +166,7 @@ def check_repeatable(first: Tensor, second: Tensor) -> None:
         )
 
 
-def _check(z: Any, batch: Batch, output: str) -> None:
+def _check(z: Any, batch: Batch) -> None:
     if not isinstance(z, Tensor) or z.dim() != 3 or not z.is_floating_point():
         shape = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
         raise ModelError(
@@ -158,13 +177,11 @@ def _check(z: Any, batch: Batch, output: str) -> None:
             f"the model gave outputs for {z.shape[0]} samples of a batch of {batch.samples}",
             "its first output dimension must be the sample",
         )
-    if not torch.isfinite(z.detach()).all():
-        raise ModelError(
-            "the model's outputs are not finite",
-            "check the weights and the input's scale, or use a wider dtype",
+    if batch.weights is not None and batch.weights.shape != z.shape[:2]:
+        raise DataError(
+            f"weights of shape {tuple(batch.weights.shape)} for outputs of shape {tuple(z.shape)}",
+            "give one weight for each sample and position",
         )
-    if batch.labels is not None and output == "categorical":
-        check_labels(batch.labels, batch.scored, z.shape)
 
 
 def check_labels(labels: Tensor, scored: Tensor | None, shape: torch.Size) -> None:

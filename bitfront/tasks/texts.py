@@ -25,8 +25,25 @@ from .npz import opened
 from .paths import expanded
 
 Ids = NDArray[np.int64]
+Weights = NDArray[np.float32]
 LAYOUTS = ("auto", "joined", "documents")
 _LEAST = 2  # tokens: one to predict from, one to predict
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """A sequence of token ids (T,), and what predicting each of them counts for (None: 1)."""
+
+    ids: Ids
+    weights: Weights | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def part(self, start: int, stop: int) -> Tokens:
+        """Tokens ``start`` to ``stop``, or fewer at the end."""
+        weights = None if self.weights is None else self.weights[start:stop]
+        return Tokens(self.ids[start:stop], weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,19 +53,19 @@ class Corpus:
     name: str
     layout: str
     texts: Sequence[str] | None = None
-    tokens: Sequence[Ids] | None = None
+    tokens: Sequence[Tokens] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Sequences that can be drawn: ``fetch(i)`` gives the ids of sequence ``i`` of ``size``.
+    """Sequences that can be drawn: ``fetch(i)`` gives sequence ``i`` of ``size``.
 
     A document too short to predict anything from gives none.
     """
 
     name: str
     size: int
-    fetch: Callable[[int], Ids | None]
+    fetch: Callable[[int], Tokens | None]
     unit: str
     tokens: int | None = None  # in all, where known
     start: int = 0
@@ -98,19 +115,19 @@ def sequences(corpus: Corpus, length: int, layout: str, tokenizer: Callable[[], 
     if (corpus.layout if layout == "auto" else layout) == "documents":
         return _documents(corpus, length, tokenizer)
     if corpus.tokens is not None:
-        stream = np.concatenate(corpus.tokens)
+        stream = _joined(corpus.tokens)
     else:
         assert corpus.texts is not None
         stream = encode(tokenizer(), "\n\n".join(t for t in corpus.texts if t))
     count = len(stream) // length
 
-    def window(index: int) -> Ids:
-        return stream[index * length : (index + 1) * length]
+    def window(index: int) -> Tokens:
+        return stream.part(index * length, (index + 1) * length)
 
     return Pool(corpus.name, count, window, f"windows of {length} tokens", len(stream))
 
 
-def draw(pool: Pool, samples: int, seed: tuple[int, int]) -> list[Ids]:
+def draw(pool: Pool, samples: int, seed: tuple[int, int]) -> list[Tokens]:
     """``samples`` different sequences in a fixed random order of choice, sorted by position.
 
     Raises ``DataError``, saying how much there is and how much is needed.
@@ -118,11 +135,11 @@ def draw(pool: Pool, samples: int, seed: tuple[int, int]) -> list[Ids]:
     if samples < 1:
         raise DataError(f"{samples} samples", "give at least 1")
     order = np.random.default_rng(seed).permutation(pool.size)
-    found: dict[int, Ids] = {}
+    found: dict[int, Tokens] = {}
     for index in order:
-        ids = pool.fetch(pool.start + int(index))
-        if ids is not None and len(ids) >= _LEAST:
-            found[int(index)] = ids
+        tokens = pool.fetch(pool.start + int(index))
+        if tokens is not None and len(tokens) >= _LEAST:
+            found[int(index)] = tokens
         if len(found) == samples:
             return [found[i] for i in sorted(found)]
     total = f" ({pool.tokens} tokens in all)" if pool.tokens is not None else ""
@@ -146,19 +163,28 @@ def split(pool: Pool, samples: int, held: int) -> tuple[Pool, Pool]:
     return pool.part(0, cut), pool.part(cut, pool.size)
 
 
-def encode(tokenizer: Any, text: str, limit: int | None = None) -> Ids:
-    """Token ids of ``text``, with the special tokens that the tokenizer adds; first ``limit``."""
+def encode(tokenizer: Any, text: str, limit: int | None = None) -> Tokens:
+    """Tokens of ``text``, with the special tokens that the tokenizer adds; first ``limit``."""
     with foreign("tokenizing the text", error=DataError):
         options = {} if limit is None else {"truncation": True, "max_length": limit}
         ids = tokenizer(text, verbose=False, **options)["input_ids"]
-    return np.asarray(ids, dtype=np.int64)
+    return Tokens(np.asarray(ids, dtype=np.int64))
+
+
+def _joined(documents: Sequence[Tokens]) -> Tokens:
+    weights = [d.weights for d in documents if d.weights is not None]
+    return Tokens(
+        np.concatenate([d.ids for d in documents]), np.concatenate(weights) if weights else None
+    )
 
 
 def _documents(corpus: Corpus, length: int, tokenizer: Callable[[], Any]) -> Pool:
     if corpus.tokens is not None:
         tokens = corpus.tokens
         total = sum(len(d) for d in tokens)
-        return Pool(corpus.name, len(tokens), lambda i: tokens[i][:length], "documents", total)
+        return Pool(
+            corpus.name, len(tokens), lambda i: tokens[i].part(0, length), "documents", total
+        )
     assert corpus.texts is not None
     texts = [t for t in corpus.texts if t.strip()]
     tool = tokenizer()
@@ -215,6 +241,7 @@ def _token_file(path: Path) -> Corpus:
         keys = file.keys
         ids = file["ids"] if "ids" in keys else None
         lengths = file["lengths"] if "lengths" in keys else None
+        weights = file["weights"] if "weights" in keys else None
     if ids is None:
         raise DataError(f"{path.name} has no 'ids'", f"it has {', '.join(keys) or 'nothing'}")
     if lengths is not None and (lengths.dtype.kind not in "ui" or lengths.ndim != 1):
@@ -227,21 +254,47 @@ def _token_file(path: Path) -> Corpus:
             f"ids of {path.name} are {ids.dtype} of shape {ids.shape}",
             "store integers, one row or one stream with lengths",
         )
-    ids = ids.astype(np.int64)
+    tokens = Tokens(ids.astype(np.int64), _token_weights(weights, ids, path.name))
     if ids.ndim == 2:
         widths = np.full(len(ids), ids.shape[1]) if lengths is None else np.asarray(lengths)
         if len(widths) != len(ids) or (widths > ids.shape[1]).any() or (widths < 0).any():
             raise DataError(f"lengths of {path.name} do not fit its ids", f"shape {ids.shape}")
-        rows = [row[:width] for row, width in zip(ids, widths, strict=True)]
+        rows = [_row(tokens, i).part(0, int(width)) for i, width in enumerate(widths)]
         return Corpus(path.name, "documents", tokens=rows)
     if lengths is None:
-        return Corpus(path.name, "joined", tokens=[ids])
+        return Corpus(path.name, "joined", tokens=[tokens])
     if int(np.sum(lengths)) != len(ids) or (np.asarray(lengths) < 0).any():
         raise DataError(
             f"lengths of {path.name} sum to {int(np.sum(lengths))}", f"there are {len(ids)} ids"
         )
-    stops = np.cumsum(lengths)[:-1]
-    return Corpus(path.name, "documents", tokens=np.split(ids, stops))
+    stops = np.cumsum(lengths, dtype=np.int64)
+    documents = [tokens.part(int(b - n), int(b)) for b, n in zip(stops, lengths, strict=True)]
+    return Corpus(path.name, "documents", tokens=documents)
+
+
+def _row(tokens: Tokens, index: int) -> Tokens:
+    weights = None if tokens.weights is None else tokens.weights[index]
+    return Tokens(tokens.ids[index], weights)
+
+
+def _token_weights(given: NDArray[Any] | None, ids: NDArray[Any], name: str) -> Weights | None:
+    """The weights beside ``ids``, checked."""
+    if given is None:
+        return None
+    if given.dtype.kind not in "fiub" or given.shape != ids.shape:
+        raise DataError(
+            f"weights of {name} are {given.dtype} of shape {given.shape}",
+            f"store one number for each of the ids, of shape {ids.shape}",
+        )
+    with np.errstate(over="ignore"):  # what overflows is refused below
+        weights = given.astype(np.float32)
+    bad = weights[~(np.isfinite(weights) & (weights >= 0))]
+    if len(bad):
+        raise DataError(
+            f"{len(bad)} weights of {name} are negative or not finite, like {bad[0]:g}",
+            "store finite numbers, 0 or more",
+        )
+    return weights
 
 
 def _hub(source: str, field: str) -> Corpus:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bitfront.quant.build import Builder
 from bitfront.quant.suitability import takes
 from bitfront.scratch import Scratch
 from bitfront.sensitivity import PROFILERS, NoCheckpoints, Subject
 from bitfront.sensitivity.base import Pair
+from bitfront.tasks import ModuleTask
 from bitfront.types import Measurement, Scheme
-from tests.small_tasks import TASKS
+from tests.small_tasks import TASKS, uneven, with_weights
 
 SCHEMES = [Scheme.parse(s) for s in ("w2", "w4", "w8", "w4a8", "w4a6b", "w4g4z")]
 
@@ -41,8 +45,12 @@ class Kept:
 
 @pytest.fixture(params=list(TASKS))
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
-    task = TASKS[request.param]()
+    with subject_of(TASKS[request.param]()) as subject:
+        yield subject
 
+
+@contextmanager
+def subject_of(task: ModuleTask) -> Iterator[Subject]:
     def run() -> None:
         with torch.no_grad():
             for batch in task.calibration:
@@ -143,3 +151,38 @@ def test_tables_are_made_again_of_what_was_recorded(name: str, subject: Subject)
     assert list(again) == list(straight)
     for table, given in zip(again.values(), straight.values(), strict=True):
         assert np.array_equal(table.values, given.values, equal_nan=True)
+
+
+def values_of(name: str, task: ModuleTask) -> dict[tuple[str, str, str], float]:
+    """(layer, scheme, value) -> what was measured."""
+    with subject_of(task) as subject:
+        found = measured(name, subject, pairs_of(subject))
+    return {(*pair, v): e.value for pair, m in found.items() for v, e in m.values.items()}
+
+
+def masked(task: ModuleTask, weigh: Callable[[int, int], Tensor]) -> ModuleTask:
+    """The positions scored that have a weight, in place of weights."""
+    task = with_weights(task, weigh)
+    task.calibration = [replace(b, scored=b.counts(1) > 0, weights=None) for b in task.calibration]
+    return task
+
+
+@pytest.mark.parametrize("kind", list(TASKS))
+@pytest.mark.parametrize("name", list(PROFILERS))
+def test_weights_of_one_and_zero_are_a_mask(name: str, kind: str) -> None:
+    def weigh(samples: int, positions: int) -> Tensor:
+        return (uneven(samples, positions) > 1.5).float()
+
+    weighted = values_of(name, with_weights(TASKS[kind](), weigh))
+    assert weighted == pytest.approx(values_of(name, masked(TASKS[kind](), weigh)), rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", list(TASKS))
+@pytest.mark.parametrize("name", list(PROFILERS))
+def test_only_ratios_of_weights_matter(name: str, kind: str) -> None:
+    once = values_of(name, with_weights(TASKS[kind](), uneven))
+    more = values_of(name, with_weights(TASKS[kind](), lambda n, p: 4 * uneven(n, p)))
+    # where weights enter a sum of float32 products, the last bits may round differently
+    assert more == pytest.approx(once, rel=1e-5)
+    if name != "mse":  # of layers' outputs, which have no weights
+        assert once != pytest.approx(values_of(name, TASKS[kind]()), rel=1e-4)

@@ -21,7 +21,7 @@ from bitfront.sensitivity.around import Around, gradient
 from bitfront.tasks import ModuleTask
 from bitfront.types import Layer, Measurement, Scheme
 from tests.contracts.test_profilers import Kept
-from tests.small_tasks import TASKS
+from tests.small_tasks import TASKS, uneven, with_weights
 
 CANDIDATES = [Scheme.parse(s) for s in ("w2", "w4", "w8", "keep")]
 
@@ -53,18 +53,26 @@ def outputs(task: ModuleTask) -> list[Tensor]:
         return [task.outputs(batch) for batch in task.calibration]
 
 
-def mean_kl(full: list[Tensor], now: list[Tensor]) -> float:
-    total, count = 0.0, 0
-    for z, y in zip(full, now, strict=True):
+def weights(task: ModuleTask, full: list[Tensor]) -> list[Tensor]:
+    given = [batch.weights for batch in task.calibration]
+    pairs = zip(full, given, strict=True)
+    return [torch.ones(z.shape[:2]).double() if w is None else w.double() for z, w in pairs]
+
+
+def mean_kl(full: list[Tensor], now: list[Tensor], weights: list[Tensor]) -> float:
+    total, count = 0.0, 0.0
+    for z, y, w in zip(full, now, weights, strict=True):
         log_p, log_q = torch.log_softmax(z, -1), torch.log_softmax(y, -1)
-        total += float((log_p.exp() * (log_p - log_q)).sum())
-        count += z.shape[0] * z.shape[1]
+        total += float((w[..., None] * log_p.exp() * (log_p - log_q)).sum())
+        count += float(w.sum())
     return total / count
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", list(TASKS))
-def test_orders_are_derivatives_of_kl_at_the_quantized_model(kind: str) -> None:
+def test_orders_are_derivatives_of_kl_at_the_quantized_model(kind: str, weighted: bool) -> None:
     task = TASKS[kind](dtype="float64")
+    task = with_weights(task, uneven) if weighted else task
     step, draws = 1e-4, 256
     with Scratch() as scratch:
         subject = subject_of(task, scratch)
@@ -77,6 +85,7 @@ def test_orders_are_derivatives_of_kl_at_the_quantized_model(kind: str) -> None:
         ]
         found = expanded(subject, at, pairs, draws)
         full = outputs(task)
+        w = weights(task, full)
         quantized = {name: subject.builder.quantized(name, s) for name, s in at.items()}
         originals = {
             la.name: adapter_of(task.module(la.name)).matrix(task.module(la.name)).clone()
@@ -98,13 +107,13 @@ def test_orders_are_derivatives_of_kl_at_the_quantized_model(kind: str) -> None:
                     adapter.assign(module, now + sign * step * (there - now))
                     sides.append(outputs(task))
                 adapter.assign(module, now)
-            slope = (mean_kl(full, sides[0]) - mean_kl(full, sides[1])) / (2 * step)
-            quadratic, count = 0.0, 0
-            for z, up, down in zip(here, *sides, strict=True):
+            slope = (mean_kl(full, sides[0], w) - mean_kl(full, sides[1], w)) / (2 * step)
+            quadratic, count = 0.0, 0.0
+            for z, up, down, each in zip(here, *sides, w, strict=True):
                 q, dz = torch.softmax(z, -1), (up - down) / (2 * step)
                 form = (q * dz**2).sum(-1) - (q * dz).sum(-1) ** 2
-                quadratic += 0.5 * float(form.sum())
-                count += z.shape[0] * z.shape[1]
+                quadratic += 0.5 * float((each * form).sum())
+                count += float(each.sum())
             first, change = m.values["first"].value, m.values["change"].value
             # scores are float32; sums over samples of either sign lose some digits
             assert first == pytest.approx(slope, rel=1e-3, abs=1e-6)

@@ -20,20 +20,26 @@ from bitfront.sensitivity.probes import probe
 from bitfront.tasks import ModuleTask
 from bitfront.tasks.base import Batch
 from bitfront.types import Scheme
-from tests.small_tasks import TASKS
+from tests.small_tasks import TASKS, uneven, with_weights
 
 SCHEMES = [Scheme.parse(s) for s in ("w2", "w4", "w8", "w4g4z")]
 
 
-def exact_kl(z: Tensor, dz: Tensor) -> float:
-    """½ Σ_p Δzᵀ (diag p - p pᵀ) Δz per position, of one sample (P, K)."""
+def exact_kl(z: Tensor, dz: Tensor, w: Tensor) -> float:
+    """½ Σ_p w Δzᵀ (diag p - p pᵀ) Δz over the positions of one sample; z (P, K), w (P,)."""
     p = torch.softmax(z, -1)
-    return float(0.5 * ((p * dz**2).sum(-1) - (p * dz).sum(-1) ** 2).sum())
+    return float(0.5 * (w * ((p * dz**2).sum(-1) - (p * dz).sum(-1) ** 2)).sum())
 
 
+def task_of(kind: str, weighted: bool, dtype: str = "auto") -> ModuleTask:
+    task = TASKS[kind](dtype=dtype)
+    return with_weights(task, uneven) if weighted else task
+
+
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", list(TASKS))
-def test_many_draws_approach_the_exact_quadratic_form(kind: str) -> None:
-    task = TASKS[kind](dtype="float64")
+def test_many_draws_approach_the_exact_quadratic_form(kind: str, weighted: bool) -> None:
+    task = task_of(kind, weighted, "float64")
     with Scratch() as scratch:
         subject = Subject(task, Builder(task.model, task.layers, lambda: None, scratch), scratch)
         pairs = [(la, s) for la in task.layers for s in SCHEMES if takes(la, s) is None]
@@ -47,7 +53,7 @@ def test_many_draws_approach_the_exact_quadratic_form(kind: str) -> None:
             dW = dequantize(
                 subject.builder.quantized(m.layer, Scheme.parse(m.scheme)).weight, W.dtype
             ) - W  # fmt: skip
-            total, count = 0.0, 0
+            total, count = 0.0, 0.0
             for batch in task.calibration:
                 step = 1e-5
                 with torch.no_grad():
@@ -55,18 +61,20 @@ def test_many_draws_approach_the_exact_quadratic_form(kind: str) -> None:
                     adapter.assign(module, W + step * dW)
                     dz = (task.outputs(batch) - z) / step
                     adapter.assign(module, W)
-                total += sum(exact_kl(z[i], dz[i]) for i in range(len(z)))
-                count += z.shape[0] * z.shape[1]
+                w = torch.ones(z.shape[:2]) if batch.weights is None else batch.weights
+                total += sum(exact_kl(z[i], dz[i], w[i]) for i in range(len(z)))
+                count += float(w.sum())
             estimate = m.values["sample@1"].value
             # one draw of s² has at most a chi-square's relative spread √2, averaged over draws
             # and samples whose shares are unequal: four sigma with no help from the samples
             assert estimate == pytest.approx(total / count, rel=4 * (2 / draws) ** 0.5)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", list(TASKS))
-def test_scores_are_those_of_their_definitions(kind: str) -> None:
+def test_scores_are_those_of_their_definitions(kind: str, weighted: bool) -> None:
     """One draw, every sample by itself: s and e from gradients at outputs and changed outputs."""
-    task = TASKS[kind]()
+    task = task_of(kind, weighted)
     schemes = [Scheme.parse(s) for s in ("w2", "w4z", "w8a4", "w8a4b")]
     seed, T = 3, 2.0
     with Scratch() as scratch:
@@ -109,7 +117,7 @@ def literal_scores(
     handle.remove()
     generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
     u = probe(z, "categorical", kind="rademacher", temperature=T, generator=generator)
-    z.backward(u)
+    z.backward(u if batch.weights is None else u * batch.weights[..., None] ** 0.5)
     N = batch.samples
     s, e = np.zeros(N), np.zeros(N)
     for x, output in calls:
