@@ -30,7 +30,7 @@ from bitfront.types import Scheme
 from tests import bad_models as bad
 from tests.small_tasks import TASKS
 
-GRADIENT_FREE = ("perturb", "mse")
+GRADIENT_FREE = ("perturb", "decoupled", "mse")
 SCHEMES = ("w3", "w4a8")
 
 every = pytest.mark.parametrize("name", list(PROFILERS))
