@@ -31,7 +31,18 @@ from bitfront.quant.weights import QuantizedLayer
 from bitfront.tasks.base import Batch, Task
 from bitfront.types import Estimate, Measurement, Sensitivities
 
-from .base import PROFILERS, Arrays, Checkpoints, Pair, Profiler, Subject, assemble, by_batch
+from .base import (
+    PROFILERS,
+    Arrays,
+    Checkpoints,
+    Float,
+    Pair,
+    Profiler,
+    Subject,
+    assemble,
+    by_batch,
+)
+from .bootstrap import ratios
 from .lrp_composite import FAMILIES, Composite, family_of, parse_composite
 from .lrp_propagation import propagating
 from .mse import error_sums, output_errors, per_sample
@@ -87,9 +98,13 @@ class LRP(Profiler):
                     f"no relevance reached layer {layer.name!r}",
                     "leave out layers that the outputs do not depend on, or that rules detach",
                 )
-            value, stderr = scaled_ratio_estimate(relevance / whole, error, energy)
+            share = relevance / whole
+            value, stderr = scaled_ratio_estimate(share, error, energy)
             values = {"lrp": Estimate(value, stderr, len(error))}
-            found.append(Measurement(self.name, self.settings_key, layer.name, str(scheme), values))
+            vectors = {"share": share, "error": error, "energy": energy}
+            found.append(
+                Measurement(self.name, self.settings_key, layer.name, str(scheme), values, vectors)
+            )
         yield found
 
     def tables(
@@ -98,6 +113,12 @@ class LRP(Profiler):
         """The one table ``lrp``."""
         table = assemble(measurements, layers, schemes, "lrp", metric="lrp", profiler=self.name)
         return {"lrp": table}
+
+    def resampled(self, measurement: Measurement, table: str, W: Float) -> Float | None:
+        """From the shares, errors and energies of samples: both factors of one draw."""
+        v = measurement.vectors
+        share = ratios(W, v["share"], np.ones(len(v["share"])))
+        return share * ratios(W, v["error"], v["energy"])
 
     def _batch(
         self,

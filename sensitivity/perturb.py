@@ -6,16 +6,20 @@ The forward pass up to the first changed block is reused where the model allows 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 from bitfront.quant.surgery import applied
-from bitfront.types import Measurement, Sensitivities
+from bitfront.tasks.evaluation import increases
+from bitfront.tasks.ratios import ratio
+from bitfront.types import Estimate, Measurement, Sensitivities
 
-from .base import PROFILERS, Checkpoints, Pair, Profiler, Subject, assemble
+from .base import PROFILERS, Checkpoints, Float, Pair, Profiler, Subject, assemble
+from .bootstrap import ratios
 from .taps import evaluating
 
 
@@ -43,14 +47,16 @@ class Perturb(Profiler):
                 prefix.advance(depth)
                 with applied(model, {layer.name: quantized}):
                     measured = evaluator.measure(prefix.outputs)
+                vectors = _vectors(increases(measured, evaluator.baseline), measured.counts)
                 yield [
                     Measurement(
                         self.name,
                         self.settings_key,
                         layer.name,
                         str(scheme),
-                        evaluator.worsening(measured),
-                        seconds=time.perf_counter() - began,
+                        _values(vectors),
+                        vectors,
+                        time.perf_counter() - began,
                     )
                 ]
 
@@ -65,3 +71,42 @@ class Perturb(Profiler):
             name: assemble(recorded, layers, schemes, name, metric=name, profiler=self.name)
             for name in order
         }
+
+    def resampled(self, measurement: Measurement, table: str, W: Float) -> Float | None:
+        """From the increases of samples; None for what an older Bitfront recorded without them."""
+        vectors = measurement.vectors
+        return ratios(W, *_of(vectors, table)) if f"{_SUM}{table}" in vectors else None
+
+    def joined(self, parts: Sequence[Measurement]) -> Measurement:
+        """One after the other."""
+        names = dict.fromkeys(name for m in parts for name in m.vectors)
+        vectors = {n: np.concatenate([_vector(m.vectors, n) for m in parts]) for n in names}
+        seconds = sum(m.seconds for m in parts)
+        return replace(parts[0], values=_values(vectors), vectors=vectors, seconds=seconds)
+
+
+_SUM, _COUNT = "sum/", "count/"
+Vectors = Mapping[str, Float]
+
+
+def _vectors(sums: Mapping[str, Float], counts: Mapping[str, Float]) -> Vectors:
+    """What to record: increases of samples by metric, and their counts, those alike only once."""
+    common = next(iter(counts.values()))
+    found = {_SUM + name: values for name, values in sums.items()}
+    own = {n: c for n, c in counts.items() if not np.array_equal(c, common)}
+    return {"count": common, **found, **{_COUNT + name: values for name, values in own.items()}}
+
+
+def _vector(vectors: Vectors, name: str) -> Float:
+    """A recorded vector; counts that are not recorded are the common ones."""
+    return vectors["count"] if name.startswith(_COUNT) and name not in vectors else vectors[name]
+
+
+def _of(vectors: Vectors, metric: str) -> tuple[Float, Float]:
+    """Increases and counts of a metric, (N,) each."""
+    return vectors[_SUM + metric], _vector(vectors, _COUNT + metric)
+
+
+def _values(vectors: Vectors) -> dict[str, Estimate]:
+    metrics = [name.removeprefix(_SUM) for name in vectors if name.startswith(_SUM)]
+    return {name: ratio(*_of(vectors, name)) for name in metrics}
