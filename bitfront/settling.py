@@ -2,11 +2,13 @@
 
     part n    the first n batches: as few as hold ``FIRST_BATCHES`` or ``FIRST_SAMPLES``, then twice
               as many, and so on to all of them
-    settled   when draws of the part's own samples would have changed less than ``until`` of the
+    settled   when draws of the part's own samples would have changed no more than ``until`` of the
               allocation, at every budget (``instability``)
+    still     when the part before gave the same allocations, but for ``until`` of each
 
-A pass goes on from the batches of the part before. Where all data are used and it is not settled,
-a profiler that draws something itself may do so more finely, ``FINER`` times.
+It ends before all data are used when the allocations are settled and still. A pass goes on from the
+batches of the part before. Where all data are used and it is not settled, a profiler that draws
+something itself may do so more finely, ``FINER`` times.
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bitfront.errors import BitfrontWarning, InvalidInput
-from bitfront.instability import Instability, instability, settled
+from bitfront.instability import Instability, instability, settled, still
 from bitfront.pipeline import Choices, cost, measurable, selected
 from bitfront.problems import feasible, points
-from bitfront.recording import Pair, complete
+from bitfront.recording import Pair, complete, of_part
 from bitfront.sensitivity import PROFILERS, Profiler, heavy_tail_warning
 from bitfront.sensitivity.bootstrap import replicas
 from bitfront.study import Progress, Study, silent
@@ -70,7 +72,7 @@ class Settled:
 
     @property
     def reached(self) -> bool:
-        """Whether at most ``until`` of the allocation changes, at every budget."""
+        """Whether draws change at most ``until`` of the allocation, at every budget."""
         return settled(self.last.points, self.until)
 
 
@@ -112,14 +114,16 @@ def profile_until(
         name, table = next(iter(tables.items()))
         rng = np.random.default_rng(0)
         draws, errors = replicas(used, found.values(), name, table, REPLICAS, rng)
-        of_points = []
-        for done, point in enumerate(sweep):
-            progress("allocating under the bootstrap", done, len(sweep))
-            of_points.append(instability(table, draws, costs, selection, point, solver))
-        progress("allocating under the bootstrap", len(sweep), len(sweep))
+        of_points: list[Instability] = []
+        for i, point in enumerate(sweep):
+            grown = steps and steps[-1].batches < batches
+            before = steps[-1].points[i] if grown else None
+            of_points.append(instability(table, draws, costs, selection, point, solver, before))
+            progress("allocating under the bootstrap", i + 1, len(sweep))
         samples = sum(batch.samples for batch in study.subject.part(range(batches)).batches)
         steps.append(Step(batches, samples, used, errors, tuple(of_points)))
-        if settled(of_points, until):
+        whole = batches == len(study.task.calibration)
+        if settled(of_points, until) and (whole or still(of_points, until)):
             break
     warning = heavy_tail_warning(table)
     if warning is not None:
@@ -132,22 +136,21 @@ def _growing(
 ) -> Iterator[tuple[int, Profiler, Mapping[Pair, Measurement]]]:
     """Number of batches, profiler, and what it measured on them, until the data and all else end.
 
-    What is recorded of all pairs on all data is where it begins.
+    Where all data were used before, only those parts come first that were too.
     """
-    every = len(study.task.calibration)
-    recorded = study.measurements(profiler.name, profiler.settings_key)
-    if any((la.name, str(s)) not in recorded for la, s in pairs):
-        parts: list[dict[Pair, Measurement]] = []
-        begin, end = 0, _first(study)
-        while end < every:
-            used = range(0 if profiler.one_pass else begin, end)
-            parts.append(complete(study, profiler, pairs, progress, used))
-            yield end, profiler, parts[-1] if profiler.one_pass else _joined(profiler, parts)
-            begin, end = end, 2 * end
-        if parts and not profiler.one_pass:
-            missing = [(la, s) for la, s in pairs if (la.name, str(s)) not in recorded]
-            parts.append(complete(study, profiler, missing, progress, range(begin, every)))
-            study.store.add_measurements(study.record, _joined(profiler, parts).values())
+    every, (begin, end) = len(study.task.calibration), (0, _first(study))
+    whole = _missing(study, profiler, pairs)
+    parts: list[dict[Pair, Measurement]] = []
+    while end < every:
+        used = range(0 if profiler.one_pass else begin, end)
+        if not whole and _missing(study, profiler, pairs, used):
+            break
+        parts.append(complete(study, profiler, pairs, progress, used))
+        yield end, profiler, parts[-1] if profiler.one_pass else _joined(profiler, parts)
+        begin, end = end, 2 * end
+    if whole and parts and not profiler.one_pass:
+        parts.append(complete(study, profiler, whole, progress, range(begin, every)))
+        study.store.add_measurements(study.record, _joined(profiler, parts).values())
     yield every, profiler, complete(study, profiler, pairs, progress)
     for _ in range(FINER):
         finer = profiler.finer()
@@ -155,6 +158,12 @@ def _growing(
             return
         profiler = finer
         yield every, profiler, complete(study, profiler, pairs, progress)
+
+
+def _missing(study: Study, profiler: Profiler, pairs: Pairs, used: range | None = None) -> Pairs:
+    """Those of ``pairs`` that are not recorded on these batches."""
+    found = study.measurements(of_part(profiler, used), profiler.settings_key)
+    return [(la, s) for la, s in pairs if (la.name, str(s)) not in found]
 
 
 def _joined(
