@@ -155,6 +155,7 @@ class Profiler(ABC):
         Without it, draws of a table rest on standard errors (``bootstrap``).
         """
         del measurement, table, W
+        return None
 
     def joined(self, parts: Sequence[Measurement]) -> Measurement:
         """A pair's measurements on parts of the data, in order, as one on all of them.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,11 +38,11 @@ def pairs() -> list[tuple[str, str, Float, Float]]:
     ]
 
 
-def literal(estimate: object, *vectors: Float) -> Float:
+def literal(estimate: Callable[..., Any], *vectors: NDArray[Any]) -> Float:
     """``estimate`` of the vectors at B draws of N indices, one draw after another."""
     g = rng(7)
     chosen = [g.choice(N, N) for _ in range(B)]
-    return np.array([estimate(*(v[..., i] for v in vectors)) for i in chosen])  # type: ignore[operator]
+    return np.array([estimate(*(v[..., i] for v in vectors)) for i in chosen])
 
 
 def a_table(values: Float, stderr: Float | None = None) -> Sensitivities:
@@ -68,7 +70,7 @@ def test_replicas_of_fisher_spread_as_those_of_a_literal_bootstrap() -> None:
     s = {p[:2]: np.sqrt(2 * p[2]).astype(np.float32) for p in pairs()}
     recorded, expected = [], []
     for layer, scheme, scores, count in pairs():
-        vectors = {"count": count, "s@2": s[layer, scheme][None]}
+        vectors: dict[str, NDArray[Any]] = {"count": count, "s@2": s[layer, scheme][None]}
         value = Estimate(scores.sum() / count.sum(), 0.0, N)
         recorded.append(Measurement("fisher", "", layer, scheme, {"sample@2": value}, vectors))
         expected.append(

@@ -78,8 +78,9 @@ TIED = dict.fromkeys(PROFILERS, tied) | dict.fromkeys(("eigen", "hutchinson"), t
 def until(
     db: Path, make: Callable[[], ModuleTask], name: str = "fisher", **options: Any
 ) -> Settled:
+    """By the solver that is quick; of two layers of one size, it is exact."""
     with bitfront.open_study("s", make(), db) as study:
-        return bitfront.profile_until(study, SCHEMES, [BUDGET], name, **options)
+        return bitfront.profile_until(study, SCHEMES, [BUDGET], name, solver="lagrange", **options)
 
 
 def figures(found: Settled) -> Any:
