@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bitfront.queries import Front, front, show, studies
     from bitfront.reporting import Report, report
     from bitfront.search import allocate
+    from bitfront.settling import Settled, profile_until
     from bitfront.study import Study, open_study
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ __all__ = [
     "Choices",
     "Front",
     "Report",
+    "Settled",
     "Study",
     "allocate",
     "cost",
@@ -35,6 +37,7 @@ __all__ = [
     "load",
     "open_study",
     "profile",
+    "profile_until",
     "report",
     "search",
     "show",
@@ -46,6 +49,7 @@ _LAZY = {
     "Choices": "pipeline",
     "Front": "queries",
     "Report": "reporting",
+    "Settled": "settling",
     "Study": "study",
     "allocate": "search",
     "cost": "pipeline",
@@ -54,6 +58,7 @@ _LAZY = {
     "load": "quant.load",
     "open_study": "study",
     "profile": "pipeline",
+    "profile_until": "settling",
     "report": "reporting",
     "search": "pipeline",
     "show": "queries",

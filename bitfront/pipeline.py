@@ -17,7 +17,7 @@ from bitfront.measuring import measure
 from bitfront.problems import feasible, points
 from bitfront.quant.costs import cost_tables, other_bytes
 from bitfront.quant.exporters import EXPORTERS
-from bitfront.recording import record
+from bitfront.recording import complete
 from bitfront.scheme import KEEP
 from bitfront.sensitivity import PROFILERS, Profiler, heavy_tail_warning
 from bitfront.shares import SHARES
@@ -78,6 +78,22 @@ def profile(
     """
     chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
     layers = study.task.layers if layers is None else layers
+    wanted, pairs = measurable(study, schemes, layers)
+    recorded = complete(study, chosen, pairs, progress)
+    tables = chosen.tables(recorded.values(), [la.name for la in layers], [str(s) for s in wanted])
+    warning = heavy_tail_warning(next(iter(tables.values())))
+    if warning is not None:
+        warnings.warn(warning, BitfrontWarning, stacklevel=2)
+    return tables
+
+
+def measurable(
+    study: Study, schemes: str | Iterable[str | Scheme], layers: Sequence[Layer]
+) -> tuple[list[Scheme], list[tuple[Layer, Scheme]]]:
+    """The schemes that a profiler measures, ``keep`` left out, and the pairs that can be.
+
+    Raises ``SchemeError`` when there is nothing to measure.
+    """
     wanted = [s for s in parse_schemes(schemes) if s.format != KEEP]
     if not wanted:
         raise SchemeError("keep alone leaves nothing to measure", "add a scheme like w4")
@@ -87,16 +103,7 @@ def profile(
         first = str(wanted[0])
         why = "; ".join(dict.fromkeys(barred[layer.name, first] for layer in layers))
         raise SchemeError(f"no layer can take {first} ({why})", "give another scheme, like w4")
-    recorded = study.measurements(chosen.name, chosen.settings_key, vectors=True)
-    missing = [(la, s) for la, s in pairs if (la.name, str(s)) not in recorded]
-    for m in record(study, chosen, missing, progress):
-        recorded[m.layer, m.scheme] = m
-    names = [layer.name for layer in layers]
-    tables = chosen.tables(recorded.values(), names, [str(s) for s in wanted])
-    warning = heavy_tail_warning(next(iter(tables.values())))
-    if warning is not None:
-        warnings.warn(warning, BitfrontWarning, stacklevel=2)
-    return tables
+    return wanted, pairs
 
 
 def search(
@@ -142,7 +149,7 @@ def search(
     measured = [n for n in study.task.metrics if study.task.metric(n).whole is None]
     _check_metric(metric, chosen, measured)
     sweep = points(budgets)
-    selection = _select(study, choices)
+    selection = selected(study, choices)
     costs = _costs(study, wanted, choices, selection)
     request = {
         "schemes": [str(s) for s in wanted], "solver": solver, "profiler": chosen.settings_key,
@@ -186,7 +193,7 @@ def cost(
 ) -> Costs:
     """What the chosen layers cost under ``schemes``, counted as the container stores them."""
     choices = choices or Choices()
-    return _costs(study, parse_schemes(schemes), choices, _select(study, choices))
+    return _costs(study, parse_schemes(schemes), choices, selected(study, choices))
 
 
 def _check_metric(metric: str | None, profiler: Profiler, measured: Sequence[str]) -> None:
@@ -234,7 +241,8 @@ def _costs(
     )
 
 
-def _select(study: Study, choices: Choices) -> Selection:
+def selected(study: Study, choices: Choices) -> Selection:
+    """The layers that take part."""
     return select(
         study.task, choices.include, choices.exclude, choices.pins, choices.embeddings,
         choices.head, choices.groups, choices.hand_groups,

@@ -1,8 +1,14 @@
-"""Running a profiler so that nothing measured is lost: each unit is committed when it is known."""
+"""Running a profiler so that nothing measured is lost: each unit is committed when it is known.
+
+What was measured on a part of the calibration data is recorded under another name than what was
+measured on all of it (``of_part``), so that nobody takes the one for the other. The batches of a
+pass are the same in both: a pass over a part leaves its checkpoints to whoever passes over more.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -15,8 +21,9 @@ from bitfront.types import Layer, Measurement, Scheme, content_key
 class StoredCheckpoints:
     """Finished batches of one pass, in the study's database."""
 
-    def __init__(self, study: Study, key: str, progress: Progress, what: str) -> None:
+    def __init__(self, study: Study, key: str, progress: Progress, what: str, batches: int) -> None:
         self._study, self._key, self._progress, self._what = study, key, progress, what
+        self._batches = batches  # of the pass
         self._done = 0
 
     def load(self) -> dict[int, dict[str, NDArray[Any]]]:
@@ -27,7 +34,37 @@ class StoredCheckpoints:
     def save(self, index: int, arrays: Mapping[str, NDArray[Any]]) -> None:
         self._study.store.add_checkpoint(self._study.record, self._key, index, arrays)
         self._done += 1
-        self._progress(self._what, self._done, len(self._study.task.calibration))
+        self._progress(self._what, self._done, self._batches)
+
+
+Pair = tuple[str, str]  # layer, scheme
+
+
+def of_part(profiler: Profiler, used: range | None) -> str:
+    """The name under which measurements on some of the calibration batches are recorded.
+
+    ``fisher/0-8`` for batches 0 to 7; the profiler's own for all of them (None).
+    """
+    return profiler.name if used is None else f"{profiler.name}/{used.start}-{used.stop}"
+
+
+def complete(
+    study: Study,
+    profiler: Profiler,
+    pairs: Sequence[tuple[Layer, Scheme]],
+    progress: Progress,
+    used: range | None = None,
+) -> dict[Pair, Measurement]:
+    """What is recorded of the profiler, with its vectors, once missing ``pairs`` are measured.
+
+    used: on these of the calibration batches; None for all.
+    """
+    name = of_part(profiler, used)
+    found = study.measurements(name, profiler.settings_key, vectors=True)
+    missing = [(la, s) for la, s in pairs if (la.name, str(s)) not in found]
+    for m in record(study, profiler, missing, progress, used):
+        found[m.layer, m.scheme] = m
+    return found
 
 
 def record(
@@ -35,22 +72,30 @@ def record(
     profiler: Profiler,
     pairs: Sequence[tuple[Layer, Scheme]],
     progress: Progress,
+    used: range | None = None,
 ) -> list[Measurement]:
-    """Measure and record ``pairs``; a pass that was interrupted goes on after its last batch."""
+    """Measure and record ``pairs``; a pass that was interrupted goes on after its last batch.
+
+    used: the calibration batches to measure on (``of_part``); None for all. Those of a profiler
+    that is one pass begin with the first.
+    """
     if not pairs:
         return []
     named = [[layer.name, str(scheme)] for layer, scheme in pairs]
     key = content_key([profiler.settings_key, named])
     what = f"profiling ({profiler.name})"
-    progress(what, 0, len(study.task.calibration) if profiler.one_pass else len(pairs))
+    subject = study.subject if used is None else study.subject.part(used)
+    batches = len(subject.batches)
+    progress(what, 0, batches if profiler.one_pass else len(pairs))
     found: list[Measurement] = []
-    for part in profiler.measure(
-        study.subject, pairs, StoredCheckpoints(study, key, progress, what)
-    ):
-        if profiler.one_pass:
-            study.store.finish_pass(study.record, key, part)
+    checkpoints = StoredCheckpoints(study, key, progress, what, batches)
+    for part in profiler.measure(subject, pairs, checkpoints):
+        renamed = [replace(m, profiler=of_part(profiler, used)) for m in part]
+        if profiler.one_pass and used is None:
+            study.store.finish_pass(study.record, key, renamed)
         else:
-            study.store.add_measurements(study.record, part)
-            progress(what, len(found) + len(part), len(pairs))
-        found += part
+            study.store.add_measurements(study.record, renamed)
+        found += renamed
+        if not profiler.one_pass:
+            progress(what, len(found), len(pairs))
     return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
@@ -30,30 +30,56 @@ PROFILERS: Registry[type[Profiler]] = Registry("profiler")
 
 Pair = tuple[Layer, Scheme]
 Arrays = dict[str, NDArray[Any]]
+Float = NDArray[np.float64]
 
 
 @dataclass(eq=False)
 class Subject:
-    """What is profiled: a task's calibration data, and its layers quantized on demand."""
+    """What is profiled: a task's calibration data, and its layers quantized on demand.
+
+    used: which of the calibration batches; None for all. How layers are quantized does not depend
+    on it.
+    """
 
     task: Task
     builder: Builder
     scratch: Scratch
+    used: range | None = None
+
+    def part(self, used: range) -> Subject:
+        """The same on some of the batches."""
+        return replace(self, used=used)
 
     @property
     def batches(self) -> Sequence[Batch]:
-        """The calibration batches."""
-        return self.task.calibration
+        """The calibration batches that are used."""
+        every = self.task.calibration
+        return every if self.used is None else _Part(every, self.used)
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        """The real metrics on the calibration data (runs the full model once)."""
-        return Evaluator(self.task, self.task.calibration, self.scratch)
+        """The real metrics on the batches (runs the full model once)."""
+        return Evaluator(self.task, self.batches, self.scratch)
 
     @cached_property
     def prefix(self) -> Prefix:
-        """Partial forward passes over the calibration data."""
-        return Prefix(self.task, self.task.calibration, self.scratch)
+        """Partial forward passes over the batches."""
+        return Prefix(self.task, self.batches, self.scratch)
+
+
+class _Part(Sequence[Batch]):
+    """Some of a task's batches, each made when it is asked for, as the task does."""
+
+    def __init__(self, batches: Sequence[Batch], used: range) -> None:
+        self._batches, self._used = batches, used
+
+    def __len__(self) -> int:
+        return len(self._used)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return _Part(self._batches, self._used[index])
+        return self._batches[self._used[index]]
 
 
 class Checkpoints(Protocol):
@@ -122,17 +148,45 @@ class Profiler(ABC):
     ) -> dict[str, Sensitivities]:
         """Name -> table, from recorded measurements. The first one is the profiler's best."""
 
+    def resampled(self, measurement: Measurement, table: str, W: Float) -> Float | None:
+        """What ``measurement`` says of a table, had other samples been drawn; None if unknown.
+
+        table: a name that ``tables`` gives. W: (B, N), how often each of B draws has each of the N
+        samples (or batches) that the last axis of the measurement's vectors stands for. Gives (B,).
+        Without it, draws of a table rest on standard errors (``bootstrap``).
+        """
+        del measurement, table, W
+        return None
+
+    def joined(self, parts: Sequence[Measurement]) -> Measurement:
+        """A pair's measurements on parts of the data, in order, as one on all of them.
+
+        To the bit what measuring there would have given. Asked of profilers that are not
+        ``one_pass``: a pass goes on by itself, after the batches in its checkpoints.
+        """
+        raise NotImplementedError(f"{self.name} joins no measurements")
+
+    def finer(self) -> Profiler | None:
+        """One with less noise of its own on the same data, at a higher price; None without such.
+
+        Most profilers draw nothing: only more data makes them surer.
+        """
+        return None
+
 
 def by_batch(
     subject: Subject, checkpoints: Checkpoints, measure: Callable[[int], Arrays]
 ) -> list[Arrays]:
-    """``measure(index)`` of every calibration batch, in order; finished ones are not repeated."""
+    """``measure(index)`` of every batch of ``subject``, in order; finished ones are not repeated.
+
+    A pass over a part of the data begins with the first batch, and one over more goes on from it.
+    """
     finished = checkpoints.load()
     for index in range(len(subject.batches)):
         if index not in finished:
             finished[index] = measure(index)
             checkpoints.save(index, finished[index])
-    return [finished[index] for index in sorted(finished)]
+    return [finished[index] for index in range(len(subject.batches))]
 
 
 def assemble(

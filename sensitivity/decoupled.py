@@ -29,8 +29,8 @@ from bitfront.tasks.globs import matching
 from bitfront.tasks.roles import classes
 from bitfront.types import Estimate, Measurement, Sensitivities
 
-from .base import PROFILERS, Checkpoints, Pair, Profiler, Subject, assemble
-from .perturb import by_metric, one_at_a_time
+from .base import PROFILERS, Checkpoints, Float, Pair, Profiler, Subject, assemble
+from .perturb import by_metric, one_after_another, one_at_a_time, redrawn
 
 NAME = "name:"
 AUTO = "auto"
@@ -85,8 +85,7 @@ class Decoupled(Profiler):
         wanted = {self.target, *(of.metric for of in own.values())}
         wholes = _Wholes(subject.task, wanted, self.images)
         for m in one_at_a_time(subject, pairs, self.name, self.settings_key, wholes):
-            of = own[m.layer]
-            yield [replace(m, values={**m.values, str(of): _worst(m.values, of.metric)})]
+            yield [_with_own(m, own[m.layer])]
 
     def tables(
         self, measurements: Iterable[Measurement], layers: Sequence[str], schemes: Sequence[str]
@@ -113,6 +112,16 @@ class Decoupled(Profiler):
         )
         metrics = dict.fromkeys(n for m in recorded for n in m.values if not _SPELLED.fullmatch(n))
         return {self.name: table, **by_metric(recorded, layers, schemes, metrics, self.name)}
+
+    def resampled(self, measurement: Measurement, table: str, W: Float) -> Float | None:
+        """Of metrics of batches; a class's own is at a rate that all pairs together give."""
+        return redrawn(measurement, table, W)
+
+    def joined(self, parts: Sequence[Measurement]) -> Measurement:
+        """One after the other; metrics of whole images are of the same ones in each part."""
+        joined = one_after_another(parts)
+        (of,) = _owns(parts[0].values)
+        return _with_own(replace(joined, values={**parts[0].values, **joined.values}), of)
 
     def _assigned(self, subject: Subject) -> dict[str, Own]:
         """Layer -> its class and metric. Raises ``InvalidInput`` and ``UnknownName``."""
@@ -174,6 +183,11 @@ def _entries(text: str, task: Task, metrics: Sequence[str]) -> list[tuple[str, s
             matching(where.removeprefix(NAME), [layer.name for layer in task.layers])
         found.append((where, metric))
     return found
+
+
+def _with_own(m: Measurement, of: Own) -> Measurement:
+    """``m`` with the value of the metric that its layer's class goes by."""
+    return replace(m, values={**m.values, str(of): _worst(m.values, of.metric)})
 
 
 def _worst(values: Mapping[str, Estimate], glob: str) -> Estimate:

@@ -25,10 +25,20 @@ from torch import Tensor
 from bitfront.errors import InvalidInput
 from bitfront.types import Estimate, Measurement, Sensitivities
 
-from .base import PROFILERS, Arrays, Checkpoints, Pair, Profiler, Subject, assemble, by_batch
+from .base import (
+    PROFILERS,
+    Arrays,
+    Checkpoints,
+    Float,
+    Pair,
+    Profiler,
+    Subject,
+    assemble,
+    by_batch,
+)
 from .curvature import METRICS, differentiable, finite, loss_of, positions, weights_by_owner
 from .products import Products, rayleigh, steps
-from .quadratic import Vectors, loss_read, refuse_unreached, scaled, squared_changes
+from .quadratic import Vectors, loss_read, redrawn, refuse_unreached, scaled, squared_changes
 from .stability import ratio_estimate
 
 Product = Callable[[Tensor], Tensor]
@@ -93,6 +103,10 @@ class Eigen(Profiler):
             recorded, layers, schemes, metric, metric=metric, profiler=self.name, notes=notes
         )
         return {metric: table}
+
+    def resampled(self, measurement: Measurement, table: str, W: Float) -> Float | None:
+        """From the eigenvalues of batches."""
+        return redrawn(measurement, table, "eigenvalue", W)
 
     def _batch(self, subject: Subject, owners: Sequence[str], index: int) -> Arrays:
         """``e/OWNER``: (eigenvalue, iterations); none of owners the loss does not depend on."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -25,7 +25,18 @@ from bitfront.errors import InvalidInput
 from bitfront.quant.weights import QuantizedLayer
 from bitfront.types import Estimate, Measurement, Sensitivities
 
-from .base import PROFILERS, Arrays, Checkpoints, Pair, Profiler, Subject, assemble, by_batch
+from .base import (
+    PROFILERS,
+    Arrays,
+    Checkpoints,
+    Float,
+    Pair,
+    Profiler,
+    Subject,
+    assemble,
+    by_batch,
+)
+from .bootstrap import ratios
 from .passes import scored
 from .probes import PROBES, labels_of, probe
 from .scores import LayerScores
@@ -108,6 +119,15 @@ class Fisher(Profiler):
             chosen = max(found, key=lambda f: np.nan_to_num(f[1].notes["split_half"], nan=-1.0))[0]
         return dict(sorted(found, key=lambda f: f[0] != chosen))
 
+    def resampled(self, measurement: Measurement, table: str, W: Float) -> Float | None:
+        """From the scores of samples, draws of probes included."""
+        kind, _, T = table.partition("@")
+        return ratios(W, *_scores(measurement.vectors, kind, float(T)))
+
+    def finer(self) -> Fisher | None:
+        """Twice the draws; none of the task's own labels, which are not drawn."""
+        return None if self.probe == "empirical" else replace(self, draws=2 * self.draws)
+
     def _batch(
         self, subject: Subject, candidates: Mapping[str, list[QuantizedLayer]], index: int
     ) -> Arrays:
@@ -182,9 +202,7 @@ class Fisher(Profiler):
         }
 
 
-def _scores(
-    vectors: Mapping[str, NDArray[Any]], kind: str, T: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _scores(vectors: Mapping[str, NDArray[Any]], kind: str, T: float) -> tuple[Float, Float]:
     """Per-sample scores ½ s² (mean over draws) or ½ e, and what its positions count for: (N,)."""
     count = vectors["count"].astype(np.float64)
     if kind == "sample":

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
 from typing import Any, ClassVar
@@ -34,7 +34,17 @@ from bitfront.tasks.base import Batch, Task
 from bitfront.tasks.metrics import wide
 from bitfront.types import Estimate, Measurement, Sensitivities
 
-from .base import PROFILERS, Arrays, Checkpoints, Pair, Profiler, Subject, assemble, by_batch
+from .base import (
+    PROFILERS,
+    Arrays,
+    Checkpoints,
+    Float,
+    Pair,
+    Profiler,
+    Subject,
+    assemble,
+    by_batch,
+)
 from .curvature import (
     METRICS,
     Weights,
@@ -47,7 +57,7 @@ from .curvature import (
 )
 from .probes import probe
 from .products import Products, rayleigh, steps
-from .quadratic import Vectors, loss_read, refuse_unreached, scaled, squared_changes
+from .quadratic import Vectors, loss_read, redrawn, refuse_unreached, scaled, squared_changes
 from .stability import ratio_estimate
 
 LEAST = 8  # probes of a batch before their spread is believed
@@ -115,14 +125,23 @@ class Hutchinson(Profiler):
         )
         return {metric: table}
 
+    def resampled(self, measurement: Measurement, table: str, W: Float) -> Float | None:
+        """From the traces of batches."""
+        return redrawn(measurement, table, "trace", W)
+
+    def finer(self) -> Hutchinson | None:
+        """Half the error over probes, and as many more of these as that takes."""
+        return replace(self, until=self.until / 2, probes=4 * self.probes)
+
     def _batch(self, subject: Subject, owners: Sequence[str], index: int) -> Arrays:
         """``q/OWNER`` (probes,), each an estimate of the trace of the batch's summed loss.
 
         A layer takes probes until it is settled, whatever others need. The relative error allowed
-        to one of B batches is √B times that of their sum.
+        to one of B batches is √B times that of their sum, B being all of the calibration data's,
+        so that a batch has the same probes in a pass over a part.
         """
         task, batch = subject.task, subject.batches[index]
-        allowed = self.until * math.sqrt(len(subject.batches))
+        allowed = self.until * math.sqrt(len(task.calibration))
         every = weights_by_owner(task)
         waiting = {name: every[name] for name in owners}
         weights = every if self.loss == "labels" else waiting  # v is of all layers

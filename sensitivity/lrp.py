@@ -32,7 +32,18 @@ from bitfront.quant.weights import QuantizedLayer
 from bitfront.tasks.base import Batch, Task
 from bitfront.types import Estimate, Measurement, Sensitivities
 
-from .base import PROFILERS, Arrays, Checkpoints, Pair, Profiler, Subject, assemble, by_batch
+from .base import (
+    PROFILERS,
+    Arrays,
+    Checkpoints,
+    Float,
+    Pair,
+    Profiler,
+    Subject,
+    assemble,
+    by_batch,
+)
+from .bootstrap import ratios
 from .lrp_composite import FAMILIES, Composite, family_of, parse_composite
 from .lrp_propagation import propagating
 from .mse import error_sums, output_errors, per_sample
@@ -93,7 +104,10 @@ class LRP(Profiler):
             shares = np.divide(relevance, whole, out=np.zeros_like(whole), where=count > 0)
             value, stderr = scaled_ratio_estimate(shares, error, energy, count)
             values = {"lrp": Estimate(value, stderr, len(error))}
-            found.append(Measurement(self.name, self.settings_key, layer.name, str(scheme), values))
+            vectors = {"share": shares, "count": count, "error": error, "energy": energy}
+            found.append(
+                Measurement(self.name, self.settings_key, layer.name, str(scheme), values, vectors)
+            )
         yield found
 
     def tables(
@@ -102,6 +116,12 @@ class LRP(Profiler):
         """The one table ``lrp``."""
         table = assemble(measurements, layers, schemes, "lrp", metric="lrp", profiler=self.name)
         return {"lrp": table}
+
+    def resampled(self, measurement: Measurement, table: str, W: Float) -> Float | None:
+        """From the shares, errors and energies of samples: both factors of one draw."""
+        v = measurement.vectors
+        share = ratios(W, v["share"] * v["count"], v["count"])
+        return share * ratios(W, v["error"], v["energy"])
 
     def _batch(
         self,

@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from bitfront.errors import ModelError
@@ -30,7 +29,18 @@ from bitfront.quant.weights import QuantizedLayer
 from bitfront.tasks.base import Batch, Task
 from bitfront.types import Estimate, Measurement, Sensitivities
 
-from .base import PROFILERS, Arrays, Checkpoints, Pair, Profiler, Subject, assemble, by_batch
+from .base import (
+    PROFILERS,
+    Arrays,
+    Checkpoints,
+    Float,
+    Pair,
+    Profiler,
+    Subject,
+    assemble,
+    by_batch,
+)
+from .bootstrap import ratios
 from .stability import ratio_estimate
 from .store import keep_quantized
 from .taps import evaluating
@@ -55,7 +65,10 @@ class MSE(Profiler):
             error, energy = error_sums(parts, layer.name, column)
             value, stderr = ratio_estimate(error, energy)
             values = {"mse": Estimate(value, stderr, len(error))}
-            found.append(Measurement(self.name, self.settings_key, layer.name, str(scheme), values))
+            vectors = {"error": error, "energy": energy}
+            found.append(
+                Measurement(self.name, self.settings_key, layer.name, str(scheme), values, vectors)
+            )
         yield found
 
     def tables(
@@ -64,6 +77,10 @@ class MSE(Profiler):
         """The one table ``mse``."""
         table = assemble(measurements, layers, schemes, "mse", metric="mse", profiler=self.name)
         return {"mse": table}
+
+    def resampled(self, measurement: Measurement, table: str, W: Float) -> Float | None:
+        """From the errors and energies of samples."""
+        return ratios(W, measurement.vectors["error"], measurement.vectors["energy"])
 
     def _batch(
         self, subject: Subject, candidates: Mapping[str, list[QuantizedLayer]], index: int
@@ -107,9 +124,7 @@ def output_errors(
     return arrays
 
 
-def error_sums(
-    parts: Sequence[Arrays], layer: str, column: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def error_sums(parts: Sequence[Arrays], layer: str, column: int) -> tuple[Float, Float]:
     """Errors and energies of a layer under one candidate over all batches, (N,) each.
 
     Raises ``ModelError`` for a layer whose outputs are all zero, or not finite.
@@ -123,7 +138,7 @@ def error_sums(
     return error, energy
 
 
-def per_sample(values: torch.Tensor, N: int) -> NDArray[np.float64]:
+def per_sample(values: torch.Tensor, N: int) -> Float:
     """Sums per sample (N,); a call that is not one block per sample counts as its first sample."""
     if values.shape[0] % N:
         total = np.zeros(N)

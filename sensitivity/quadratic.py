@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -20,7 +21,8 @@ from bitfront.quant.formats import dequantize
 from bitfront.quant.surgery import original
 from bitfront.types import Estimate, Measurement
 
-from .base import Arrays, Pair, Profiler, Subject
+from .base import Arrays, Float, Pair, Profiler, Subject
+from .bootstrap import ratios
 from .curvature import METRICS
 from .taps import evaluating, no_gradient
 
@@ -70,3 +72,11 @@ def scaled(
         key = profiler.settings_key
         found.append(Measurement(profiler.name, key, layer.name, str(scheme), values, vectors))
     return found
+
+
+def redrawn(measurement: Measurement, metric: str, curvature: str, W: Float) -> Float:
+    """The value under each draw of batches, (B,). curvature: the vector that holds it."""
+    v, value = measurement.vectors, measurement.values[metric].value
+    whole = v[curvature].sum() / v["count"].sum()
+    c = ratios(W, v[curvature], v["count"])
+    return value * c / whole if whole else np.full(len(W), value)

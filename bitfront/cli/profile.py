@@ -1,4 +1,4 @@
-"""``bitfront profile``: how much each layer's loss grows under each scheme."""
+"""``bitfront profile``: how much each layer's loss grows under each scheme; for how much data."""
 
 from __future__ import annotations
 
@@ -11,22 +11,29 @@ import typer
 
 from .common import Db, Schemes, StudyName
 from .composing import with_options
+from .layer_options import layer_options
 from .output import Json, check_file, emit, quiet_stdout, table, write_file
 from .profiler_options import profiler_options
 from .progress import shown
 from .task_options import Given, task_options
+from .until import Budgets, Solver, Until, check_until, settled_document, show_settled
 
 if TYPE_CHECKING:
+    from bitfront.pipeline import Choices
     from bitfront.sensitivity import Profiler
     from bitfront.types import Sensitivities
 
 
-@with_options(profiler=profiler_options, task=task_options)
+@with_options(profiler=profiler_options, choices=layer_options, task=task_options)
 def profile(
     study: StudyName,
     task: Given,
+    choices: Choices,
     profiler: Profiler,
     schemes: Schemes,
+    until: Until = None,
+    budget: Budgets = None,
+    solver: Solver = None,
     csv_file: Annotated[
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Write all tables, one row a layer and scheme."),
@@ -38,11 +45,21 @@ def profile(
     check_file("--csv", csv_file)
     with quiet_stdout(), shown() as progress:
         from bitfront.pipeline import profile as measure
+        from bitfront.settling import profile_until
         from bitfront.types import parse_schemes
 
         wanted = parse_schemes(schemes)
+        check_until(until, budget, solver, choices)
+        settled = None
         with task.open(study, db, progress) as opened:
-            tables = measure(opened, wanted, profiler, progress=progress)
+            if until is None:
+                tables = measure(opened, wanted, profiler, progress=progress)
+            else:
+                settled = profile_until(
+                    opened, wanted, budget or (), profiler, until=until,
+                    solver=solver or "ilp", choices=choices, progress=progress,
+                )  # fmt: skip
+                tables, profiler = settled.tables, settled.last.profiler
     if csv_file is not None:
         write_file(csv_file, _csv(tables))
     if as_json:
@@ -53,6 +70,7 @@ def profile(
                 "settings": profiler.settings(),
                 "settings_key": profiler.settings_key,
                 "tables": {n: _plain(t) for n, t in tables.items()},
+                **({} if settled is None else {"until": settled_document(settled)}),
             }
         )
         return
@@ -61,6 +79,8 @@ def profile(
     table(["layer", *best.schemes], rows, f"{best.metric}: {profiler.name}, {name}")
     notes = [f"{key} {value:.3g}" for key, value in best.notes.items() if isinstance(value, float)]
     typer.echo(f"{best.samples} calibration samples; {', '.join(notes)}" if notes else "")
+    if settled is not None:
+        show_settled(settled)
 
 
 def _plain(table: Sensitivities) -> dict[str, Any]:

@@ -186,3 +186,52 @@ def test_only_ratios_of_weights_matter(name: str, kind: str) -> None:
     assert more == pytest.approx(once, rel=1e-5)
     if name != "mse":  # of layers' outputs, which have no weights
         assert once != pytest.approx(values_of(name, TASKS[kind]()), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", list(PROFILERS))
+def test_drawing_every_sample_once_gives_the_estimate(name: str, subject: Subject) -> None:
+    recorded = measured(name, subject, pairs_of(subject))
+    layers = [layer.name for layer in subject.task.layers]
+    for table_name, table in PROFILERS[name]().tables(recorded.values(), layers, ["w2"]).items():
+        for layer in layers:
+            m = recorded[layer, "w2"]
+            (N,) = {v.shape[-1] for v in m.vectors.values()}
+            drawn = PROFILERS[name]().resampled(m, table_name, np.ones((2, N)))
+            if table_name == "decoupled":  # at rates of all pairs: rests on standard errors
+                assert drawn is None
+                continue
+            assert drawn == pytest.approx(table.at(layer, "w2"), rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize("name", [n for n, p in PROFILERS.items() if p.one_pass])
+def test_a_pass_over_a_part_is_the_beginning_of_the_whole(name: str, subject: Subject) -> None:
+    pairs, kept = pairs_of(subject), Kept()
+    part = subject.part(range(1))
+    list(PROFILERS[name]().measure(part, pairs, kept))
+    assert kept.saved == [0]
+    (grown,) = PROFILERS[name]().measure(subject, pairs, kept)
+    assert kept.saved == list(range(len(subject.batches)))
+    straight = measured(name, subject, pairs)
+    for m in grown:
+        assert m.values == straight[m.layer, m.scheme].values
+    (again,) = PROFILERS[name]().measure(part, pairs, kept)  # with more at hand than it uses
+    assert kept.saved == list(range(len(subject.batches)))
+    assert all(e.samples <= part.batches[0].samples for m in again for e in m.values.values())
+
+
+@pytest.mark.parametrize("name", [n for n, p in PROFILERS.items() if not p.one_pass])
+def test_measurements_on_parts_join_to_the_bit(name: str, subject: Subject) -> None:
+    pairs, last = pairs_of(subject), len(subject.batches)
+    parts = [measured(name, subject.part(r), pairs) for r in (range(1), range(1, last))]
+    for pair, m in measured(name, subject, pairs).items():
+        joined = PROFILERS[name]().joined([part[pair] for part in parts])
+        assert joined.values == m.values
+        assert all(np.array_equal(joined.vectors[n], v) for n, v in m.vectors.items())
+
+
+@pytest.mark.parametrize("name", list(PROFILERS))
+def test_a_finer_profiler_is_another_one_of_the_kind(name: str) -> None:
+    finer = PROFILERS[name]().finer()
+    if finer is not None:
+        assert type(finer) is PROFILERS[name]
+        assert finer.settings_key != PROFILERS[name]().settings_key

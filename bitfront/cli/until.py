@@ -1,0 +1,140 @@
+"""``bitfront profile --until``: its options, and what it came to in words and as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bitfront.errors import InvalidInput
+
+from .common import check_names
+from .output import table
+
+if TYPE_CHECKING:
+    from bitfront.instability import Instability
+    from bitfront.pipeline import Choices
+    from bitfront.settling import Settled, Step
+
+_PANEL = "Until allocations settle"
+
+Until = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        rich_help_panel=_PANEL,
+        show_default=False,
+        help="Use as much of the data as the budgets' allocations need: until no more than this "
+        "share of the weights changes its scheme under the bootstrap, like 0.05.",
+    ),
+]
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        metavar="LIMIT",
+        rich_help_panel=_PANEL,
+        show_default=False,
+        help="With --until: as in bitfront search; may be repeated.",
+    ),
+]
+Solver = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=_PANEL,
+        show_default=False,
+        help="With --until: ilp (default), lagrange, greedy or uniform.",
+    ),
+]
+
+
+def check_until(
+    until: float | None, budgets: list[str] | None, solver: str | None, choices: Choices
+) -> None:
+    """Refuse at once what would be refused when the model is loaded, and options without effect."""
+    from bitfront.pipeline import Choices
+    from bitfront.problems import points
+    from bitfront.quant.exporters import EXPORTERS
+    from bitfront.search import ALLOCATORS
+
+    if until is None:
+        if budgets or solver is not None or choices != Choices():
+            raise InvalidInput(
+                "budgets, a solver or layer options without --until",
+                "add --until 0.05, or leave them out: every layer is profiled",
+            )
+        return
+    if not 0 <= until < 1:
+        raise InvalidInput(f"--until {until}", "give a share of the weights, like 0.05")
+    if not budgets:
+        raise InvalidInput(f"--until {until} without a budget", "add one, like --budget 4bpw")
+    points(budgets)
+    check_names((ALLOCATORS, solver), (EXPORTERS, choices.container))
+
+
+def settled_document(settled: Settled) -> dict[str, Any]:
+    """In JSON's types."""
+    last = settled.last
+    return {
+        "share": settled.until,
+        "reached": settled.reached,
+        "batches": last.batches,
+        "all_batches": settled.batches,
+        "samples": last.samples,
+        "budgets": [{**_plain(p), "allocation": p.allocation} for p in last.points],
+        "steps": [_step(step) for step in settled.steps],
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    return {
+        "batches": step.batches,
+        "samples": step.samples,
+        "settings": step.profiler.settings(),
+        "errors": step.errors,
+        "budgets": [_plain(point) for point in step.points],
+    }
+
+
+def _plain(point: Instability) -> dict[str, Any]:
+    return {
+        "budgets": [str(b) for b in point.budgets],
+        "changed": point.changed,
+        "excess": point.excess,
+        "moved": point.moved,
+    }
+
+
+def show_settled(settled: Settled) -> None:
+    """Each step's figures, then how it ended."""
+    rows = [
+        [step.samples, " & ".join(map(str, p.budgets)), p.changed, p.excess, p.moved]
+        for step in settled.steps
+        for p in step.points
+    ]
+    columns = ["samples", "budget", "changed", "excess", "since half the data"]
+    table(
+        columns, rows, "share of weights that change, and loss it would cost, under the bootstrap"
+    )
+    typer.echo(sentence(settled))
+
+
+def sentence(settled: Settled) -> str:
+    """How it ended, and what would help."""
+    last, share = settled.last, f"{settled.until:g}"
+    used = f"{last.samples} calibration samples"
+    part = f"{last.batches} of {settled.batches} batches"
+    if settled.reached:
+        return f"--until {share} reached with {used} ({part})"
+    if last.errors == "unknown":
+        return (
+            f"--until {share} not reached: with {used} in {part} the errors are not known. "
+            "Give smaller batches (--batch), or more --samples"
+        )
+    worst = max(last.points, key=lambda point: point.changed)
+    budget = " & ".join(map(str, worst.budgets))
+    return (
+        f"--until {share} not reached: with all {used}, {worst.changed:.3g} of the weights change "
+        f"at {budget}, which would cost {worst.excess:.3g} of the loss. "
+        "Give more --samples, or allow a greater share"
+    )
