@@ -75,7 +75,8 @@ class Given:
             if name not in known:
                 taken = ", ".join(map(_spelled, known))
                 raise InvalidInput(f"{_spelled(name)} for a {kind} task", f"it takes {taken}")
-        kept = recorded if recorded.get("kind") == kind else {}
+        defaults = {n: p.default for n, p in known.items() if p.default is not p.empty}
+        kept = recorded if recorded.get("kind") == kind else defaults
         recipe = {**kept, **self.arguments, "kind": kind}
         for name, parameter in known.items():
             if parameter.default is parameter.empty and name not in recipe:
@@ -114,6 +115,9 @@ def task_options(
     samples: Annotated[int | None, _option(help="Samples to calibrate on.")] = None,
     eval_samples: Annotated[int | None, _option(help="Samples to judge by.")] = None,
     batch: Annotated[int | None, _option(help="Samples in one call of the model.")] = None,
+    hold_back: Annotated[
+        float | None, _option(help="Share of calibration batches not to choose by (0.125).")
+    ] = None,
     length: Annotated[int | None, _option(help="Tokens of a sequence.")] = None,
     layout: Annotated[str | None, _option(help="Of texts: joined, documents, auto.")] = None,
     field: Annotated[str | None, _option(help="Key or column of the text.")] = None,

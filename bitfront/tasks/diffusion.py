@@ -22,6 +22,7 @@ from .conditioned import Conditioned
 from .conditions import asked, checked_classes, in_turn, spelled
 from .fidelity import MSE, PSNR, SQNR, SSIM, brought_score, sqnr_of_part
 from .fingerprint import source_digest, value_digest
+from .holding import HOLD_BACK, checked_share, chosen, note, split
 from .metrics import METRICS, Metric
 from .numbers import require
 from .paths import is_reference
@@ -30,7 +31,7 @@ from .placement import floating_dtype
 from .pretrained import located
 from .running import ModelTask
 from .sampling import BroughtSampler
-from .trajectories import Plan, Recorded, calls_of, prediction, recorded, sampled
+from .trajectories import Plan, Recorded, calls_of, joined, prediction, recorded, sampled
 
 _PIPELINES = ("steps", "guidance", "text_encoders")  # arguments that only these take
 _APART = 1_000_000  # between the seeds of tasks whose ``seed`` differs by one
@@ -54,6 +55,8 @@ class DiffusionTask(ModelTask):
         a multiple of ``timestep_groups``, the parts that SQNR is measured by (``sqnr_t1`` the
         noisiest).
     batch: images sampled together.
+    hold_back: share of the calibration images, to the nearest ``batch`` of them, that nothing is
+        chosen by: whole trajectories, so that every group of timesteps stays.
     score: ``path/to/file.py:function`` of (images, the full model's images), a metric under the
         function's name; better: ``lower`` or ``higher``.
 
@@ -80,6 +83,7 @@ class DiffusionTask(ModelTask):
         timesteps: int = 8,
         timestep_groups: int = 4,
         batch: int = 8,
+        hold_back: float = HOLD_BACK,
         score: str | None = None,
         better: str = "lower",
         dtype: str = "auto",
@@ -112,6 +116,7 @@ class DiffusionTask(ModelTask):
             "timesteps": timesteps,
             "timestep_groups": timestep_groups,
             "batch": batch,
+            "hold_back": checked_share(hold_back),
             "score": None if score is None else _spelled(score),
             "better": better,
             "dtype": dtype,
@@ -120,6 +125,9 @@ class DiffusionTask(ModelTask):
         }
         self._sampler = self._load()
         self._plans = self._planned()
+        batches = len(self._plans[0].pieces())
+        self._held = chosen(batches, hold_back)
+        self._holding = note(batches, hold_back, "give smaller --batch or more --samples")
         self.place(self._sampler.model, device, dtype)
         self._sampler.place(self.device, floating_dtype(self.model))
         if isinstance(self._sampler, BroughtSampler):
@@ -137,12 +145,17 @@ class DiffusionTask(ModelTask):
     @cached_property
     def calibration(self) -> Sequence[Batch]:  # type: ignore[override]
         """The calls of calibration trajectories."""
-        return self._recorded(self._plans[0]).batches
+        return joined(self._calibration[0])
 
-    @property
+    @cached_property
+    def held_back(self) -> Sequence[Batch]:  # type: ignore[override]
+        """Those of the trajectories held back."""
+        return joined(self._calibration[1])
+
+    @cached_property
     def evaluation(self) -> Sequence[Batch]:  # type: ignore[override]
         """The calls of held-out trajectories."""
-        return self._held_out.batches
+        return joined(self._held_out.pieces)
 
     def generated(self, *, reference: bool = False) -> Tensor:
         return self._held_out.images if reference else sampled(self._sampler, self._plans[1])
@@ -153,6 +166,7 @@ class DiffusionTask(ModelTask):
         return {
             **self.model_fingerprint(),
             "calibration": value_digest([recorded, vars(self._plans[0])]),
+            **({"held_back": value_digest(self._held)} if self._held else {}),
             "evaluation": value_digest([recorded, vars(self._plans[1])]),
             **self._sampler.fingerprint(),
             "score": "none" if score is None else source_digest(function_at(score)),
@@ -164,6 +178,10 @@ class DiffusionTask(ModelTask):
                 "the task was made from a live function", "give path/to/file.py:name instead"
             )
         return {"kind": self.kind, **self._recipe}
+
+    @cached_property
+    def _calibration(self) -> tuple[Sequence[tuple[Batch, ...]], Sequence[tuple[Batch, ...]]]:
+        return split(self._recorded(self._plans[0]).pieces, self._recipe["hold_back"])
 
     @cached_property
     def _held_out(self) -> Recorded:

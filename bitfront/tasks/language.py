@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bitfront.errors import DataError, ModelError
 
 from .base import Batch
+from .holding import HOLD_BACK, checked_share
 from .numbers import require
 from .paths import absolute
 from .pretrained import load_pretrained, load_tokenizer, resolved
@@ -35,6 +36,7 @@ class LanguageTask(ModelTask):
     length: tokens of a sequence, lowered to the model's context.
     layout: ``joined``, ``documents`` or ``auto``; see ``bitfront.tasks.texts``.
     field: the key or column that holds the text. batch: sequences in one call of the model.
+    hold_back: share of the calibration batches that nothing is chosen by, to the nearest batch.
 
     Outputs are the logits of all tokens but the last (N, T−1, V), labels the tokens that follow;
     a position is scored when both are real tokens, not padding.
@@ -53,6 +55,7 @@ class LanguageTask(ModelTask):
         eval_samples: int = 128,
         length: int = 128,
         batch: int = 16,
+        hold_back: float = HOLD_BACK,
         layout: str = "auto",
         field: str = "text",
         tokenizer: str | Any | None = None,
@@ -77,6 +80,7 @@ class LanguageTask(ModelTask):
             "eval_samples": eval_samples,
             "length": length,
             "batch": batch,
+            "hold_back": checked_share(hold_back),
             "layout": layout,
             "field": field,
             "tokenizer": resolved(tokenizer) if isinstance(tokenizer, str) else tokenizer,
@@ -95,7 +99,8 @@ class LanguageTask(ModelTask):
             )
         self.place(loaded, device, dtype)
         self.length = min(length, _context(self.model) or length)
-        self.calibration, self.evaluation = self._batches(*corpora)
+        calibration, self.evaluation = self._batches(*corpora)
+        self.calibrate(calibration, hold_back)
 
     def predict(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: Batch) -> Tensor:
         logits: Tensor = self.model(*args, **kwargs, use_cache=False).logits
