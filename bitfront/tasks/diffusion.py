@@ -20,10 +20,10 @@ from .base import Batch
 from .boundary import function_at
 from .conditioned import Conditioned
 from .conditions import asked, checked_classes, in_turn, spelled
-from .fidelity import MSE, PSNR, SQNR, SSIM, brought_score, sqnr_of_part
+from .fidelity import MSE, PSNR, SQNR, SSIM, brought_score
 from .fingerprint import source_digest, value_digest
 from .holding import HOLD_BACK, checked_share, chosen, note, split
-from .metrics import METRICS, Metric
+from .metrics import METRICS, Metric, of_part
 from .numbers import require
 from .paths import is_reference
 from .pipeline_sampling import PipelineSampler
@@ -224,7 +224,7 @@ class DiffusionTask(ModelTask):
         return found[0], found[1]
 
     def _metrics(self) -> dict[str, Metric]:
-        parts = map(sqnr_of_part, range(self._recipe["timestep_groups"]))
+        parts = [of_part(SQNR, k, "t") for k in range(self._recipe["timestep_groups"])]
         found = {metric.name: metric for metric in (MSE, SQNR, *parts, PSNR, SSIM)}
         if self._recipe["score"] is not None:
             score = brought_score(self._recipe["score"], self._recipe["better"])

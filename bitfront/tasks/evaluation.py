@@ -115,8 +115,9 @@ class Evaluator:
 
     Made while the model is in full precision: it runs once, and its outputs are kept in
     ``scratch`` (whose owner closes it), in their own dtype. ``metrics`` are the task's, but for
-    those that need labels where the batches have none, and those of wholes unless the batches are
-    the task's evaluation data.
+    those that need labels where the batches have none, those of a part of the data where the
+    batches do not say theirs, and those of wholes unless the batches are the task's evaluation
+    data.
     """
 
     def __init__(
@@ -127,7 +128,12 @@ class Evaluator:
         self._scratch = Scratch() if scratch is None else scratch
         labelled = all(batch.labels is not None for batch in batches)
         metrics = {name: task.metric(name) for name in task.metrics}
-        self.metrics = {n: m for n, m in metrics.items() if labelled or not m.needs_labels}
+        parted = all(batch.part is not None for batch in batches)
+        self.metrics = {
+            name: metric
+            for name, metric in metrics.items()
+            if (labelled or not metric.needs_labels) and (parted or metric.part is None)
+        }
         if batches is not task.evaluation:
             self.metrics = by_batches(self.metrics)
         with torch.no_grad():
