@@ -6,6 +6,7 @@ import difflib
 import inspect
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -75,6 +76,9 @@ class Given:
             if name not in known:
                 taken = ", ".join(map(_spelled, known))
                 raise InvalidInput(f"{_spelled(name)} for a {kind} task", f"it takes {taken}")
+        for name in ("calibration", "evaluation"):  # a list would be taken for prompts
+            if kind != "language" and isinstance(self.arguments.get(name), list):
+                raise InvalidInput(f"several {_spelled(name)} for a {kind} task", "give one")
         defaults = {n: p.default for n, p in known.items() if p.default is not p.empty}
         kept = recorded if recorded.get("kind") == kind else defaults
         recipe = {**kept, **self.arguments, "kind": kind}
@@ -103,14 +107,15 @@ def task_options(
     ] = None,
     weights: Annotated[str | None, _option(help="State dict for the model of a file.py.")] = None,
     calibration: Annotated[
-        str | None,
+        list[str] | None,
         _option(
             metavar="DATA",
-            help=".txt, .jsonl, .json, .npz or hub:NAME to calibrate on; prompts: .txt.",
+            help=".txt, .jsonl, .json, .npz or hub:NAME to calibrate on; prompts: .txt. "
+            "language: repeatable, once for each domain.",
         ),
     ] = None,
     evaluation: Annotated[
-        str | None, _option(metavar="DATA", help="The same, to judge by.")
+        list[str] | None, _option(metavar="DATA", help="The same, to judge by.")
     ] = None,
     samples: Annotated[int | None, _option(help="Samples to calibrate on.")] = None,
     eval_samples: Annotated[int | None, _option(help="Samples to judge by.")] = None,
@@ -156,17 +161,25 @@ def task_options(
     """What is given of a task; the rest keeps its default, or what is recorded."""
     # 0 is a value, though it equals False
     given = {n: value for n, value in locals().items() if value is not None and value is not False}
-    empty = [name for name, value in given.items() if value == ""]
+    empty = [name for name, value in given.items() if value == "" or value == [""]]
     if empty:
         raise InvalidInput(f"{_spelled(empty[0])} is empty", "give a value, or leave it out")
     kind = given.pop("task", "module" if "function" in given else None)
-    readers = {"mean": _numbers, "std": _numbers, "size": _size, "classes": _labels}
+    readers: dict[str, Callable[[str, Any], Any]] = {
+        "mean": _numbers, "std": _numbers, "size": _size, "classes": _labels,
+        "calibration": _sources, "evaluation": _sources,
+    }  # fmt: skip
     for name, read in readers.items():
         if name in given:
             given[name] = read(name, given[name])
     if "arguments" in given:
         given["arguments"] = parse_arguments(given["arguments"], "--arguments")
     return Given(kind, given)
+
+
+def _sources(name: str, given: list[str]) -> str | list[str]:
+    """One source as it is, several as a list."""
+    return given[0] if len(given) == 1 else given
 
 
 def _numbers(name: str, text: str) -> list[float]:

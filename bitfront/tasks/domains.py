@@ -67,8 +67,7 @@ def sources(calibration: Source, evaluation: Source | None) -> Sources:
 def spelled(source: Source) -> tuple[str, ...]:
     """Every source in full, so that another process finds it."""
     given = [source] if isinstance(source, str | Path) else source
-    texts = map(str, given)
-    return tuple(t if t.startswith("hub:") else str(absolute(t)) for t in texts)
+    return tuple(t if t.startswith("hub:") else str(absolute(t)) for t in map(str, given))
 
 
 def shares(samples: int, domains: int, name: str) -> list[int]:
