@@ -161,7 +161,11 @@ def task_options(
     """What is given of a task; the rest keeps its default, or what is recorded."""
     # 0 is a value, though it equals False
     given = {n: value for n, value in locals().items() if value is not None and value is not False}
-    empty = [name for name, value in given.items() if value == "" or value == [""]]
+    empty = [
+        name
+        for name, value in given.items()
+        if value == "" or (isinstance(value, list) and "" in value)
+    ]
     if empty:
         raise InvalidInput(f"{_spelled(empty[0])} is empty", "give a value, or leave it out")
     kind = given.pop("task", "module" if "function" in given else None)

@@ -2,8 +2,8 @@
 
     B  batches, or whatever else cannot be cut      H  those held back, share · B to the nearest
 
-B is cut into H equal stretches, and one batch of each is held back: they are spread over the order,
-and which ones they are depends on B and the share alone.
+All but the last, which may be a short one, are cut into H equal stretches, and one batch of each is
+held back: they are spread over the order, and which ones they are depends on B and the share alone.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def checked_share(share: float) -> float:
 
 
 def chosen(count: int, share: float) -> tuple[int, ...]:
-    """Which of ``count`` (B) are held back, in order; never all of them."""
+    """Which of ``count`` (B) are held back, in order; never the last."""
     held = min(int(share * count + 0.5), count - 1)  # halves upwards: 1 of 4 for the default
     generator = np.random.default_rng(_SEED)
-    stretches = pairwise(i * count // held for i in range(held + 1)) if held > 0 else ()
+    stretches = pairwise(i * (count - 1) // held for i in range(held + 1)) if held > 0 else ()
     return tuple(int(generator.integers(first, last)) for first, last in stretches)
 
 
