@@ -45,7 +45,7 @@ def command(assets: Path, db: Path) -> list[str]:
     words = [
         "search", STUDY, "--db", db, "--task", "vision",
         "--model", f"{assets / 'archs.py'}:ResNetCIFAR", "--arguments", '{"depth": 20}',
-        "--weights", weights, "--calibration", images,
+        "--weights", weights, "--calibration", images, "--hold-back", "0",
         "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225",
         "--schemes", "w2 w3 w4 w5 w6 w8",
     ]  # fmt: skip

@@ -70,12 +70,15 @@ def llama(assets: Path, samples: int) -> Task:
     """Calibrated on windows of earlier stories, judged on windows of later ones."""
     texts = assets / "text" / "tinystories_917_clean.json"
     folder = assets / "stories260K_llama"
-    return LanguageTask(folder, texts, samples=samples, eval_samples=256, layout="joined")
+    return LanguageTask(
+        folder, texts, samples=samples, eval_samples=256, layout="joined", hold_back=0
+    )
 
 
 def char_gpt(assets: Path, samples: int) -> Task:
     function = ROOT / "benchmarks" / "char_gpt.py"
-    return ModuleTask(f"{function}:char_gpt", {"assets": str(assets), "samples": samples})
+    arguments = {"assets": str(assets), "samples": samples}
+    return ModuleTask(f"{function}:char_gpt", arguments, hold_back=0)
 
 
 @dataclass(frozen=True)

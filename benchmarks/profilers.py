@@ -64,7 +64,7 @@ def vit(assets: Path) -> Task:
         f"{assets / 'archs.py'}:TinyViT",
         weights=next((assets / "cifar10_vit").glob("*.safetensors")),
         calibration=f"{images}:x_train,y_train", evaluation=f"{images}:x_test,y_test",
-        samples=128, mean=[0.4914, 0.4822, 0.4465], std=[0.2023, 0.1994, 0.2010],
+        samples=128, hold_back=0, mean=[0.4914, 0.4822, 0.4465], std=[0.2023, 0.1994, 0.2010],
     )  # fmt: skip
 
 

@@ -97,12 +97,12 @@ def llama(blocks: int, hidden: int, vocabulary: int, samples: int, assets: Path)
     with tempfile.TemporaryDirectory(prefix="bitfront-") as folder:
         path = Path(folder) / "ids.npz"
         np.savez(path, ids=ids)
-        return LanguageTask(model, path, samples=samples, eval_samples=2, batch=8)
+        return LanguageTask(model, path, samples=samples, eval_samples=2, batch=8, hold_back=0)
 
 
 def stories(assets: Path) -> Task:
     texts = assets / "text" / "tinystories_917_clean_tok512.npz"
-    return LanguageTask(assets / "stories260K_llama", texts, layout="joined")
+    return LanguageTask(assets / "stories260K_llama", texts, layout="joined", hold_back=0)
 
 
 CASES = {

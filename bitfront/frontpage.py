@@ -37,16 +37,17 @@ def write_front(
     x: str = "bytes",
     y: str = "kl",
     y_unit: str = "",
+    better: str = "lower",
 ) -> None:
     """Write a page of ``trials``, cost ``x`` against metric ``y``, with the bits of every layer.
 
     on_front: ids of the non-dominated trials. layers: what is known of the layers, in the model's
-    order; may be empty. Trials without ``x`` or ``y`` are left out. The file is there whole or not
-    at all. Raises ``UnknownName`` for an ``x`` or ``y`` that no trial has, ``InvalidInput`` when no
-    trial is left, and ``OSError``.
+    order; may be empty. better: which way ``y`` is. Trials without ``x`` or ``y`` are left out. The
+    file is there whole or not at all. Raises ``UnknownName`` for an ``x`` or ``y`` that no trial
+    has, ``InvalidInput`` when no trial is left, and ``OSError``.
     """
     shown = _plottable(study, trials, x, y)
-    words = [trial_words(trial, y, y_unit) for trial in shown]
+    words = [trial_words(trial, y, y_unit, better) for trial in shown]
     best = [trial.id in on_front for trial in shown]
     data = _document(shown, words, best, layers, x, y, y_unit)
     text = filled(
@@ -143,7 +144,8 @@ def _title(words: Mapping[str, str], x: str, y: str) -> str:
 
 
 def _detail(words: Mapping[str, str], best: bool) -> str:
-    others = [f"{k}: {words[k]}" for k in ("predicted", "budgets", "solver") if k in words]
+    shown = ("predicted", "budgets", "solver", "warning")
+    others = [f"{k}: {words[k]}" for k in shown if k in words]
     return " · ".join(["on the front" if best else "dominated", *others])
 
 

@@ -1,7 +1,8 @@
 """Allocations, built and measured for real: trials.
 
-What a trial has on the calibration data decides between candidates; what it has on the evaluation
-data is reported. A candidate that is only looked at has no figures on the evaluation data.
+What a trial has on the calibration data decides between candidates; what it has on calibration
+data held back and on the evaluation data is reported. A candidate that is only looked at has no
+figures on the evaluation data.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitfront.heldout import CALIBRATION
+from bitfront.heldout import CALIBRATION, HELD_BACK, evaluated
 from bitfront.quant.surgery import Lazily, applied
 from bitfront.scheme import KEEP
 from bitfront.sensitivity.taps import evaluating
@@ -33,19 +34,21 @@ def measure(
     wholes: Collection[str] = (),
     **known: Any,
 ) -> Trial:
-    """Build an allocation and measure it on the calibration and the evaluation data, each once.
+    """Build an allocation and measure it on all calibration and the evaluation data, each once.
 
     schemes: layer -> scheme. Metrics on calibration data are recorded as ``calibration/NAME``, with
-    what each sample adds (``contributions``). evaluation: False leaves out the evaluation data,
-    which a later call makes good. wholes: metrics of wholes that are measured on the calibration
-    data too. known: further fields of the ``Trial``.
+    what each sample adds (``contributions``), and those on data held back as ``held-back/NAME``.
+    evaluation: False leaves out the evaluation data, which a later call makes good. wholes: metrics
+    of wholes that are measured on the calibration data too. known: further fields of the ``Trial``.
     """
     found = study.store.find_trial(study.record, schemes)
     wanted: dict[str, Evaluator] = {}
     vectored = {} if found is None else study.store.trial_vectors(study.record, found.id)
     if not vectored or not vectored.keys() >= set(wholes):
         wanted[CALIBRATION] = study.calibration_judge_of(wholes)
-    if evaluation and (found is None or all(n.startswith(CALIBRATION) for n in found.metrics)):
+    if study.task.held_back and (found is None or not _has(found, HELD_BACK)):
+        wanted[HELD_BACK] = study.held_back_judge
+    if evaluation and (found is None or not evaluated(found)):
         wanted[""] = study.judge
     if found is not None and not wanted:
         return found
@@ -72,6 +75,10 @@ def measure(
         schemes=schemes, solver=solver, costs=costs, metrics=metrics, seconds=seconds, **known
     )
     return study.store.add_trial(study.record, trial, vectors=vectors)
+
+
+def _has(trial: Trial, prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in trial.metrics)
 
 
 def contributions(measured: Measured, baseline: Measured) -> dict[str, NDArray[np.float32]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bitfront.errors import InvalidInput, UnknownName
-from bitfront.heldout import CALIBRATION
+from bitfront.heldout import Sides, bare, sides
 from bitfront.ranking import inside_noise
 from bitfront.storage import Store, StudyRecord, StudySummary
 from bitfront.storage import front as non_dominated
@@ -34,6 +34,12 @@ class Front:
     points: np.ndarray
     trials: tuple[Trial, ...]
     best: tuple[int, ...]
+
+    def sides(self, metric: str) -> dict[int, Sides]:
+        """Number of each non-dominated trial -> ``metric`` of it on each kind of data."""
+        better = better_of(self.study.settings, metric)
+        found = (self.trials[i] for i in self.best)
+        return {trial.id: sides(trial, metric, better) for trial in found}
 
 
 def studies(db: str | Path | None = None) -> list[StudySummary]:
@@ -109,12 +115,13 @@ class LayerLine:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A trial with its layers."""
+    """A trial with its layers. sides: every metric of it on each kind of data."""
 
     study: StudyRecord
     trial: Trial
     metric: str
     lines: tuple[LayerLine, ...]
+    sides: Mapping[str, Sides]
 
 
 def show(study: str, trial: int, metric: str = "kl", db: str | Path | None = None) -> Shown:
@@ -147,7 +154,9 @@ def show(study: str, trial: int, metric: str = "kl", db: str | Path | None = Non
                 (name, scheme) in doubtful,
             )
         )
-    return Shown(record, found, metric, tuple(lines))
+    names = dict.fromkeys(map(bare, found.metrics))
+    both = {name: sides(found, name, better_of(record.settings, name)) for name in names}
+    return Shown(record, found, metric, tuple(lines), both)
 
 
 def recorded_layers(record: StudyRecord) -> dict[str, Layer]:
@@ -200,8 +209,13 @@ def _source(settings: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _sense(settings: Mapping[str, Any], metric: str) -> str:
-    known = settings.get("metrics", {}).get(metric.removeprefix(CALIBRATION), {})
-    return "max" if known.get("better") == "higher" else "min"
+    return "max" if better_of(settings, metric) == "higher" else "min"
+
+
+def better_of(settings: Mapping[str, Any], metric: str) -> str:
+    """Which way a recorded metric is, on whatever data: ``lower`` or ``higher``."""
+    known = settings.get("metrics", {}).get(bare(metric), {})
+    return "higher" if known.get("better") == "higher" else "lower"
 
 
 def require_figures(trials: Sequence[Trial], costs: Sequence[str], metrics: Sequence[str]) -> None:

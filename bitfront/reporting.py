@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bitfront.errors import UnknownName
 from bitfront.files import write_text
-from bitfront.heldout import Sides, sides
+from bitfront.heldout import Sides, parted, warnings
 from bitfront.queries import Front, front_of, recorded_layers
 from bitfront.rebuilding import Rebuilt, rebuilt
 from bitfront.reportpage import render
@@ -27,8 +27,8 @@ class Report:
 
     metric: of the front, and of what was measured one at a time; unit: its own. tables: every
     profiler's. measured: (layer, scheme) -> worsening measured one at a time. front: of ``bytes``
-    and the metric; None without trials that have both. sides: the metric on calibration and
-    evaluation data of each of the front's best trials. missing: what is not recorded, in words.
+    and the metric; None without trials that have both. sides: number of each of the front's best
+    trials -> the metric of it on each kind of data. missing: what is not recorded, in words.
     """
 
     study: StudyRecord
@@ -38,27 +38,18 @@ class Report:
     tables: tuple[Rebuilt, ...]
     measured: Mapping[tuple[str, str], Estimate]
     front: Front | None
-    sides: tuple[Sides, ...]
+    sides: Mapping[int, Sides]
     missing: tuple[str, ...]
 
     @property
-    def parted(self) -> list[int]:
-        """Numbers of the front's trials that are worse on evaluation than on calibration data."""
-        return [t.id for t, s in zip(self.best, self.sides, strict=True) if s.part]
+    def parted(self) -> dict[str, list[int]]:
+        """Kind of data -> the front's trials that are worse there than on calibration data."""
+        return parted(self.sides)
 
     @property
-    def warning(self) -> str | None:
-        """What follows where calibration and evaluation part, in words."""
-        if not self.parted:
-            return None
-        worse = "below" if self.sides[0].better == "higher" else "above"
-        trials = "trials" if len(self.parted) > 1 else "trial"
-        return (
-            f"{trials} {', '.join(map(str, self.parted))}: evaluation {self.metric} is {worse} "
-            f"calibration {self.metric} by more than twice their joint standard error. The model "
-            "is far surer of its calibration data than of other data: go by the evaluation, and "
-            "calibrate on data that the model was not trained on"
-        )
+    def warnings(self) -> tuple[str, ...]:
+        """What follows where they part, in words."""
+        return warnings(self.sides, self.metric)
 
     @property
     def best(self) -> list[Trial]:
@@ -72,9 +63,10 @@ def report(
     """Write a page about ``study`` to ``path``: one HTML file, there whole or not at all.
 
     It has the sensitivities of every profiler, each role's share of them, how far profilers agree,
-    and the front with predicted and measured loss, and with calibration and evaluation loss, side
-    by side. What the study lacks is said in its place. Raises ``UnknownName`` for a study, and for
-    a ``metric`` that the study does not measure, ``StorageError`` and ``OSError``.
+    and the front with predicted and measured loss, and with the loss on calibration data, on
+    calibration data held back and on evaluation data, side by side. What the study lacks is said in
+    its place. Raises ``UnknownName`` for a study, and for a ``metric`` that the study does not
+    measure, ``StorageError`` and ``OSError``.
     """
     found = gathered(study, metric, db)
     write_text(path, render(found))
@@ -93,7 +85,6 @@ def gathered(study: str, metric: str, db: str | Path | None) -> Report:
     layers = recorded_layers(record)
     tables = rebuilt(measurements, list(layers), metric, metrics)
     front = _front(record, trials, metric)
-    better = metrics.get(metric, {}).get("better", "lower")
     return Report(
         study=record,
         metric=metric,
@@ -102,7 +93,7 @@ def gathered(study: str, metric: str, db: str | Path | None) -> Report:
         tables=tuple(tables),
         measured=_measured(measurements, metric),
         front=front,
-        sides=tuple(sides(front.trials[i], metric, better) for i in front.best) if front else (),
+        sides=front.sides(metric) if front else {},
         missing=tuple(_missing(study, metric, tables, trials, front)),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from bitfront.agreement import agreement
 from bitfront.figures import figure
 from bitfront.frontfigures import cost_axis, metric_axis, scatter
 from bitfront.page import filled, html_table, layer_hover, layer_label, markup, numbers
+from bitfront.queries import better_of
 from bitfront.ranking import inside_noise
 from bitfront.reportfigures import color_ticks, heat, matrix, role_bars
 from bitfront.roles import shares, totals
@@ -20,7 +21,6 @@ from bitfront.trialwords import origin_words, plottable, trial_hover, trial_word
 from bitfront.types import Estimate, Layer, Sensitivities
 
 if TYPE_CHECKING:
-    from bitfront.heldout import Sides
     from bitfront.rebuilding import Rebuilt
     from bitfront.reporting import Report
 
@@ -43,7 +43,7 @@ def render(report: Report) -> str:
         no_agreement="hidden" if alone else "",
         no_front="" if report.front else "hidden",
         counts=_counts(report),
-        warning=f'<p class="warning">{_sentence(report.warning)}</p>' if report.warning else "",
+        warning="".join(f'<p class="warning">{_sentence(line)}</p>' for line in report.warnings),
         table=html_table(_rows(report)),
     )
 
@@ -152,6 +152,7 @@ def _scatter(report: Report) -> dict[str, Any] | None:
     if report.front is None:
         return None
     (x,), (y,) = report.front.costs, report.front.metrics
+    better = better_of(report.study.settings, y)
     trials = plottable(report.front.trials, x, y)
     best = {t.id for t in report.best}
     measured = [t.metrics[y] for t in trials]
@@ -159,24 +160,28 @@ def _scatter(report: Report) -> dict[str, Any] | None:
         cost_axis(x, trials),
         metric_axis(y, report.unit, [e.value for e in measured]),
         [e.stderr for e in measured],
-        [trial_hover(trial_words(t, y, report.unit)) for t in trials],
+        [trial_hover(trial_words(t, y, report.unit, better)) for t in trials],
         [t.id in best for t in trials],
     )
 
 
 def _rows(report: Report) -> list[dict[str, str]]:
-    """The front's trials in words: predicted and measured, calibration and evaluation."""
+    """The front's trials in words: predicted and measured, on each kind of data."""
     rows = []
-    for trial, both in zip(report.best, report.sides, strict=True):
+    kept = any(found.held_back is not None for found in report.sides.values())
+    for trial in report.best:
+        found = report.sides[trial.id]
         known = math.isfinite(trial.predicted)
         origin = origin_words(trial)
+        held_back = {f"held-back {report.metric}": _words(found.held_back, report.unit)}
         rows.append(
             {
                 **{name: origin[name] for name in _ORIGIN if name in origin},
                 f"predicted {report.metric}": f"{trial.predicted:.4g}" if known else "",
-                f"calibration {report.metric}": _words(both.calibration, report.unit),
-                f"evaluation {report.metric}": _words(both.evaluation, report.unit),
-                **_mark(both),
+                f"calibration {report.metric}": _words(found.calibration, report.unit),
+                **(held_back if kept else {}),
+                f"evaluation {report.metric}": _words(found.evaluation, report.unit),
+                **({"warning": found.mark} if found.part else {}),
             }
         )
     return rows
@@ -184,10 +189,6 @@ def _rows(report: Report) -> list[dict[str, str]]:
 
 def _words(estimate: Estimate | None, unit: str) -> str:
     return f"{figure(estimate)} {unit}".strip() if estimate is not None else ""
-
-
-def _mark(both: Sides) -> Mapping[str, str]:
-    return {"warning": "evaluation is worse"} if both.part else {}
 
 
 def _pair(estimate: Estimate | None) -> list[float | None] | None:

@@ -93,6 +93,11 @@ class Study:
         return self._judges[key]
 
     @cached_property
+    def held_back_judge(self) -> Evaluator:
+        """The real metrics on the calibration data held back."""
+        return Evaluator(self.task, self.task.held_back, self.scratch)
+
+    @cached_property
     def container(self) -> str:
         """The exporter that fits the task, unless another is asked for."""
         return _container(self.task)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from bitfront.figures import amount, figure
+from bitfront.heldout import sides
 from bitfront.page import markup
 from bitfront.types import Estimate, Trial
 
@@ -20,8 +21,11 @@ def plottable(trials: Sequence[Trial], x: str, y: str) -> list[Trial]:
     return [trial for *_, trial in sorted(found, key=lambda p: p[:2])]
 
 
-def trial_words(trial: Trial, y: str, y_unit: str) -> dict[str, str]:
-    """Name -> figure in words, for people; the prediction stands next to what was measured."""
+def trial_words(trial: Trial, y: str, y_unit: str, better: str = "lower") -> dict[str, str]:
+    """Name -> figure in words, for people; the prediction stands next to what was measured.
+
+    better: which way ``y`` is, for the ``warning`` where it parts from calibration.
+    """
     words = origin_words(trial)
     words[y] = f"{figure(trial.metrics[y])} {y_unit}".strip()
     if math.isfinite(trial.predicted):
@@ -29,6 +33,7 @@ def trial_words(trial: Trial, y: str, y_unit: str) -> dict[str, str]:
     for name, estimate in trial.metrics.items():
         if name != y and math.isfinite(estimate.value):
             words[name] = figure(estimate)
+    words["warning"] = sides(trial, y, better).mark
     return {name: word for name, word in words.items() if word}
 
 

@@ -94,10 +94,16 @@ def test_replicas_of_fisher_spread_as_those_of_a_literal_bootstrap() -> None:
 def test_replicas_of_a_product_of_means_draw_both_factors_together() -> None:
     g = rng()
     share, error, energy = g.beta(2, 8, N), g.lognormal(size=N), g.lognormal(size=N)
-    m = Measurement("lrp", "", "a", "w2", {}, {"share": share, "error": error, "energy": energy})
+    count = g.integers(1, 4, N).astype(float)
+    vectors = {"share": share, "count": count, "error": error, "energy": energy}
+    m = Measurement("lrp", "", "a", "w2", {}, vectors)
     found = LRP().resampled(m, "lrp", drawn(B, N, rng(2)))
     assert found is not None
-    expected = literal(lambda a, e, y: a.mean() * e.sum() / y.sum(), share, error, energy)
+
+    def product(a: Any, n: Any, e: Any, y: Any) -> Any:
+        return (n * a).sum() / n.sum() * e.sum() / y.sum()
+
+    expected = literal(product, share, count, error, energy)
     assert np.std(found) == pytest.approx(expected.std(), rel=SPREAD)
 
 

@@ -58,7 +58,7 @@ def ids_of(task: LanguageTask, part: str = "calibration") -> list[list[int]]:
 
 
 def test_text_is_joined_and_evaluation_is_a_later_part(folder: Path) -> None:
-    task = language(folder, samples=50, eval_samples=50, batch=16)
+    task = language(folder, samples=50, eval_samples=50, batch=16, hold_back=0)
     stream = task.tokenizer((folder / "text.txt").read_text())["input_ids"]
     windows = [stream[i : i + 12] for i in range(0, len(stream) - 11, 12)]
     places = [

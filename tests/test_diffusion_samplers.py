@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_pieces_record_different_steps_of_a_stretch(folder: Path) -> None:
-    found = brought(folder, arguments={"steps": 8}, samples=8)
+    found = brought(folder, arguments={"steps": 8}, samples=8, hold_back=0)
     times = [float(batch.args[1][0]) * 8 for batch in found.calibration]
     assert times == [0, 4, 1, 5, 2, 6, 3, 7]
 

@@ -308,9 +308,10 @@ def test_sides_part_beyond_twice_their_joint_error(
     better: str,
     expected: bool,
 ) -> None:
-    given = {"calibration/top1": calibration, "top1": evaluation}
-    metrics = {name: Estimate(*v, 9) for name, v in given.items() if v is not None}
-    assert sides(trial(metrics), "top1", better).part is expected
+    for name, other in (("evaluation", "top1"), ("held-back", "held-back/top1")):
+        given = {"calibration/top1": calibration, other: evaluation}
+        metrics = {name: Estimate(*v, 9) for name, v in given.items() if v is not None}
+        assert sides(trial(metrics), "top1", better).part == ((name,) if expected else ())
 
 
 def trial(metrics: Mapping[str, Estimate], **changes: Any) -> Trial:

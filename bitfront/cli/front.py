@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bitfront.figures import amount, figure
+from bitfront.heldout import warnings
 
 from .common import Db, StudyName
 from .output import Json, check_file, emit, naming, quiet_stdout, table, write_file
@@ -93,6 +94,9 @@ def _print(found: Front, rows: list[int]) -> None:
     columns = ["trial", *costs, *metrics, *also, "predicted", "solver", "budget"]
     table(columns, cells, f"front of {found.study.name}")
     typer.echo(f"{len(found.best)} of {len(found.trials)} trials on the front")
+    for metric in metrics:
+        for line in warnings(found.sides(metric), metric):
+            typer.echo(line)
 
 
 def _csv(found: Front, everything: bool) -> str:
@@ -123,7 +127,7 @@ def _csv(found: Front, everything: bool) -> str:
 def write_page(found: Front, path: Path) -> None:
     """Write the first cost and the first metric of ``found`` as a page."""
     from bitfront.frontpage import write_front
-    from bitfront.queries import recorded_layers
+    from bitfront.queries import better_of, recorded_layers
 
     metric = found.metrics[0]
     with naming(path):
@@ -136,4 +140,5 @@ def write_page(found: Front, path: Path) -> None:
             x=found.costs[0],
             y=metric,
             y_unit=found.study.settings.get("metrics", {}).get(metric, {}).get("unit", ""),
+            better=better_of(found.study.settings, metric),
         )

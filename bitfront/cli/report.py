@@ -41,5 +41,5 @@ def report(
         )
         return
     typer.echo(f"{html}: {len(found.tables)} tables, {len(found.best)} trials on the front")
-    for line in (*found.missing, *([found.warning] if found.warning else [])):
+    for line in (*found.missing, *found.warnings):
         typer.echo(line)

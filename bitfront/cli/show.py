@@ -10,6 +10,7 @@ import typer
 
 from bitfront.errors import UnknownName
 from bitfront.figures import amount, figure
+from bitfront.heldout import warnings
 
 from .common import Db, StudyName, TrialId
 from .output import Json, emit, quiet_stdout, table
@@ -41,7 +42,8 @@ def show(
     t = found.trial
     if as_json:
         lines = {line.name: _document(line) for line in found.lines}
-        emit({"study": study, **trial_document(t), "layers": lines})
+        parted = {name: of.part for name, of in found.sides.items() if of.part}
+        emit({"study": study, **trial_document(t), "parted": parted, "layers": lines})
         return
     table(
         ["layer", "kind", "shape", "scheme", "bytes", "of full", "measured", "estimated"],
@@ -66,7 +68,16 @@ def show(
             "to this one in rank, is within their joint standard error\n"
         )
     table(["cost", "total"], [(name, amount(name, value)) for name, value in t.costs.items()])
-    table(["metric", "value"], [(name, figure(e)) for name, e in t.metrics.items()])
+    table(
+        ["metric", "calibration", "held back", "evaluation", "warning"],
+        [
+            [name, *map(_cell, (of.calibration, of.held_back, of.evaluation)), of.mark or None]
+            for name, of in found.sides.items()
+        ],
+    )
+    if metric in found.sides:
+        for line in warnings({t.id: found.sides[metric]}, metric):
+            typer.echo(line)
     _by_class(t.settings)
     told = {key: value for key, value in t.settings.items() if key not in BY_CLASS}
     typer.echo(f"{t.solver}: predicted {t.predicted:.4g}, bound {t.bound:.4g}; {t.created}")

@@ -6,6 +6,7 @@ import difflib
 import inspect
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -75,7 +76,11 @@ class Given:
             if name not in known:
                 taken = ", ".join(map(_spelled, known))
                 raise InvalidInput(f"{_spelled(name)} for a {kind} task", f"it takes {taken}")
-        kept = recorded if recorded.get("kind") == kind else {}
+        for name in ("calibration", "evaluation"):  # a list would be taken for prompts
+            if kind != "language" and isinstance(self.arguments.get(name), list):
+                raise InvalidInput(f"several {_spelled(name)} for a {kind} task", "give one")
+        defaults = {n: p.default for n, p in known.items() if p.default is not p.empty}
+        kept = recorded if recorded.get("kind") == kind else defaults
         recipe = {**kept, **self.arguments, "kind": kind}
         for name, parameter in known.items():
             if parameter.default is parameter.empty and name not in recipe:
@@ -102,18 +107,22 @@ def task_options(
     ] = None,
     weights: Annotated[str | None, _option(help="State dict for the model of a file.py.")] = None,
     calibration: Annotated[
-        str | None,
+        list[str] | None,
         _option(
             metavar="DATA",
-            help=".txt, .jsonl, .json, .npz or hub:NAME to calibrate on; prompts: .txt.",
+            help=".txt, .jsonl, .json, .npz or hub:NAME to calibrate on; prompts: .txt. "
+            "language: repeatable, once for each domain.",
         ),
     ] = None,
     evaluation: Annotated[
-        str | None, _option(metavar="DATA", help="The same, to judge by.")
+        list[str] | None, _option(metavar="DATA", help="The same, to judge by.")
     ] = None,
     samples: Annotated[int | None, _option(help="Samples to calibrate on.")] = None,
     eval_samples: Annotated[int | None, _option(help="Samples to judge by.")] = None,
     batch: Annotated[int | None, _option(help="Samples in one call of the model.")] = None,
+    hold_back: Annotated[
+        float | None, _option(help="Share of calibration batches not to choose by (0.125).")
+    ] = None,
     length: Annotated[int | None, _option(help="Tokens of a sequence.")] = None,
     layout: Annotated[str | None, _option(help="Of texts: joined, documents, auto.")] = None,
     field: Annotated[str | None, _option(help="Key or column of the text.")] = None,
@@ -152,17 +161,29 @@ def task_options(
     """What is given of a task; the rest keeps its default, or what is recorded."""
     # 0 is a value, though it equals False
     given = {n: value for n, value in locals().items() if value is not None and value is not False}
-    empty = [name for name, value in given.items() if value == ""]
+    empty = [
+        name
+        for name, value in given.items()
+        if value == "" or (isinstance(value, list) and "" in value)
+    ]
     if empty:
         raise InvalidInput(f"{_spelled(empty[0])} is empty", "give a value, or leave it out")
     kind = given.pop("task", "module" if "function" in given else None)
-    readers = {"mean": _numbers, "std": _numbers, "size": _size, "classes": _labels}
+    readers: dict[str, Callable[[str, Any], Any]] = {
+        "mean": _numbers, "std": _numbers, "size": _size, "classes": _labels,
+        "calibration": _sources, "evaluation": _sources,
+    }  # fmt: skip
     for name, read in readers.items():
         if name in given:
             given[name] = read(name, given[name])
     if "arguments" in given:
         given["arguments"] = parse_arguments(given["arguments"], "--arguments")
     return Given(kind, given)
+
+
+def _sources(name: str, given: list[str]) -> str | list[str]:
+    """One source as it is, several as a list."""
+    return given[0] if len(given) == 1 else given
 
 
 def _numbers(name: str, text: str) -> list[float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from bitfront.errors import InvalidInput
@@ -66,11 +67,17 @@ def task_class(kind: str) -> type[Task]:
 
 
 def from_recipe(recipe: Mapping[str, Any]) -> Task:
-    """The task that ``Task.recipe`` described: same model, same batches, same order."""
+    """The task that ``Task.recipe`` described: same model, same batches, same order.
+
+    A recipe that does not say what is held back is of a time when nothing was.
+    """
     arguments = dict(recipe)
     if "kind" not in arguments:
         raise InvalidInput("a task's recipe without its kind", f"known kinds: {', '.join(TASKS)}")
-    return task_class(arguments.pop("kind"))(**arguments)
+    make = task_class(arguments.pop("kind"))
+    if "hold_back" in signature(make).parameters:
+        arguments.setdefault("hold_back", 0.0)
+    return make(**arguments)
 
 
 def __getattr__(name: str) -> Any:

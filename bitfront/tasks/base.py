@@ -80,6 +80,9 @@ class Task(ABC):
     in a fixed order and hold the same samples each time. ``output`` says what distribution the
     outputs stand for: ``categorical`` (logits over K classes) or ``gaussian`` (a mean of K numbers
     with unit variance, so that KL is half the squared distance).
+
+    Everything is chosen by ``calibration``. ``held_back`` is calibration data that nothing is
+    chosen by (``holding``), maybe none.
     """
 
     kind: ClassVar[str]
@@ -87,6 +90,7 @@ class Task(ABC):
     model: nn.Module
     device: torch.device
     calibration: Sequence[Batch]
+    held_back: Sequence[Batch] = ()
     evaluation: Sequence[Batch]
     metrics: tuple[str, ...]
 
@@ -112,7 +116,8 @@ class Task(ABC):
     def fingerprint(self) -> dict[str, str]:
         """Field -> digest or value of all that a measurement depends on besides its own settings.
 
-        At least ``weights``, ``calibration``, ``evaluation``, ``task``, ``dtype``.
+        At least ``weights``, ``calibration``, ``evaluation``, ``task``, ``dtype``; ``held_back``
+        where some data is.
         """
 
     @abstractmethod

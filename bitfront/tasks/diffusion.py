@@ -9,8 +9,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from bitfront.errors import InvalidInput, ModelError
@@ -20,9 +21,10 @@ from .base import Batch
 from .boundary import function_at
 from .conditioned import Conditioned
 from .conditions import asked, checked_classes, in_turn, spelled
-from .fidelity import MSE, PSNR, SQNR, SSIM, brought_score, sqnr_of_part
+from .fidelity import MSE, PSNR, SQNR, SSIM, brought_score
 from .fingerprint import source_digest, value_digest
-from .metrics import METRICS, Metric
+from .holding import HOLD_BACK, checked_share, chosen, note, split
+from .metrics import METRICS, Metric, of_part
 from .numbers import require
 from .paths import is_reference
 from .pipeline_sampling import PipelineSampler
@@ -30,10 +32,12 @@ from .placement import floating_dtype
 from .pretrained import located
 from .running import ModelTask
 from .sampling import BroughtSampler
-from .trajectories import Plan, Recorded, calls_of, prediction, recorded, sampled
+from .trajectories import Plan, Recorded, calls_of, joined, merged, prediction, recorded, sampled
 
 _PIPELINES = ("steps", "guidance", "text_encoders")  # arguments that only these take
 _APART = 1_000_000  # between the seeds of tasks whose ``seed`` differs by one
+
+T = TypeVar("T")
 
 
 class DiffusionTask(ModelTask):
@@ -54,6 +58,8 @@ class DiffusionTask(ModelTask):
         a multiple of ``timestep_groups``, the parts that SQNR is measured by (``sqnr_t1`` the
         noisiest).
     batch: images sampled together.
+    hold_back: share of the calibration images, to the nearest ``batch`` of them, that nothing is
+        chosen by: whole trajectories, so that every group of timesteps stays.
     score: ``path/to/file.py:function`` of (images, the full model's images), a metric under the
         function's name; better: ``lower`` or ``higher``.
 
@@ -80,6 +86,7 @@ class DiffusionTask(ModelTask):
         timesteps: int = 8,
         timestep_groups: int = 4,
         batch: int = 8,
+        hold_back: float = HOLD_BACK,
         score: str | None = None,
         better: str = "lower",
         dtype: str = "auto",
@@ -112,6 +119,7 @@ class DiffusionTask(ModelTask):
             "timesteps": timesteps,
             "timestep_groups": timestep_groups,
             "batch": batch,
+            "hold_back": checked_share(hold_back),
             "score": None if score is None else _spelled(score),
             "better": better,
             "dtype": dtype,
@@ -120,6 +128,9 @@ class DiffusionTask(ModelTask):
         }
         self._sampler = self._load()
         self._plans = self._planned()
+        batches = len(self._plans[0].pieces())
+        self._held = chosen(batches, hold_back)
+        self._holding = note(batches, hold_back, "give smaller --batch or more --samples")
         self.place(self._sampler.model, device, dtype)
         self._sampler.place(self.device, floating_dtype(self.model))
         if isinstance(self._sampler, BroughtSampler):
@@ -137,19 +148,30 @@ class DiffusionTask(ModelTask):
     @property
     def calibration(self) -> Sequence[Batch]:  # type: ignore[override]
         """The calls of calibration trajectories."""
-        return self._calibrated.batches
+        return joined(self._calibration[0])
 
-    @property
+    @cached_property
+    def held_back(self) -> Sequence[Batch]:  # type: ignore[override]
+        """Those of the trajectories held back."""
+        return joined(self._calibration[1])
+
+    @cached_property
     def evaluation(self) -> Sequence[Batch]:  # type: ignore[override]
         """The calls of held-out trajectories."""
-        return self._held_out.batches
+        return joined(self._held_out.pieces)
 
     def generated(
         self, *, reference: bool = False, calibration: bool = False, first: int | None = None
     ) -> Tensor:
+        if not calibration:
+            if reference:
+                return self._held_out.images[:first]
+            return sampled(self._sampler, self._plans[1].first(first))
         if reference:
-            return (self._calibrated if calibration else self._held_out).images[:first]
-        return sampled(self._sampler, self._plans[not calibration].first(first))
+            images = self._calibrated.images.split(self._recipe["batch"])
+            return torch.cat(tuple(self._split(images)[0]))[:first]
+        plan = merged(self._split(self._plans[0].pieces())[0])
+        return sampled(self._sampler, plan.first(first))
 
     def fingerprint(self) -> dict[str, str]:
         recorded = [self._recipe["timesteps"], self._recipe["timestep_groups"]]
@@ -157,6 +179,7 @@ class DiffusionTask(ModelTask):
         return {
             **self.model_fingerprint(),
             "calibration": value_digest([recorded, vars(self._plans[0])]),
+            **({"held_back": value_digest(self._held)} if self._held else {}),
             "evaluation": value_digest([recorded, vars(self._plans[1])]),
             **self._sampler.fingerprint(),
             "score": "none" if score is None else source_digest(function_at(score)),
@@ -172,6 +195,14 @@ class DiffusionTask(ModelTask):
     @cached_property
     def _calibrated(self) -> Recorded:
         return self._recorded(self._plans[0])
+
+    def _split(self, pieces: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
+        """Of something of each piece of the calibration data: what is used, what is held back."""
+        return split(pieces, self._recipe["hold_back"])
+
+    @cached_property
+    def _calibration(self) -> tuple[Sequence[tuple[Batch, ...]], Sequence[tuple[Batch, ...]]]:
+        return self._split(self._calibrated.pieces)
 
     @cached_property
     def _held_out(self) -> Recorded:
@@ -214,7 +245,7 @@ class DiffusionTask(ModelTask):
         return found[0], found[1]
 
     def _metrics(self) -> dict[str, Metric]:
-        parts = map(sqnr_of_part, range(self._recipe["timestep_groups"]))
+        parts = [of_part(SQNR, k, "t") for k in range(self._recipe["timestep_groups"])]
         found = {metric.name: metric for metric in (MSE, SQNR, *parts, PSNR, SSIM)}
         if self._recipe["score"] is not None:
             score = brought_score(self._recipe["score"], self._recipe["better"])

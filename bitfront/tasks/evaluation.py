@@ -24,7 +24,7 @@ from bitfront.scratch import Scratch
 from bitfront.types import Estimate, frozen
 
 from .base import Batch, Task
-from .metrics import Metric
+from .metrics import Metric, Positions
 from .ratios import finished, ratio
 
 Float = NDArray[np.float64]
@@ -116,8 +116,9 @@ class Evaluator:
 
     Made while the model is in full precision: it runs once, and its outputs are kept in
     ``scratch`` (whose owner closes it), in their own dtype. ``metrics`` are the task's, but for
-    those that need labels where the batches have none, and those of wholes unless the batches are
-    the task's evaluation data.
+    those that need labels where the batches have none, those of a part of the data where the
+    batches do not say theirs, and those of wholes unless the batches are the task's evaluation
+    data.
     """
 
     def __init__(
@@ -128,7 +129,12 @@ class Evaluator:
         self._scratch = Scratch() if scratch is None else scratch
         labelled = all(batch.labels is not None for batch in batches)
         metrics = {name: task.metric(name) for name in task.metrics}
-        self.metrics = {n: m for n, m in metrics.items() if labelled or not m.needs_labels}
+        parted = all(batch.part is not None for batch in batches)
+        self.metrics = {
+            name: metric
+            for name, metric in metrics.items()
+            if (labelled or not metric.needs_labels) and (parted or metric.part is None)
+        }
         self._calibrating = batches is not task.evaluation
         if self._calibrating:
             self.metrics = by_batches(self.metrics)
@@ -218,29 +224,28 @@ def judge(
     rows = counts.nonzero().squeeze(1)  # positions that count, of N·P
     sample = (rows // P).numpy()
     w = counts[rows].numpy()
-    found: dict[str, tuple[Float, Float]] = {}
-    values: dict[str, list[Float]] = {n: [] for n, m in metrics.items() if m.positions is not None}
-    weights: dict[str, list[Float]] = {n: [] for n, m in metrics.items() if m.weights is not None}
+    functions = {f for m in metrics.values() for f in (m.positions, m.weights) if f is not None}
+    values: dict[Positions, list[Float]] = {f: [] for f in functions}  # metrics of parts share one
     z, y = reference.reshape(N * P, K), outputs.reshape(N * P, K)
     labels = None if batch.labels is None else batch.labels.flatten()
+    for name, metric in metrics.items():
+        if metric.needs_labels and labels is None:
+            raise DataError(f"metric {name!r} needs labels", "give labels, or drop the metric")
     for part in rows.split(max(1, _CHUNK // K)):
         zs, ys = z[part].to(y.device), y[part.to(y.device)]
         t = None if labels is None else labels[part].to(y.device)
-        for name, metric in metrics.items():
-            if metric.needs_labels and t is None:
-                raise DataError(f"metric {name!r} needs labels", "give labels, or drop the metric")
-            if metric.positions is not None:
-                values[name].append(metric.positions(zs, ys, t, output).cpu().double().numpy())
-            if metric.weights is not None:
-                weights[name].append(metric.weights(zs, ys, t, output).cpu().double().numpy())
+        for f in functions:
+            values[f].append(f(zs, ys, t, output).cpu().double().numpy())
+    sums = {
+        f: np.bincount(sample, w * _joined(parts), minlength=N).astype(np.float64)
+        for f, parts in values.items()
+    }
     count = np.bincount(sample, w, minlength=N).astype(np.float64)
-    for name, parts in values.items():
-        sums = np.bincount(sample, w * _joined(parts), minlength=N).astype(np.float64)
-        weight = count
-        if name in weights:
-            weight = np.bincount(sample, w * _joined(weights[name]), minlength=N).astype(np.float64)
-        found[name] = (sums, weight)
+    found: dict[str, tuple[Float, Float]] = {}
     for name, metric in metrics.items():
+        if metric.positions is not None:
+            weight = count if metric.weights is None else sums[metric.weights]
+            found[name] = (sums[metric.positions], weight)
         if metric.samples is not None:
             found[name] = (metric.samples(outputs, batch), np.ones(N))
         if metric.part is not None:

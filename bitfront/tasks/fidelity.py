@@ -12,7 +12,6 @@ SQNR the noise as a share of the signal, of PSNR the mean squared error, of SSIM
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -83,11 +82,6 @@ SQNR = Metric(
 )  # fmt: skip
 PSNR = Metric("psnr", None, "dB", "higher", "db", "itself", "MSE", whole=squared_errors)
 SSIM = Metric("ssim", None, "", "higher", whole=structural_similarities)
-
-
-def sqnr_of_part(index: int) -> Metric:
-    """SQNR of one part of the data, counted from 0 in ``Batch.part`` and from 1 in the name."""
-    return replace(SQNR, name=f"sqnr_t{index + 1}", part=index)
 
 
 def brought_score(reference: str, better: str) -> Metric:

@@ -10,18 +10,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from bitfront.errors import DataError, ModelError
 
 from .base import Batch
 from .counting import refuse_nothing
+from .domains import Source, check_left, in_turn, metrics_of, shares, sources, spelled
+from .holding import HOLD_BACK, checked_share
+from .metrics import METRICS, Metric
 from .numbers import require
-from .paths import absolute
+from .padding import batched
 from .pretrained import load_pretrained, load_tokenizer, resolved
 from .running import ModelTask
-from .texts import Corpus, Tokens, draw, read_corpus, sequences, split
+from .texts import Corpus, Pool, draw, read_corpus, sequences, split
+
+METRICS_OF_TEXT = ("kl", "nll", "perplexity")
 
 
 class LanguageTask(ModelTask):
@@ -31,11 +35,14 @@ class LanguageTask(ModelTask):
         texts, and no other process can make the task again).
     calibration, evaluation: ``.txt``, ``.jsonl``, ``.json``, ``.npz`` of token ids, or
         ``hub:NAME[:CONFIG][:SPLIT]``. Without evaluation data, or when it is the same file, it is a
-        later part of the calibration data that calibration never draws from.
-    samples, eval_samples: numbers of sequences, drawn with ``seed``.
+        later part of the calibration data that calibration never draws from. Several calibration
+        sources are domains (``domains``), with as many of evaluation data in their order, one for
+        all or none; metrics are then of each domain too (``kl_d1`` of the first).
+    samples, eval_samples: numbers of sequences, drawn with ``seed``, equally many of each domain.
     length: tokens of a sequence, lowered to the model's context.
     layout: ``joined``, ``documents`` or ``auto``; see ``bitfront.tasks.texts``.
     field: the key or column that holds the text. batch: sequences in one call of the model.
+    hold_back: share of the calibration batches that nothing is chosen by, to the nearest batch.
 
     Outputs are the logits of all tokens but the last (N, T−1, V), labels the tokens that follow;
     a position is scored when both are real tokens, not padding. Weights of token ids are those of
@@ -43,18 +50,18 @@ class LanguageTask(ModelTask):
     """
 
     kind = "language"
-    metrics = ("kl", "nll", "perplexity")
 
     def __init__(
         self,
         model: str | Path | nn.Module,
-        calibration: str | Path,
-        evaluation: str | Path | None = None,
+        calibration: Source,
+        evaluation: Source | None = None,
         *,
         samples: int = 128,
         eval_samples: int = 128,
         length: int = 128,
         batch: int = 16,
+        hold_back: float = HOLD_BACK,
         layout: str = "auto",
         field: str = "text",
         tokenizer: str | Any | None = None,
@@ -73,12 +80,13 @@ class LanguageTask(ModelTask):
             )
         self._recipe: dict[str, Any] = {
             "model": model if isinstance(model, nn.Module) else resolved(str(model)),
-            "calibration": _absolute(calibration),
-            "evaluation": None if evaluation is None else _absolute(evaluation),
+            "calibration": _recorded(calibration),
+            "evaluation": None if evaluation is None else _recorded(evaluation),
             "samples": samples,
             "eval_samples": eval_samples,
             "length": length,
             "batch": batch,
+            "hold_back": checked_share(hold_back),
             "layout": layout,
             "field": field,
             "tokenizer": resolved(tokenizer) if isinstance(tokenizer, str) else tokenizer,
@@ -88,6 +96,9 @@ class LanguageTask(ModelTask):
             "trust_remote_code": trust_remote_code,
         }
         self._tokenizer = tokenizer
+        self._sources = sources(calibration, evaluation)
+        self._own = metrics_of(METRICS_OF_TEXT, len(self._sources.calibration))
+        self.metrics = (*METRICS_OF_TEXT, *self._own)
         corpora = self._corpora()  # before the model: bad data is found at once
         if isinstance(model, nn.Module):
             loaded = model
@@ -97,11 +108,16 @@ class LanguageTask(ModelTask):
             )
         self.place(loaded, device, dtype)
         self.length = min(length, _context(self.model) or length)
-        self.calibration, self.evaluation = self._batches(*corpora)
+        given, self.evaluation = self._batches(*corpora)
+        self.calibrate(given, hold_back)
+        check_left(self.calibration, self._sources)
 
     def predict(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: Batch) -> Tensor:
         logits: Tensor = self.model(*args, **kwargs, use_cache=False).logits
         return logits[:, :-1]
+
+    def metric(self, name: str) -> Metric:
+        return self._own[name] if name in self._own else METRICS[name]
 
     def fingerprint(self) -> dict[str, str]:
         return {**super().fingerprint(), "length": str(self.length)}
@@ -126,31 +142,39 @@ class LanguageTask(ModelTask):
         trusted = self._recipe["trust_remote_code"]
         return load_tokenizer(given or model, trust_remote_code=trusted)
 
-    def _corpora(self) -> tuple[Corpus, Corpus | None]:
-        calibration, evaluation = self._recipe["calibration"], self._recipe["evaluation"]
+    def _corpora(self) -> tuple[list[Corpus], list[Corpus | None]]:
         field = self._recipe["field"]
-        first = read_corpus(calibration, field)
-        apart = evaluation is not None and evaluation != calibration
-        return first, read_corpus(evaluation, field) if apart else None
+        first = [read_corpus(source, field) for source in self._sources.calibration]
+        others = self._sources.evaluation
+        return first, [None if source is None else read_corpus(source, field) for source in others]
 
     def _batches(
-        self, calibration: Corpus, evaluation: Corpus | None
+        self, calibration: Sequence[Corpus], evaluation: Sequence[Corpus | None]
     ) -> tuple[list[Batch], list[Batch]]:
         recipe = self._recipe
-        samples, held, seed = recipe["samples"], recipe["eval_samples"], recipe["seed"]
+        samples = shares(recipe["samples"], len(calibration), "samples")
+        held = shares(recipe["eval_samples"], len(evaluation), "eval_samples")
 
-        def pool(corpus: Corpus) -> Any:
+        def pool(corpus: Corpus) -> Pool:
             return sequences(corpus, self.length, recipe["layout"], lambda: self.tokenizer)
 
-        first = pool(calibration)
-        if evaluation is None:
-            first, second = split(first, samples, held)
-        else:
-            second = pool(evaluation)
-        drawn = draw(first, samples, (seed, 0)), draw(second, held, (seed, 1))
-        return self._cut(drawn[0], "calibration"), self._cut(drawn[1], "evaluation")
+        first = [pool(corpus) for corpus in calibration]
+        second = []
+        for k, corpus in enumerate(evaluation):
+            if corpus is None:
+                first[k], later = split(first[k], samples[k], held[k])
+            else:
+                later = pool(corpus)
+            second.append(later)
+        found = self._drawn(first, samples, 0), self._drawn(second, held, 1)
+        for batches, what in zip(found, ("calibration", "evaluation"), strict=True):
+            refuse_nothing(batches, what, "give some of the tokens that it draws a weight above 0")
+        return found
 
-    def _cut(self, rows: Sequence[Tokens], what: str) -> list[Batch]:
+    def _drawn(self, pools: Sequence[Pool], samples: Sequence[int], stream: int) -> list[Batch]:
+        seed = self._recipe["seed"], stream
+        pairs = zip(pools, samples, strict=True)
+        rows, parts = in_turn(draw(pool, count, seed) for pool, count in pairs)
         vocabulary = self.model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
         least, most = min(int(r.ids.min()) for r in rows), max(int(r.ids.max()) for r in rows)
         if least < 0 or most >= vocabulary:
@@ -158,33 +182,7 @@ class LanguageTask(ModelTask):
                 f"token ids from {least} to {most} for a vocabulary of {vocabulary}",
                 "use the ids, or the tokenizer, of this model",
             )
-        size = self._recipe["batch"]
-        batches = [padded(rows[i : i + size]) for i in range(0, len(rows), size)]
-        refuse_nothing(batches, what, "give some of the tokens that it draws a weight above 0")
-        return batches
-
-
-def padded(rows: Sequence[Tokens]) -> Batch:
-    """One batch of sequences, padded at the right with masked zeros where lengths differ."""
-    T = max(len(row) for row in rows)
-    ids = torch.zeros(len(rows), T, dtype=torch.int64)
-    mask = torch.zeros(len(rows), T, dtype=torch.int64)
-    weights = torch.zeros(len(rows), T)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.from_numpy(row.ids)
-        mask[i, : len(row)] = 1
-        if row.weights is not None:
-            weights[i, : len(row)] = torch.from_numpy(row.weights)
-    weighted = any(row.weights is not None for row in rows)
-    full = bool(mask.all())
-    return Batch(
-        args=(),
-        kwargs={"input_ids": ids} if full else {"input_ids": ids, "attention_mask": mask},
-        samples=len(rows),
-        labels=ids[:, 1:],
-        scored=None if full else mask[:, 1:].bool(),
-        weights=weights[:, 1:] if weighted else None,
-    )
+        return batched(rows, parts if len(pools) > 1 else None, self._recipe["batch"])
 
 
 def _context(model: nn.Module) -> int | None:
@@ -194,6 +192,6 @@ def _context(model: nn.Module) -> int | None:
     return found if isinstance(found, int) and found > 0 else None
 
 
-def _absolute(source: str | Path) -> str:
-    text = str(source)
-    return text if text.startswith("hub:") else str(absolute(text))
+def _recorded(source: Source) -> str | list[str]:
+    found = spelled(source)
+    return found[0] if len(found) == 1 else list(found)

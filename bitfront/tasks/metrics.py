@@ -14,7 +14,7 @@ its digits in float32; the usual Σ p (log p − log q) loses them at 1e-7.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -71,6 +71,14 @@ class Metric:
     def increase_unit(self) -> str:
         """The unit of its worsening."""
         return self.worsening_unit or self.unit
+
+
+def of_part(metric: Metric, index: int, mark: str) -> Metric:
+    """``metric`` of one part of the data, counted from 0 in ``Batch.part`` and from 1 in the name.
+
+    mark: what parts are called in the name, like the ``t`` of ``sqnr_t1``.
+    """
+    return replace(metric, name=f"{metric.name}_{mark}{index + 1}", part=index)
 
 
 METRICS: Registry[Metric] = Registry("metric")

@@ -20,6 +20,7 @@ from .boundary import foreign, function_at
 from .brought import UserBatch, batches, brought, own_metrics
 from .fingerprint import source_digest
 from .grouping import with_hand_groups
+from .holding import HOLD_BACK, checked_share
 from .metrics import METRICS, Metric
 from .paths import absolute
 from .placement import dtype_of
@@ -32,6 +33,7 @@ class ModuleTask(ModelTask):
 
     function: ``path/to/file.py:name``, or a live callable (which no other process can call again);
         called with ``arguments``.
+    hold_back: share of the calibration batches that nothing is chosen by, to the nearest batch.
     dtype: when given, the model and floating-point inputs are converted to it.
 
     Warns when the function brings no evaluation batches: calibration batches take their place.
@@ -44,12 +46,14 @@ class ModuleTask(ModelTask):
         function: str | Callable[..., Any],
         arguments: Mapping[str, Any] | str | None = None,
         *,
+        hold_back: float = HOLD_BACK,
         dtype: str = "auto",
         device: str = "auto",
     ) -> None:
         self._recipe: dict[str, Any] = {
             "function": _absolute(function) if isinstance(function, str) else function,
             "arguments": parse_arguments(arguments),
+            "hold_back": checked_share(hold_back),
             "dtype": dtype,
             "device": device,
         }
@@ -61,7 +65,8 @@ class ModuleTask(ModelTask):
         self.output = user.output
         self.place(user.model, device, dtype)
         self.cast = dtype_of(dtype)
-        self.calibration = batches(user.calibration, "calibration", user)
+        given = batches(user.calibration, "calibration", user)
+        self.calibrate(given, hold_back, "let the function bring more of them")
         if user.evaluation is None:
             warnings.warn(
                 f"{name} brings no evaluation batches: results on calibration batches look better "

@@ -6,7 +6,7 @@ z  outputs (N, P, K)
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,7 @@ from .base import Batch, Task
 from .boundary import foreign
 from .discovery import Survey, survey
 from .fingerprint import architecture_digest, batches_digest, weights_digest
+from .holding import note, split
 from .nonfinite import first_nonfinite
 from .placement import device_of, dtype_of, floating_dtype, moved
 
@@ -35,6 +36,7 @@ class ModelTask(Task):
     """
 
     cast: torch.dtype | None = None
+    _holding: tuple[str, ...] = ()  # notes
 
     def place(self, model: nn.Module, device: str, dtype: str) -> None:
         """Set ``model`` and ``device``. Raises ``ModelError`` naming a non-finite tensor."""
@@ -47,6 +49,16 @@ class ModelTask(Task):
             f"moving the model to {self.device}", "use a smaller model, or another device"
         ):
             self.model = model.to(self.device, target).eval()
+
+    def calibrate(
+        self,
+        batches: Sequence[Batch],
+        hold_back: float,
+        remedy: str = "give smaller --batch or more --samples",
+    ) -> None:
+        """Set ``calibration`` and ``held_back``. remedy: for too few batches to hold one back."""
+        self.calibration, self.held_back = split(batches, hold_back)
+        self._holding = note(len(batches), hold_back, remedy)
 
     @abstractmethod
     def predict(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: Batch) -> Tensor:
@@ -107,12 +119,14 @@ class ModelTask(Task):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return self.survey.notes()
+        return (*self.survey.notes(), *self._holding)
 
     def fingerprint(self) -> dict[str, str]:
+        held = {"held_back": batches_digest(self.held_back)} if self.held_back else {}
         return {
             **self.model_fingerprint(),
             "calibration": batches_digest(self.calibration),
+            **held,
             "evaluation": batches_digest(self.evaluation),
         }
 

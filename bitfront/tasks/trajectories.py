@@ -11,7 +11,7 @@ different pieces take different calls of a stretch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -66,11 +66,22 @@ class Plan:
         return Plan(self.seeds[rows], conditions, self.size)
 
 
+def merged(pieces: Sequence[Plan]) -> Plan:
+    """One plan of pieces, all but the last of which are full: it has the same pieces."""
+    given = [piece.conditions for piece in pieces]
+    conditions = tuple(c for of in given if of is not None for c in of)
+    seeds = tuple(seed for piece in pieces for seed in piece.seeds)
+    return Plan(seeds, None if given[0] is None else conditions, pieces[0].size)
+
+
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """Calls of the denoiser as batches, whose parts are groups of timesteps; and the images."""
+    """Calls of the denoiser as batches, whose parts are groups of timesteps; and the images.
 
-    batches: tuple[Batch, ...]
+    pieces: the calls of the trajectories that were sampled together.
+    """
+
+    pieces: tuple[tuple[Batch, ...], ...]
     images: Tensor
 
 
@@ -128,8 +139,13 @@ def recorded(sampler: Sampler, plan: Plan, calls: int, timesteps: int, groups: i
             for call in (int((j + offset) * calls / timesteps) for j in range(timesteps))
         }
         found.append(_recorded(sampler, piece, calls, groups_of))
-    batches = tuple(batch for one in found for batch in one.batches)
-    return Recorded(batches, torch.cat([one.images for one in found]))
+    calls_of_pieces = tuple(piece for one in found for piece in one.pieces)
+    return Recorded(calls_of_pieces, torch.cat([one.images for one in found]))
+
+
+def joined(pieces: Iterable[Iterable[Batch]]) -> tuple[Batch, ...]:
+    """The calls of all ``pieces``."""
+    return tuple(batch for piece in pieces for batch in piece)
 
 
 def _recorded(sampler: Sampler, piece: Plan, calls: int, groups_of: Mapping[int, int]) -> Recorded:
@@ -152,7 +168,7 @@ def _recorded(sampler: Sampler, piece: Plan, calls: int, groups_of: Mapping[int,
             f"the denoiser is called {last + 1} times for some images and {calls} for others",
             "sample all images in the same number of steps",
         )
-    return Recorded(tuple(batches), images)
+    return Recorded((tuple(batches),), images)
 
 
 def forked(device: torch.device) -> list[torch.device]:

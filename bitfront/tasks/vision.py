@@ -17,6 +17,7 @@ from bitfront.errors import DataError, InvalidInput, ModelError
 
 from .arguments import parse_arguments
 from .boundary import foreign, function_at
+from .holding import HOLD_BACK, checked_share
 from .images import ImageBatches, Images, Pixels, channels_first, draw_images, read_images
 from .numbers import require
 from .paths import absolute, is_reference
@@ -44,6 +45,7 @@ class VisionTask(ModelTask):
     mean, std: per channel, of pixels from 0 to 1; without them a transformers model's own image
         processor prepares the images, and other models get pixels from 0 to 1.
     size: (H, W) that images are resized to; by default a transformers model's own.
+    hold_back: share of the calibration batches that nothing is chosen by, to the nearest batch.
 
     Metrics other than KL and agreement need labels, those of them on calibration images too.
     """
@@ -64,6 +66,7 @@ class VisionTask(ModelTask):
         std: Sequence[float] | None = None,
         size: Sequence[int] | int | None = None,
         batch: int = 128,
+        hold_back: float = HOLD_BACK,
         dtype: str = "auto",
         device: str = "auto",
         seed: int = 0,
@@ -85,6 +88,7 @@ class VisionTask(ModelTask):
             "std": None if std is None else [float(v) for v in std],
             "size": None if size is None else _pair(size),
             "batch": batch,
+            "hold_back": checked_share(hold_back),
             "dtype": dtype,
             "device": device,
             "seed": seed,
@@ -94,7 +98,7 @@ class VisionTask(ModelTask):
         self.place(self._load(), device, dtype)
         self.cast = floating_dtype(self.model)
         prepare = self._preparation(first)
-        self.calibration = ImageBatches(first, batch, prepare)
+        self.calibrate(ImageBatches(first, batch, prepare), hold_back)
         self.evaluation = ImageBatches(second, batch, prepare)
         self.metrics = ("kl", "agreement")
         if second.y is not None:

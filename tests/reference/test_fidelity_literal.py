@@ -15,11 +15,10 @@ from bitfront.tasks.fidelity import (
     MSE,
     PSNR,
     SQNR,
-    sqnr_of_part,
     squared_errors,
     structural_similarities,
 )
-from bitfront.tasks.metrics import Metric
+from bitfront.tasks.metrics import Metric, of_part
 from bitfront.tasks.ratios import finished, ratio
 
 
@@ -103,7 +102,7 @@ def test_sqnr_and_mse_are_those_of_all_numbers() -> None:
     assert measured(MSE, z, y, part).estimates()["m"].value == pytest.approx(
         (N**2).mean(), rel=1e-5
     )
-    second = measured(sqnr_of_part(1), z, y, part).estimates()["m"]
+    second = measured(of_part(SQNR, 1, "t"), z, y, part).estimates()["m"]
     decibels = 10 * math.log10((Z[1::2] ** 2).sum() / (N[1::2] ** 2).sum())
     assert second.value == pytest.approx(decibels, rel=1e-5)
     assert second.samples == 2
