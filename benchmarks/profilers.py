@@ -37,7 +37,7 @@ from benchmarks.common import ROOT, arguments, head, parsed, peak_memory, show, 
 from benchmarks.language import llama
 from benchmarks.profiling import forward_backward, seconds
 from benchmarks.resnet import resnet
-from bitfront import Study
+from bitfront import Choices, Study
 from bitfront.agreement import agreement
 from bitfront.measuring import measure
 from bitfront.problems import build_problem
@@ -52,10 +52,11 @@ BASE = ("load", "forward and backward")
 
 @dataclass(frozen=True)
 class Model:
-    """make: assets folder -> task."""
+    """make: assets folder -> task. exclude: layers that cannot take the schemes."""
 
     make: Callable[[Path], Task]
     schemes: str
+    exclude: tuple[str, ...] = ()
 
 
 def vit(assets: Path) -> Task:
@@ -70,7 +71,7 @@ def vit(assets: Path) -> Task:
 
 MODELS = {
     "ResNet-20, 128 images": Model(partial(resnet, samples=128), "w2 w3 w4 w5 w6 w8"),
-    "ViT, 128 images": Model(vit, "w2g32 w3g32 w4g32 w5g32 w6g32 w8g32"),
+    "ViT, 128 images": Model(vit, "w2g32 w3g32 w4g32 w5g32 w6g32 w8g32", ("patch",)),
     "Llama 260K, 32 x 128 tokens": Model(partial(llama, samples=32), "w2 w3 w4 w5 w6 w8"),
 }
 
@@ -79,7 +80,7 @@ def work(name: str, what: str, db: Path, assets: Path) -> dict[str, float]:
     """Do one thing; its seconds, and the greatest memory of this process in bytes."""
     model = MODELS[name]
     task = model.make(assets)
-    layers = select(task).layers  # found by a forward pass
+    layers = select(task, exclude=model.exclude).layers  # found by a forward pass
     spent = 0.0
     if what == "forward and backward":
         forward_backward(task)
@@ -119,10 +120,12 @@ def ranks(table: Sensitivities, measured: Sensitivities) -> tuple[float, float]:
     return correlation(table), float(np.mean([correlation(column) for column in columns]))
 
 
-def allocated(study: Study, table: Sensitivities, schemes: str, bits: int) -> Trial:
+def allocated(
+    study: Study, table: Sensitivities, schemes: str, bits: int, exclude: tuple[str, ...] = ()
+) -> Trial:
     """What a table gives at an average of ``bits``, measured."""
-    selection = select(study.task)
-    costs = bitfront.cost(study, schemes)
+    selection = select(study.task, exclude=exclude)
+    costs = bitfront.cost(study, schemes, Choices(exclude=exclude))
     problem = build_problem(
         table, costs, [Budget(float(bits), "bpw")], groups=selection.groups, pins=selection.pins
     )
@@ -137,7 +140,7 @@ def run(name: str, assets: Path) -> list[dict[str, Any]]:
         db = Path(folder) / "study.db"
         cost = {what: alone(name, what, db, assets) for what in (*BASE, *profilers)}
         task = model.make(assets)
-        layers = select(task).layers
+        layers = select(task, exclude=model.exclude).layers
         rows = []
         with bitfront.open_study(name, task, db) as study:
             found = {
@@ -146,7 +149,9 @@ def run(name: str, assets: Path) -> list[dict[str, Any]]:
             }
             for profiler, table in found.items():
                 spearman, within = ranks(table, found["perturb"])
-                trials = [allocated(study, table, model.schemes, bits) for bits in BITS]
+                trials = [
+                    allocated(study, table, model.schemes, bits, model.exclude) for bits in BITS
+                ]
                 kl = [trial.metrics["kl"].value for trial in trials]
                 load, both = (cost[what] for what in BASE)
                 rows.append(
