@@ -103,8 +103,8 @@ def flow(assets: Path) -> tuple[nn.Module, Sample]:
 
 def task(name: str, assets: Path) -> DiffusionTask:
     if name == "flow transformer":
-        return DiffusionTask(lambda: flow(assets), classes=range(10), batch=16)
-    return DiffusionTask(lambda: unet(assets), batch=16)
+        return DiffusionTask(lambda: flow(assets), classes=range(10), batch=16, hold_back=0)
+    return DiffusionTask(lambda: unet(assets), batch=16, hold_back=0)
 
 
 def run(name: str, assets: Path) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,31 +41,40 @@ def rebuilt(
     left out. The best table of each set comes first, sets in the order they were recorded in,
     schemes from the narrowest to the widest.
     """
-    sets: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
-    for m in measurements:
-        if m.profiler in PROFILERS:
-            sets[m.profiler, m.settings].append(m)
     found = []
-    for (profiler, settings), recorded in sets.items():
+    for set_name, recorded in recorded_sets(measurements):
         names = list(dict.fromkeys([*layers, *(m.layer for m in recorded)]))
-        tables = _tables(PROFILERS[profiler], recorded, names)
+        tables = _tables(PROFILERS[recorded[0].profiler], recorded, names)
         if any(table.metric == metric for table in tables.values()):
             tables = {
                 n: t for n, t in tables.items() if t.metric == metric or t.metric not in metrics
             }
-        default = PROFILERS[profiler]().settings_key == settings
-        set_name = profiler if default else f"{profiler} #{settings[:_DIGITS]}"
         for name, table in tables.items():
             found.append(Rebuilt(set_name if len(tables) == 1 else f"{set_name}: {name}", table))
     return found
+
+
+def recorded_sets(measurements: Iterable[Measurement]) -> Iterator[tuple[str, list[Measurement]]]:
+    """Measurements of registered profilers by profiler and settings, each set with its name."""
+    sets: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
+    for m in measurements:
+        if m.profiler in PROFILERS:
+            sets[m.profiler, m.settings].append(m)
+    for (profiler, settings), recorded in sets.items():
+        default = PROFILERS[profiler]().settings_key == settings
+        yield profiler if default else f"{profiler} #{settings[:_DIGITS]}", recorded
+
+
+def by_width(recorded: Iterable[Measurement]) -> list[str]:
+    """The schemes of measurements, from the narrowest to the widest."""
+    return sorted(dict.fromkeys(m.scheme for m in recorded), key=_width)
 
 
 def _tables(
     kind: type[Profiler], recorded: Sequence[Measurement], layers: Sequence[str]
 ) -> dict[str, Sensitivities]:
     """Those of one set that have a value at all."""
-    schemes = sorted(dict.fromkeys(m.scheme for m in recorded), key=_width)
-    tables = kind.reader(recorded).tables(recorded, layers, schemes)
+    tables = kind.reader(recorded).tables(recorded, layers, by_width(recorded))
     return {name: t for name, t in tables.items() if np.isfinite(t.values).any()}
 
 

@@ -16,7 +16,7 @@ _BLUES = [[0, "#e7f1fb"], [0.8, "#74b3ee"], [1, "#0b4a8f"]]
 
 
 def heat() -> dict[str, Any]:
-    """Layers (down) × schemes (across); colour is the decimal logarithm of the sensitivity."""
+    """Layers (down) × schemes or parts (across); colour is the sensitivity's decimal logarithm."""
     import plotly.graph_objects as go
 
     figure = go.Figure(layout={**LAYOUT, "margin": {"l": 70, "r": 20, "t": 50, "b": 20}})

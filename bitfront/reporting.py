@@ -13,6 +13,7 @@ from bitfront.heldout import Sides, parted, warnings
 from bitfront.queries import Front, front_of, recorded_layers
 from bitfront.rebuilding import Rebuilt, rebuilt
 from bitfront.reportpage import render
+from bitfront.reportparts import ByPart, by_part
 from bitfront.sensitivity import PROFILERS
 from bitfront.sensitivity.perturb import Perturb
 from bitfront.storage import Store, StudyRecord
@@ -28,7 +29,8 @@ class Report:
     metric: of the front, and of what was measured one at a time; unit: its own. tables: every
     profiler's. measured: (layer, scheme) -> worsening measured one at a time. front: of ``bytes``
     and the metric; None without trials that have both. sides: number of each of the front's best
-    trials -> the metric of it on each kind of data. missing: what is not recorded, in words.
+    trials -> the metric of it on each kind of data. parts: metrics of parts of the data, by
+    profiler. missing: what is not recorded, in words.
     """
 
     study: StudyRecord
@@ -39,6 +41,7 @@ class Report:
     measured: Mapping[tuple[str, str], Estimate]
     front: Front | None
     sides: Mapping[int, Sides]
+    parts: tuple[ByPart, ...]
     missing: tuple[str, ...]
 
     @property
@@ -62,11 +65,11 @@ def report(
 ) -> Report:
     """Write a page about ``study`` to ``path``: one HTML file, there whole or not at all.
 
-    It has the sensitivities of every profiler, each role's share of them, how far profilers agree,
-    and the front with predicted and measured loss, and with the loss on calibration data, on
-    calibration data held back and on evaluation data, side by side. What the study lacks is said in
-    its place. Raises ``UnknownName`` for a study, and for a ``metric`` that the study does not
-    measure, ``StorageError`` and ``OSError``.
+    It has the sensitivities of every profiler, each role's share of them, those by part of the data
+    (timesteps, domains), how far profilers agree, and the front with predicted and measured loss,
+    and with the loss on calibration data, on calibration data held back and on evaluation data,
+    side by side. What the study lacks is said in its place. Raises ``UnknownName`` for a study, and
+    for a ``metric`` that the study does not measure, ``StorageError`` and ``OSError``.
     """
     found = gathered(study, metric, db)
     write_text(path, render(found))
@@ -94,6 +97,7 @@ def gathered(study: str, metric: str, db: str | Path | None) -> Report:
         measured=_measured(measurements, metric),
         front=front,
         sides=front.sides(metric) if front else {},
+        parts=tuple(by_part(measurements, list(layers), metrics)),
         missing=tuple(_missing(study, metric, tables, trials, front)),
     )
 

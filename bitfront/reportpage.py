@@ -16,6 +16,7 @@ from bitfront.page import filled, html_table, layer_hover, layer_label, markup, 
 from bitfront.queries import better_of
 from bitfront.ranking import inside_noise
 from bitfront.reportfigures import color_ticks, heat, matrix, role_bars
+from bitfront.reportparts import document
 from bitfront.roles import shares, totals
 from bitfront.trialwords import origin_words, plottable, trial_hover, trial_words
 from bitfront.types import Estimate, Layer, Sensitivities
@@ -40,6 +41,7 @@ def render(report: Report) -> str:
         metric=html.escape(report.metric),
         missing="".join(f'<p class="missing">{_sentence(line)}</p>' for line in report.missing),
         no_tables="" if report.tables else "hidden",
+        no_parts="" if report.parts else "hidden",
         no_agreement="hidden" if alone else "",
         no_front="" if report.front else "hidden",
         counts=_counts(report),
@@ -66,7 +68,7 @@ def _document(report: Report) -> dict[str, Any]:
     schemes = dict.fromkeys(s for t in report.tables for s in t.table.schemes)
     return {
         "metric": report.metric,
-        "unit": report.unit,
+        "unit": _worsening_unit(report, report.metric),
         "layers": names,
         "labels": [layer_label(name) for name in names],
         "hovers": [_hover(name, layer) for name, layer in zip(names, layers, strict=True)],
@@ -75,6 +77,8 @@ def _document(report: Report) -> dict[str, Any]:
         "tables": tables,
         "heat": heat(),
         "bars": role_bars(),
+        "parts": [document(found, names) for found in report.parts],
+        "part_heat": heat(),
         "agreement": _agreement(report.tables),
         "scatter": _scatter(report),
     }
@@ -105,11 +109,10 @@ def _table(
         "role": [layer.role if layer else _UNKNOWN for layer in layers],
         "kind": [layer.kind if layer else _UNKNOWN for layer in layers],
     }
-    units = report.study.settings.get("metrics", {})
     return {
         "name": rebuilt.name,
         "metric": table.metric,
-        "unit": units.get(rebuilt.table.target or table.metric, {}).get("unit", ""),
+        "unit": _worsening_unit(report, rebuilt.table.target or table.metric),
         "samples": table.samples,
         "schemes": list(table.schemes),
         "values": numbers(table.values),
@@ -122,6 +125,12 @@ def _table(
             for by, of in groups.items()
         },
     }
+
+
+def _worsening_unit(report: Report, metric: str) -> str:
+    """Of a sensitivity; studies of the first versions have the metric's own unit alone."""
+    known = report.study.settings.get("metrics", {}).get(metric, {})
+    return known.get("worsening_unit", known.get("unit", ""))
 
 
 def _rows_of(table: Sensitivities, names: Sequence[str]) -> Sensitivities:

@@ -25,6 +25,7 @@ from bitfront.types import Measurement, Scheme, Trial
 
 if TYPE_CHECKING:
     from bitfront.tasks.base import Task
+    from bitfront.tasks.metrics import Metric
 
 Progress = Callable[[str, int, int], None]
 """Called as (what, done, total) while something long runs."""
@@ -183,11 +184,23 @@ def _settings(task: Task) -> dict[str, Any]:
         "layers": [asdict(layer) for layer in task.layers],
         "groups": [list(group) for group in task.groups],
         "classes": classes(task),
-        "metrics": {n: {"unit": m.unit, "better": m.better} for n, m in metrics.items()},
+        "metrics": {name: _described(metric) for name, metric in metrics.items()},
     }
     with suppress(ModelError):  # made from a live object: nothing to make it anew from
         settings["recipe"] = task.recipe()
     return settings
+
+
+def _described(metric: Metric) -> dict[str, Any]:
+    """What queries and reports need to know of a metric; ``of`` is that of all parts together."""
+    known = {
+        "unit": metric.unit,
+        "better": metric.better,
+        "worsening_unit": metric.increase_unit,
+    }
+    if metric.part is None:
+        return known
+    return {**known, "of": metric.name.rpartition("_")[0], "part": metric.part}
 
 
 def _container(task: Task) -> str:

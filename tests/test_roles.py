@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from bitfront.tasks import DiffusionTask
+import numpy as np
+from torch import Tensor, nn
+
+from bitfront.tasks import DiffusionTask, VisionTask
 from bitfront.tasks.roles import classes
 from tests import pipelines, small_tasks, tiny
+from tests.test_diffusion_samplers import flux
 
 SMALL = {"steps": 2, "samples": 1, "eval_samples": 1, "timesteps": 1, "timestep_groups": 1}
+SMALL_BROUGHT: Any = {name: value for name, value in SMALL.items() if name != "steps"}
 
 
 def test_of_a_unet_with_text(tmp_path: Path) -> None:
@@ -49,9 +55,54 @@ def test_of_a_diffusion_transformer(tmp_path: Path) -> None:
     assert found["proj_out_2"] == "other"
 
 
+def test_of_flux() -> None:
+    found = classes(DiffusionTask(flux, device="cpu", batch=1, **SMALL_BROUGHT))
+    assert {
+        "context_embedder": "text embedding",
+        "time_text_embed.timestep_embedder.linear_1": "time embedding",
+        "time_text_embed.text_embedder.linear_1": "text embedding",
+        "transformer_blocks.0.norm1_context.linear": "norm-adjacent",
+        "transformer_blocks.0.attn.add_q_proj": "self-attention",
+        "transformer_blocks.0.ff_context.net.2": "feed-forward",
+        "single_transformer_blocks.0.proj_mlp": "feed-forward",
+        "single_transformer_blocks.0.proj_out": "other",  # of attention and feed-forward at once
+    }.items() <= found.items()
+
+
+class Norms(nn.Module):
+    """A convolution inside a module with its norm; a mixer with names that say little."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = ConvNorm(3, 4, 1)
+        self.modulation = nn.Linear(4, 4)
+        self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.modulation(self.stem(x).mean((2, 3)))
+        return self.head(self.b(self.a(y).relu()))
+
+
+class ConvNorm(nn.Sequential):
+    def __init__(self, *sizes: int) -> None:
+        super().__init__(nn.Conv2d(*sizes), nn.BatchNorm2d(sizes[1]))
+
+
+def test_of_a_classifier() -> None:
+    """It knows no time, whatever its layers are called."""
+    x = np.zeros((4, 6, 6, 3), dtype=np.uint8)
+    found = classes(VisionTask(Norms(), (x,), samples=2, device="cpu"))
+    assert found == {
+        "stem.0": "convolution", "modulation": "other", "a": "feed-forward", "b": "feed-forward",
+        "head": "other",
+    }  # fmt: skip
+
+
 def test_of_other_networks(tmp_path: Path) -> None:
     found = classes(small_tasks.attentive())
     assert found["q"] == found["k"] == found["v"] == "self-attention"
+    assert found["gate"] == found["up"] == found["down"] == "feed-forward"
     assert found["head"] == "other"
     found = classes(tiny.language_task(tmp_path))
     assert found["model.layers.0.self_attn.o_proj"] == "self-attention"

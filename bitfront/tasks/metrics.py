@@ -46,7 +46,8 @@ class Metric:
     samples: (outputs (N, P, K), batch) -> (N,), or None.
     whole: (what the full model generated, what this one did: (M, ...) each) -> (M,), or None; a
         metric of ``Task.generated``, measured on all of the evaluation data at once, or not at all.
-    part: the only part of the data (``Batch.part``) that counts, or None for all.
+    part: the only part of the data (``Batch.part``) that counts, or None for all. Its name is then
+        that of the metric of all parts, ``_``, a letter and the part's number from 1.
     unit: of the finished value. better: ``lower`` or ``higher``.
     finish: ``identity``, ``exp``, or ``db`` (-10 log10) of the mean.
     worsening: ``itself`` when the value is already relative to the full model, else
