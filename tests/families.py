@@ -17,6 +17,13 @@ _VIT: dict[str, Any] = {
     "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
     "image_size": 16, "patch_size": 8, "num_labels": CLASSES,
 }  # fmt: skip
+_SWIN: dict[str, Any] = {
+    "image_size": 16, "patch_size": 2, "embed_dim": 8, "depths": [2, 1], "num_heads": [2, 2],
+    "window_size": 4, "mlp_ratio": 2.0, "num_labels": CLASSES,
+}  # fmt: skip
+_RESNET: dict[str, Any] = {
+    "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "num_labels": CLASSES,
+}  # fmt: skip
 _MOBILE: dict[str, Any] = {
     "image_size": 32, "depth_multiplier": 0.05, "min_depth": 4, "num_labels": CLASSES,
 }  # fmt: skip
@@ -41,19 +48,13 @@ def swin() -> tuple[Any, Any]:
     """Two stages; the second block of the first one has rolled windows."""
     from transformers import SwinConfig, SwinForImageClassification, ViTImageProcessor
 
-    config = SwinConfig(
-        image_size=16, patch_size=2, embed_dim=8, depths=[2, 1], num_heads=[2, 2], window_size=4,
-        mlp_ratio=2.0, num_labels=CLASSES,
-    )  # fmt: skip
-    return SwinForImageClassification(config), ViTImageProcessor(size=_SQUARE)
+    return SwinForImageClassification(SwinConfig(**_SWIN)), ViTImageProcessor(size=_SQUARE)
 
 
 def resnet(kind: str = "basic") -> tuple[Any, Any]:
     from transformers import ConvNextImageProcessor, ResNetConfig, ResNetForImageClassification
 
-    config = ResNetConfig(
-        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type=kind, num_labels=CLASSES
-    )
+    config = ResNetConfig(**_RESNET, layer_type=kind)
     processor = ConvNextImageProcessor(size={"shortest_edge": 32}, crop_pct=0.9)
     return ResNetForImageClassification(config), processor
 

@@ -74,7 +74,7 @@ class Norms(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = ConvNorm(3, 4, 1)
+        self.stem = ConvNorm(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
         self.modulation = nn.Linear(4, 4)
         self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 4)
         self.head = nn.Linear(4, 3)
@@ -85,8 +85,7 @@ class Norms(nn.Module):
 
 
 class ConvNorm(nn.Sequential):
-    def __init__(self, *sizes: int) -> None:
-        super().__init__(nn.Conv2d(*sizes), nn.BatchNorm2d(sizes[1]))
+    """Named as torchvision and timm name such pairs."""
 
 
 def test_of_a_classifier() -> None:
