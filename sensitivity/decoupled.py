@@ -31,6 +31,7 @@ from bitfront.types import Estimate, Measurement, Sensitivities
 
 from .base import PROFILERS, Checkpoints, Float, Pair, Profiler, Subject, assemble
 from .perturb import by_metric, one_after_another, one_at_a_time, redrawn
+from .taps import evaluating
 
 NAME = "name:"
 AUTO = "auto"
@@ -81,9 +82,10 @@ class Decoupled(Profiler):
         self, subject: Subject, pairs: Sequence[Pair], checkpoints: Checkpoints
     ) -> Iterator[list[Measurement]]:
         del checkpoints  # every pair is a unit of its own
-        own = self._assigned(subject)
-        wanted = {self.target, *(of.metric for of in own.values())}
-        wholes = _Wholes(subject.task, wanted, self.images)
+        with evaluating(subject.task.model):  # the full model runs, if it did not yet
+            own = self._assigned(subject)
+            wanted = {self.target, *(of.metric for of in own.values())}
+            wholes = _Wholes(subject.task, wanted, self.images)
         for m in one_at_a_time(subject, pairs, self.name, self.settings_key, wholes):
             yield [_with_own(m, own[m.layer])]
 

@@ -53,7 +53,7 @@ def task(scale: float, batches: int = BATCHES, within: int = SIZE) -> ModuleTask
             model = Sum(scale).eval()
         return {"model": model, "calibration": list(both.split(SIZE)), "evaluation": [both[:SIZE]]}
 
-    return ModuleTask(make)
+    return ModuleTask(make, hold_back=0)
 
 
 def clear() -> ModuleTask:
@@ -278,6 +278,7 @@ def task():
 def command(bitfront: Commands, folder: Path, name: str, *words: object) -> Any:
     (folder / f"{name}.py").write_text(MODULE.format(name=name))
     given = ["--function", folder / f"{name}.py:task", "--schemes", SCHEMES, "--budget", BUDGET]
+    given += ["--hold-back", 0]
     return bitfront.ok("profile", name, *given, *words)
 
 

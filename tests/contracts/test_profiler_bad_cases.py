@@ -113,7 +113,7 @@ def test_a_layer_that_the_outputs_do_not_depend_on(name: str) -> None:
         return
     with unchanged(task):
         found = values(profiler, task)
-    assert (found["aside", "w3"] == 0) == (name == "perturb")
+    assert (found["aside", "w3"] == 0) == (name != "mse")
     assert found["first", "w3"] > 0
 
 
@@ -222,7 +222,7 @@ def test_half_precision_on_the_cpu(name: str, kind: str, dtype: str) -> None:
     """
     full = run(PROFILERS[name](), TASKS[kind](dtype="float32"), ("w2", "w3"))
     found = run(PROFILERS[name](), TASKS[kind](dtype=dtype), ("w2", "w3"))
-    for value in next(iter(full.values())).values:
+    for value in set.intersection(*(set(m.values) for m in full.values())):
         expected, got = (
             np.array([m.values[value].value for m in each.values()]) for each in (full, found)
         )
