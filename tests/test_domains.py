@@ -15,6 +15,7 @@ import torch.nn.functional as F
 import bitfront
 from bitfront.errors import DataError, InvalidInput, StudyMismatch
 from bitfront.quant.surgery import applied
+from bitfront.sensitivity.decoupled import Decoupled
 from bitfront.tasks import Batch, Evaluator, LanguageTask, from_recipe
 from bitfront.tasks.domains import in_turn, shares, sources
 from bitfront.types import Scheme
@@ -284,3 +285,20 @@ def test_on_the_command_line(bitfront: Commands, folder: Path, tmp_path: Path) -
     assert "--calibration is empty" in bitfront.refused(
         "search", "lm", *data, "--calibration", "", *search
     )
+
+
+def test_layers_may_be_scored_by_the_domain_where_they_hurt(folder: Path, tmp_path: Path) -> None:
+    """kl_d* for the feed-forward layers, kl for the rest; the search shares out the budget."""
+    by_domain = Decoupled(metrics="feed-forward=kl_d*, *=kl")
+    with bitfront.open_study("s", task(folder), tmp_path / "b.db") as study:
+        tables = bitfront.profile(study, "w2 w4", by_domain)
+        rows = np.array([cls == "feed-forward" for cls in tables["decoupled"].classes])
+        assert rows.any()
+        assert not rows.all()
+        worst = np.maximum(tables["kl_d1"].values, tables["kl_d2"].values)[rows]
+        assert (worst > tables["kl"].values[rows]).all()  # their mean, and they are not equal
+        rate = tables["kl"].values[rows].sum() / worst.sum()
+        np.testing.assert_allclose(tables["decoupled"].values[rows], rate * worst)
+        np.testing.assert_allclose(tables["decoupled"].values[~rows], tables["kl"].values[~rows])
+        (answer,) = bitfront.search(study, "w2 w4", ["3bpw"], profiler=by_domain, shares=4)
+    assert {"kl", "perplexity_d1", "perplexity_d2"} <= set(answer.trial.metrics)
