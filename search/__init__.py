@@ -5,6 +5,7 @@ from .base import ALLOCATORS, Allocator, allocate
 from .lagrange import front
 from .neighbours import combined, near, within
 from .problem_file import parse_problem, read_problem
+from .several import several
 from .shares import factors, weighted
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "near",
     "parse_problem",
     "read_problem",
+    "several",
     "uniform",
     "weighted",
     "within",

@@ -43,17 +43,18 @@ class Solution:
     bound: float
 
 
-def solve(items: Items, deadline: float = math.inf) -> Solution:
+def solve(items: Items, deadline: float = math.inf, explain: bool = True) -> Solution:
     """The least loss, then the least first cost, within all limits, at best by ``deadline``.
 
     ``deadline`` is in ``time.perf_counter``'s seconds. Every single limit must be reachable
-    (``limits.require``). Raises ``Infeasible`` when they are not so together.
+    (``limits.require``). Raises ``Infeasible`` when they are not so together; without ``explain``
+    it does not look for what would do.
     """
     best = items.best()
     if items.fits(best):
         return Solution(best, items.losses(best))
     dual = climb(items)
-    best = _start(items, dual, deadline)
+    best = _start(items, dual, deadline, explain)
     prices, size, bound, fine = dual.prices, FIRST_CORE, dual.bound, False
     while bound < items.losses(best) - items.rounding(best) and time.perf_counter() < deadline:
         kept = dual.keep(items, items.losses(best))
@@ -75,7 +76,7 @@ def solve(items: Items, deadline: float = math.inf) -> Solution:
     return Solution(best, bound)
 
 
-def foothold(items: Items, deadline: float = math.inf) -> Picks:
+def foothold(items: Items, deadline: float = math.inf, explain: bool = True) -> Picks:
     """Some picks within all limits. Raises ``Infeasible`` when there are none.
 
     Where stepping down gets stuck between several limits, one resource is minimized within the
@@ -85,24 +86,24 @@ def foothold(items: Items, deadline: float = math.inf) -> Picks:
     if picks is not None:
         return picks
     last = len(items.resources) - 1
-    found = solve(_minimizing(items, last), deadline)
+    found = solve(_minimizing(items, last), deadline, explain)
     if items.fits(found.picks):
         return found.picks
     if found.bound > items.room[last] + items.slack[last]:
-        raise _clash(items, deadline)
+        raise _clash(items, deadline, explain)
     raise Infeasible(
         f"no allocation within {_limits(items)} was found in the time given",
         "allow more time, or raise a limit",
     )
 
 
-def _start(items: Items, dual: Dual, deadline: float) -> Picks:
+def _start(items: Items, dual: Dual, deadline: float, explain: bool) -> Picks:
     """The best allocation that is found by repairing relaxed answers."""
     value = excess(items, dual.prices)
     repaired = (descend(items, t.picks, value) for t in dual.tangents[:STARTS])
     found = [fill(items, picks) for picks in repaired if picks is not None]
     if not found:
-        return fill(items, foothold(items, deadline))
+        return fill(items, foothold(items, deadline, explain))
     return min(found, key=items.rank)
 
 
@@ -180,13 +181,13 @@ def _limits(items: Items) -> str:
     return " and ".join(f"{name} <= {exactly(limits[name])}" for name in items.resources)
 
 
-def _clash(items: Items, deadline: float) -> Infeasible:
+def _clash(items: Items, deadline: float, explain: bool) -> Infeasible:
     """What to say of limits that can each be met, but not together."""
     remedies = []
-    for r, name in enumerate(items.resources):
+    for r, name in enumerate(items.resources if explain else ()):
         end = min(deadline, time.perf_counter() + EXPLAIN_SECONDS)
         try:
-            found = solve(_minimizing(items, r), end)
+            found = solve(_minimizing(items, r), end, explain=False)
         except Infeasible:  # the others clash without this one
             continue
         rows = np.arange(len(found.picks))

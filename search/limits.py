@@ -1,10 +1,11 @@
-"""Limits that no allocation can meet."""
+"""Limits that no allocation can meet; names and spelling of limits."""
 
 from __future__ import annotations
 
 import math
 
 from bitfront.errors import Infeasible
+from bitfront.types import Problem
 
 from .items import Items
 
@@ -28,6 +29,13 @@ def require(items: Items) -> None:
         )
         remedy = " and ".join(f"{name} to {exactly(total)}" for name, (_, total) in binding.items())
         raise Infeasible("; ".join(words), f"raise {remedy}, or allow smaller schemes", binding)
+
+
+def unused(name: str, problem: Problem) -> str:
+    """A name for one more resource: ``name``, primed while the problem has a cost so called."""
+    while name in problem.costs:
+        name += "'"
+    return name
 
 
 def exactly(number: float) -> str:

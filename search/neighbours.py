@@ -62,19 +62,22 @@ def near(problem: Problem, schemes: Sequence[str], count: int) -> list[Allocatio
 
 def within(problem: Problem, schemes: Sequence[str], radius: int) -> Allocation:
     """The least loss within the limits when at most ``radius`` groups leave ``schemes``; exact."""
-    items = merge(problem)
-    _picks(items, schemes)
-    changed = np.zeros(problem.loss.shape)
-    for members in items.members:
-        first = members[0]
-        changed[first] = [scheme != schemes[first] for scheme in problem.schemes]
     return allocate(
         replace(
             problem,
-            costs={**problem.costs, CHANGES: changed},
+            costs={**problem.costs, CHANGES: changes(merge(problem), schemes)},
             limits={**problem.limits, CHANGES: radius},
         )
     )
+
+
+def changes(items: Items, schemes: Sequence[str]) -> Float:
+    """(L, C) 1 where a group leaves ``schemes``, told at its first layer, so that groups add up."""
+    changed = np.zeros(items.problem.loss.shape)
+    for members, pick in zip(items.members, _picks(items, schemes), strict=True):
+        changed[members[0]] = 1.0
+        changed[members[0], pick] = 0.0
+    return changed
 
 
 def combined(

@@ -66,6 +66,22 @@ def test_table(problem: Path, solver: str) -> None:
         assert word in done.stdout
 
 
+def test_several(problem: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["solve", str(problem), "--limit", "size=8", "--count", "4", "--distance", "2"]
+    answer = json.loads(in_process([*words, "--json"], capfd).stdout)
+    found = answer["allocations"]
+    assert [one["choice"] for one in found] == [
+        ["int4", "int8", "int4", "int8"],
+        ["int8", "int8", "int8", "int4"],
+        ["int4", "int4", "int4", "int4"],
+    ]
+    assert [one["loss"] for one in found] == pytest.approx([0.6, 0.8, 1.4])
+    assert all(one["optimal"] for one in found)
+    text = in_process(words, capfd).stdout
+    assert "3 of 4: no more that differ so" in text
+    assert "2: loss" in text
+
+
 def test_help_and_version_are_quick_and_light() -> None:
     assert run("--version").stdout == f"bitfront {__version__}\n"
     assert "solve" in run("--help").stdout
@@ -169,6 +185,10 @@ def test_refuses_what_is_no_text_file(tmp_path: Path, capfd: pytest.CaptureFixtu
         (["--solver", "magic"], "choose from"),
         (["--time-limit", "0"], "positive"),
         (["--time-limit", "soon"], "--time-limit"),
+        (["--count", "0"], "--count"),
+        (["--count", "2", "--distance", "0"], "--distance"),
+        (["--distance", "2"], "give --count too"),
+        (["--count", "2", "--solver", "greedy"], "only ilp"),
         (["--colour"], "--colour"),
     ],
 )

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bitfront.errors import InvalidInput
 
 from .output import Json, emit, quiet_stdout, table, word
+
+if TYPE_CHECKING:
+    from bitfront.types import Allocation
 
 
 def solve(
@@ -31,37 +35,71 @@ def solve(
         float | None,
         typer.Option(metavar="SECONDS", help="Keep the best found until then, with its gap."),
     ] = None,
+    count: Annotated[
+        int, typer.Option(min=1, help="How many allocations: the best, then the next best.")
+    ] = 1,
+    distance: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="With --count: in how many groups any two differ at least; 1 if not given."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Choose one scheme per layer: least total loss within the limits."""
     limits = _limits(limit or [])
+    if count == 1 and distance is not None:
+        raise InvalidInput(f"--distance {distance} of one allocation", "give --count too")
+    if count > 1 and solver != "ilp":
+        raise InvalidInput(f"--count {count} by {solver}", "only ilp proves what is next best")
     if time_limit is not None and not (math.isfinite(time_limit) and time_limit > 0):
         raise InvalidInput(f"a time limit of {time_limit:g} seconds", "give a positive number")
 
-    from bitfront.search import allocate, read_problem
+    from bitfront.search import allocate, read_problem, several
 
     with quiet_stdout():
         read = read_problem(problem, limits)
-        found = allocate(read, solver, time_limit=time_limit)
+        if count == 1:
+            found = [allocate(read, solver, time_limit=time_limit)]
+        else:
+            found = several(read, count, distance or 1, time_limit=time_limit)
     if as_json:
-        emit(
-            {
-                "choice": found.choice,
-                "loss": found.loss,
-                "costs": found.costs,
-                "bound": found.bound,
-                "gap": found.gap,
-                "optimal": found.optimal,
-                "seconds": found.seconds,
-            }
-        )
+        emit(_plain(found[0]) if count == 1 else {"allocations": [_plain(one) for one in found]})
         return
-    table(["layer", "scheme"], zip(found.layers, found.choice, strict=True))
-    rows = [(name, total, limits.get(name)) for name, total in found.costs.items()]
-    table(["cost", "total", "limit"], rows)
-    counts = ", ".join(f"{n} × {name}" for name, n in Counter(found.choice).most_common())
-    proof = "optimal" if found.optimal else f"bound {word(found.bound)}, gap {word(found.gap)}"
-    typer.echo(f"loss {found.loss:.9g} ({proof}), {counts}; {solver}, {found.seconds:.3f} s")
+    _show(found, limits)
+    if len(found) < count:
+        more = "no more that differ so" if time_limit is None else "no more found in the time"
+        typer.echo(f"{len(found)} of {count}: {more}")
+
+
+def _plain(found: Allocation) -> dict[str, Any]:
+    return {
+        "choice": found.choice,
+        "loss": found.loss,
+        "costs": found.costs,
+        "bound": found.bound,
+        "gap": found.gap,
+        "optimal": found.optimal,
+        "seconds": found.seconds,
+    }
+
+
+def _show(found: Sequence[Allocation], limits: dict[str, float]) -> None:
+    """A column of schemes and of totals, and a line, for each allocation."""
+    first, several = found[0], len(found) > 1
+    numbers = [str(k) for k in range(1, len(found) + 1)]
+    choices = zip(*(one.choice for one in found), strict=True)
+    layers = ((layer, *row) for layer, row in zip(first.layers, choices, strict=True))
+    table(["layer", *(numbers if several else ["scheme"])], layers)
+    rows = [(name, *(one.costs[name] for one in found), limits.get(name)) for name in first.costs]
+    table(["cost", *(numbers if several else ["total"]), "limit"], rows)
+    for number, one in zip(numbers, found, strict=True):
+        counts = ", ".join(f"{n} × {name}" for name, n in Counter(one.choice).most_common())
+        proof = "optimal" if one.optimal else f"bound {word(one.bound)}, gap {word(one.gap)}"
+        start = f"{number}: " if several else ""
+        typer.echo(
+            f"{start}loss {one.loss:.9g} ({proof}), {counts}; {one.solver}, {one.seconds:.3f} s"
+        )
 
 
 def _limits(texts: list[str]) -> dict[str, float]:
