@@ -98,14 +98,19 @@ def climb(items: Items) -> Dual:
     room = items.room + items.slack
     if not R or (start.usage <= room).all() or not _spread(items).any():
         return Dual((start,))
-    ray = _along(items, start)
-    tangents = [start, *ray]
+    span = items.span()
+    alike = np.zeros(R)
+    np.divide(max(float(_spread(items).sum()), TINY), span, out=alike, where=span > 0)
+    # a limit that holds at no price yet may come to bind, but would hide on the ray those that do
+    along = _along(items, np.where(start.usage > room, alike, 0.0))
+    tangents = [start, *(t for _, t in along)]
+    factor, _ = max(along, key=lambda pair: pair[1].value)
     best = max(tangents, key=lambda t: t.value)
-    # λ = unit·μ and f = start + span·θ, so that the solution is near 1 in every direction
-    unit = np.where(best.prices > 0, best.prices, 1.0)
+    # λ = unit·μ and f = start + rise·θ, so that the solution is near 1 in every direction
+    unit = np.where(alike > 0, alike * factor, 1.0)
     noise = EPS * (abs(start.value) + float(_spread(items).sum()))
-    span = max(best.value - start.value, noise, FLAT)
-    master = _Master(start.value, span, unit, room)
+    rise = max(best.value - start.value, noise, FLAT)
+    master = _Master(start.value, rise, unit, room)
     for t in tangents:
         master.add(t)
     for _ in range(MAX_CUTS):
@@ -122,22 +127,19 @@ def climb(items: Items) -> Dual:
     return Dual(tuple(tangents[:KEPT]))
 
 
-def _along(items: Items, start: Tangent) -> list[Tangent]:
-    """Tangents around the maximum of f on the ray where all resources are priced alike.
+def _along(items: Items, ray: Float) -> list[tuple[float, Tangent]]:
+    """Tangents around the maximum of f on the ray ``ray`` (R,), each with its factor.
 
-    "Alike" is by what they exceed at ``start``. Gives the order of magnitude of the prices, which
-    may be anything: losses span 1e-9 to 1e2, costs 1e-6 seconds to 1e15 operations.
+    Gives the order of magnitude of the prices, which may be anything: losses span 1e-9 to 1e2,
+    costs 1e-6 seconds to 1e15 operations.
     """
-    span = items.span()
-    ray = np.zeros(len(span))
-    np.divide(max(float(_spread(items).sum()), TINY), span, out=ray, where=span > 0)
     room = items.room + items.slack
     found = []
     lower, upper = -60.0, 60.0  # exponents of 2
     while upper - lower > 0.25:
         middle = (lower + upper) / 2
         here = tangent(items, ray * 2.0**middle)
-        found.append(here)
+        found.append((2.0**middle, here))
         rising = float((here.usage - room) @ ray) > 0
         lower, upper = (middle, upper) if rising else (lower, middle)
     return found

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from bitfront.errors import Infeasible
 from bitfront.search import allocate, front
+from bitfront.search.core import scaled
 from bitfront.types import Problem
 from tests.reference import allocation as reference
 
@@ -179,6 +180,15 @@ def test_losses_that_cancel_are_proven() -> None:
     found = allocate(Problem(*names, loss, costs, {"r0": 0.5, "r1": 0.0}))
     assert found.choice[2] == "s3"
     assert (found.loss, found.gap, found.optimal) == (0.001, 0, True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.floats(-1e3, 1e3), min_size=8, max_size=8), st.integers(0, 2**60))
+def test_integer_totals_beyond_doubles_are_read_exactly(entries: list[float], whole: int) -> None:
+    table = np.array(entries).reshape(4, 2)
+    read = scaled(table, np.ones((4, 2), dtype=bool), 0.0)
+    exact = sum(map(Fraction, read.base.tolist())) + Fraction(read.unit) * whole
+    assert read.total(whole) == float(exact)
 
 
 def test_losses_that_are_all_equal() -> None:

@@ -106,3 +106,20 @@ def test_refuses_less_than_one(count: int, distance: int, words: str) -> None:
 def test_says_when_nothing_fits_at_all() -> None:
     with pytest.raises(Infeasible, match="the least possible"):
         several(dataclasses.replace(made(), limits={"bits": 1.0}), 3)
+
+
+@pytest.mark.parametrize("distance", [1, 5])
+def test_a_limit_that_no_price_meets_yet_leaves_the_bound_close(distance: int) -> None:
+    """Relaxed, the next best differ in many groups at no price; the budget still needs its own."""
+    problem = made(50, 4)
+    found = several(problem, 8, distance)
+    assert all(one.optimal for one in found)
+    hard = allocate(problem, "lagrange").bound
+    name = "far from the last"
+    left = np.array([[s != c for s in problem.schemes] for c in found[0].choice], dtype=float)
+    apart = dataclasses.replace(
+        problem,
+        costs={**problem.costs, name: -left},
+        limits={**problem.limits, name: -distance},
+    )
+    assert allocate(apart, "lagrange").bound >= hard * (1 - 1e-9)
