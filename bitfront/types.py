@@ -258,7 +258,8 @@ class Allocation:
 
     choice: scheme per layer, in the problem's order. loss: predicted total. costs: resource ->
     total, fixed part included. bound: proven lower bound on the least loss (nan if the allocator
-    proves none). gap: loss - bound. optimal: whether the gap is proven to be 0 up to rounding.
+    proves none). gap: loss - bound. optimal: whether the gap is proven to be 0 up to rounding;
+    from ``search.cheapest``, whether the cost is proven least (bound and gap are nan there).
     """
 
     layers: tuple[str, ...]

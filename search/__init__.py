@@ -2,6 +2,7 @@
 
 from . import greedy, ilp, lagrange, uniform
 from .base import ALLOCATORS, Allocator, allocate
+from .cheapest import cheapest
 from .lagrange import front
 from .neighbours import combined, near, within
 from .problem_file import parse_problem, read_problem
@@ -12,6 +13,7 @@ __all__ = [
     "ALLOCATORS",
     "Allocator",
     "allocate",
+    "cheapest",
     "combined",
     "factors",
     "front",

@@ -82,6 +82,21 @@ def test_several(problem: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "2: loss" in text
 
 
+def test_the_least_cost_within_a_loss(problem: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["solve", str(problem), "--minimize", "size", "--max-loss", "0.8", "--limit", "bops=15"]
+    answer = json.loads(in_process([*words, "--json"], capfd).stdout)
+    assert answer.pop("seconds") > 0
+    assert answer == {
+        "choice": ["int4", "int4", "int4", "int8"],
+        "loss": pytest.approx(0.8),
+        "costs": {"size": 7.0, "bops": 12.0},
+        "bound": None,
+        "gap": None,
+        "optimal": True,
+    }
+    assert "loss 0.8 (size proven least)" in in_process(words, capfd).stdout
+
+
 def test_help_and_version_are_quick_and_light() -> None:
     assert run("--version").stdout == f"bitfront {__version__}\n"
     assert "solve" in run("--help").stdout
@@ -188,6 +203,13 @@ def test_refuses_what_is_no_text_file(tmp_path: Path, capfd: pytest.CaptureFixtu
         (["--count", "0"], "--count"),
         (["--count", "2", "--distance", "0"], "--distance"),
         (["--distance", "2"], "give --count too"),
+        (["--minimize", "size"], "give both"),
+        (["--max-loss", "1"], "give both"),
+        (["--minimize", "size", "--max-loss", "nan"], "the limit on loss is nan"),
+        (["--minimize", "size", "--max-loss", "-1"], "the least possible is 0.2"),
+        (["--minimize", "energy", "--max-loss", "1"], "the problem has size, bops"),
+        (["--minimize", "size", "--max-loss", "1", "--count", "2"], "the one cheapest"),
+        (["--minimize", "size", "--max-loss", "1", "--solver", "greedy"], "by ilp"),
         (["--count", "2", "--solver", "greedy"], "only ilp"),
         (["--colour"], "--colour"),
     ],

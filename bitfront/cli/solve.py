@@ -44,29 +44,47 @@ def solve(
             min=1, help="With --count: in how many groups any two differ at least; 1 if not given."
         ),
     ] = None,
+    minimize: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --max-loss: the cost to make least, not the loss."),
+    ] = None,
+    max_loss: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="With --minimize: greatest total loss.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Choose one scheme per layer: least total loss within the limits."""
+    """Choose one scheme per layer: least total loss, or least cost, within the limits."""
     limits = _limits(limit or [])
     if count == 1 and distance is not None:
         raise InvalidInput(f"--distance {distance} of one allocation", "give --count too")
     if count > 1 and solver != "ilp":
         raise InvalidInput(f"--count {count} by {solver}", "only ilp proves what is next best")
+    if (minimize is None) != (max_loss is None):
+        raise InvalidInput(
+            "one of --minimize and --max-loss", "give both: which cost, within which loss"
+        )
+    if minimize is not None and (count > 1 or solver != "ilp"):
+        raise InvalidInput(
+            f"--minimize {minimize} with --count or another --solver",
+            "the one cheapest is found, by ilp",
+        )
     if time_limit is not None and not (math.isfinite(time_limit) and time_limit > 0):
         raise InvalidInput(f"a time limit of {time_limit:g} seconds", "give a positive number")
 
-    from bitfront.search import allocate, read_problem, several
+    from bitfront.search import allocate, cheapest, read_problem, several
 
     with quiet_stdout():
         read = read_problem(problem, limits)
-        if count == 1:
+        if minimize is not None and max_loss is not None:
+            found = [cheapest(read, minimize, max_loss, time_limit=time_limit)]
+        elif count == 1:
             found = [allocate(read, solver, time_limit=time_limit)]
         else:
             found = several(read, count, distance or 1, time_limit=time_limit)
     if as_json:
         emit(_plain(found[0]) if count == 1 else {"allocations": [_plain(one) for one in found]})
         return
-    _show(found, limits)
+    _show(found, limits, minimize)
     if len(found) < count:
         more = "no more that differ so" if time_limit is None else "no more found in the time"
         typer.echo(f"{len(found)} of {count}: {more}")
@@ -84,7 +102,7 @@ def _plain(found: Allocation) -> dict[str, Any]:
     }
 
 
-def _show(found: Sequence[Allocation], limits: dict[str, float]) -> None:
+def _show(found: Sequence[Allocation], limits: dict[str, float], minimize: str | None) -> None:
     """A column of schemes and of totals, and a line, for each allocation."""
     first, several = found[0], len(found) > 1
     numbers = [str(k) for k in range(1, len(found) + 1)]
@@ -96,6 +114,8 @@ def _show(found: Sequence[Allocation], limits: dict[str, float]) -> None:
     for number, one in zip(numbers, found, strict=True):
         counts = ", ".join(f"{n} × {name}" for name, n in Counter(one.choice).most_common())
         proof = "optimal" if one.optimal else f"bound {word(one.bound)}, gap {word(one.gap)}"
+        if minimize is not None:
+            proof = f"{minimize} {'proven least' if one.optimal else 'not proven least'}"
         start = f"{number}: " if several else ""
         typer.echo(
             f"{start}loss {one.loss:.9g} ({proof}), {counts}; {one.solver}, {one.seconds:.3f} s"
