@@ -13,7 +13,7 @@ from bitfront.errors import Infeasible, ProblemError
 from bitfront.types import Allocation, Problem
 
 from .base import allocate
-from .ilp import ilp
+from .ilp import proven
 from .limits import exactly, unused
 
 
@@ -40,7 +40,7 @@ def cheapest(
         limits={**problem.limits, loss: most},
     )
     try:
-        found = ilp(turned, time_limit=time_limit, explain=False)
+        found = proven(turned, time_limit, explain=False)
     except Infeasible:
         best = allocate(problem, time_limit=time_limit)  # where limits clash, it says which
         if not best.optimal or best.loss <= most:

@@ -14,11 +14,18 @@ from .limits import require
 
 
 @ALLOCATORS.register("ilp")
-def ilp(problem: Problem, *, time_limit: float | None = None, explain: bool = True) -> Allocation:
+def ilp(problem: Problem, *, time_limit: float | None = None) -> Allocation:
     """The least loss within all limits, and of equal losses the least first cost, proven.
 
-    With a ``time_limit`` that runs out, the best found, with the bound proven until then. Without
-    ``explain``, ``Infeasible`` is sooner and says less of limits that clash.
+    With a ``time_limit`` that runs out, the best found, with the bound proven until then.
+    """
+    return proven(problem, time_limit)
+
+
+def proven(problem: Problem, time_limit: float | None, *, explain: bool = True) -> Allocation:
+    """As ``ilp``. Without ``explain``, ``Infeasible`` is sooner and says less of how limits clash.
+
+    Whoever adds limits of its own has its own words for them.
     """
     start = time.perf_counter()
     items = merge(problem)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from bitfront.errors import Infeasible, InvalidInput
 from bitfront.types import Allocation, Problem
 
-from .ilp import ilp
+from .ilp import proven
 from .items import merge
 from .limits import unused
 from .neighbours import CHANGES, changes
@@ -35,7 +35,7 @@ def several(
         if value < 1:
             raise InvalidInput(f"a {name} of {value}", "give a whole number from 1")
     items = merge(problem)
-    found = [ilp(problem, time_limit=time_limit)]
+    found = [proven(problem, time_limit)]
     apart = problem
     while len(found) < count:
         name = unused(CHANGES, apart)
@@ -45,7 +45,7 @@ def several(
             limits={**apart.limits, name: -distance},
         )
         try:
-            other = ilp(apart, time_limit=time_limit, explain=False)
+            other = proven(apart, time_limit, explain=False)
         except Infeasible:
             break
         costs = {resource: other.costs[resource] for resource in problem.costs}
