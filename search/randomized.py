@@ -17,7 +17,6 @@ from .items import merge
 from .limits import require
 
 
-@ALLOCATORS.register("random")
 def randomized(problem: Problem, *, time_limit: float | None = None, seed: int = 0) -> Allocation:
     """For each group one of its schemes, all equally likely; then down until all limits hold.
 
@@ -37,3 +36,6 @@ def randomized(problem: Problem, *, time_limit: float | None = None, seed: int =
     picks = foothold(items, lots.argmin(axis=1), value, deadline)
     bound = climb(items).bound
     return items.allocation(picks, "random", time.perf_counter() - start, bound)
+
+
+ALLOCATORS.register("random")(randomized)  # a decorator would hide ``seed`` from the type
