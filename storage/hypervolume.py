@@ -38,7 +38,7 @@ def hypervolume(
             "give a finite number for each of them",
         )
     r = minimized(given[None], senses)[0]
-    inside = P[(P < r).all(axis=1)]
+    inside = P[(r > P).all(axis=1)]
     if not len(inside):
         return 0.0
     with np.errstate(over="ignore"):
