@@ -240,3 +240,29 @@ def test_losses_that_are_all_equal() -> None:
     found = allocate(Problem(*names, np.zeros((2, 2)), costs, {"r0": 6.0, "r1": 4.0}))
     assert found.costs == {"r0": 6.0, "r1": 3.0}
     assert found.optimal
+
+
+def test_a_linear_program_that_cycles_is_given_up() -> None:
+    """Found by the test above: GLOP's dual simplex never came back from the third limit's cut."""
+    h = float.fromhex
+    problem = Problem(
+        layers=("a", "b", "c"),
+        schemes=("x", "y", "z"),
+        loss=np.array([[1, 6, 3], [-1, -4, 10], [-1, 7, 12]]),
+        costs={
+            "r0": np.array([[9, 6, 9], [3, 3, 9], [0, 3, 9]]),
+            "r1": np.array(
+                [
+                    [h("0x1.a406ac16772e7p-6"), h("0x1.16c25787b7186p-4"), 0],
+                    [h("0x1.5944e8c53e0ccp+1"), h("0x1.9ccd476aa1feep+1"), 4.25e-6],
+                    [3, h("0x1.ac1cd160d721dp-28"), 0],
+                ]
+            ),
+            "r2": np.array([[6, 3, 2], [0, 8, 4], [7, 10, 2]]),
+        },
+        limits={"r0": 15, "r1": h("0x1.800023b315dbcp+1"), "r2": 17},
+        groups=((0, 2),),
+    )  # fmt: skip
+    found = allocate(problem, "ilp")
+    assert found.optimal
+    assert found.loss == 12.0
