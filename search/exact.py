@@ -75,13 +75,13 @@ def solve(items: Items, deadline: float = math.inf) -> Solution:
     return Solution(best, bound)
 
 
-def foothold(items: Items, deadline: float = math.inf) -> Picks:
-    """Some picks within all limits. Raises ``Infeasible`` when there are none.
+def foothold(items: Items, start: Picks, value: Float, deadline: float = math.inf) -> Picks:
+    """Some picks within all limits: ``start``, stepped down (``moves.descend``) until all fits.
 
     Where stepping down gets stuck between several limits, one resource is minimized within the
-    others, which is a problem with one limit less.
+    others, which is a problem with one limit less. Raises ``Infeasible`` when there are none.
     """
-    picks = descend(items, items.best(), items.loss)
+    picks = descend(items, start, value)
     if picks is not None:
         return picks
     last = len(items.resources) - 1
@@ -102,7 +102,7 @@ def _start(items: Items, dual: Dual, deadline: float) -> Picks:
     repaired = (descend(items, t.picks, value) for t in dual.tangents[:STARTS])
     found = [fill(items, picks) for picks in repaired if picks is not None]
     if not found:
-        return fill(items, foothold(items, deadline))
+        return fill(items, foothold(items, items.best(), items.loss, deadline))
     return min(found, key=items.rank)
 
 
