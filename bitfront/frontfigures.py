@@ -60,9 +60,14 @@ def metric_axis(name: str, unit: str, values: Sequence[float]) -> Axis:
 
 
 def scatter(
-    x: Axis, y: Axis, errors: Sequence[float], hovers: Sequence[str], best: Sequence[bool]
+    x: Axis,
+    y: Axis,
+    errors: Sequence[float],
+    hovers: Sequence[str],
+    best: Sequence[bool],
+    marked: Sequence[bool],
 ) -> dict[str, Any]:
-    """All trials in order of cost: dominated ones, and the front.
+    """All trials in order of cost: dominated ones, and the front; ``marked`` ones are diamonds.
 
     ``customdata`` of a point is the index of its trial.
     """
@@ -85,6 +90,7 @@ def scatter(
             hoverinfo="text",
             name=name,
             marker_size=11 if on_front else 8,
+            marker_symbol=["diamond" if marked[i] else "circle" for i in chosen],
             **style,
         )
     figure.update_xaxes(**AXIS, **x.settings)

@@ -38,24 +38,33 @@ def write_front(
     y: str = "kl",
     y_unit: str = "",
     better: str = "lower",
+    within: Sequence[str] = (),
+    knee: int | None = None,
 ) -> None:
     """Write a page of ``trials``, cost ``x`` against metric ``y``, with the bits of every layer.
 
     on_front: ids of the non-dominated trials. layers: what is known of the layers, in the model's
-    order; may be empty. better: which way ``y`` is. Trials without ``x`` or ``y`` are left out. The
+    order; may be empty. better: which way ``y`` is. within: the limits that the trials
+    keep. knee: id of the trial at the front's knee. Trials without ``x`` or ``y`` are left out. The
     file is there whole or not at all. Raises ``UnknownName`` for an ``x`` or ``y`` that no trial
     has, ``InvalidInput`` when no trial is left, and ``OSError``.
     """
     shown = _plottable(study, trials, x, y)
     words = [trial_words(trial, y, y_unit, better) for trial in shown]
     best = [trial.id in on_front for trial in shown]
-    data = _document(shown, words, best, layers, x, y, y_unit)
+    marked = [trial.id == knee for trial in shown]
+    for about, is_knee in zip(words, marked, strict=True):
+        if is_knee:
+            about["mark"] = "knee of the front"
+    data = _document(shown, words, best, marked, layers, x, y, y_unit)
+    of = " within " + " and ".join(within) if within else ""
+    at = "; the diamond is its knee" if any(marked) else ""
     text = filled(
         "frontpage.html",
         f"{study}: Pareto front",
         data,
         study=html.escape(study),
-        counts=f"{sum(best)} of {len(shown)} trials on the front",
+        counts=html.escape(f"{sum(best)} of {len(shown)} trials{of} on the front{at}"),
         keys=_keys(data["trials"]),
         table=html_table([row for row, is_best in zip(words, best, strict=True) if is_best]),
     )
@@ -79,6 +88,7 @@ def _document(
     trials: Sequence[Trial],
     words: Sequence[Mapping[str, str]],
     best: Sequence[bool],
+    marked: Sequence[bool],
     layers: Sequence[Layer],
     x: str,
     y: str,
@@ -92,7 +102,7 @@ def _document(
     across = cost_axis(x, trials)
     up = metric_axis(y, y_unit, [estimate.value for estimate in measured])
     hovers = [trial_hover(w) for w in words]
-    figure = scatter(across, up, [e.stderr for e in measured], hovers, best)
+    figure = scatter(across, up, [e.stderr for e in measured], hovers, best, marked)
     figure["data"].append(ring())
     places = zip(across.coordinates, up.coordinates, strict=True)
     return {
@@ -144,7 +154,7 @@ def _title(words: Mapping[str, str], x: str, y: str) -> str:
 
 
 def _detail(words: Mapping[str, str], best: bool) -> str:
-    shown = ("predicted", "budgets", "solver", "warning")
+    shown = ("predicted", "budgets", "solver", "mark", "warning")
     others = [f"{k}: {words[k]}" for k in shown if k in words]
     return " · ".join(["on the front" if best else "dominated", *others])
 

@@ -15,16 +15,20 @@ from bitfront.heldout import Sides, bare, sides
 from bitfront.ranking import inside_noise
 from bitfront.storage import Store, StudyRecord, StudySummary
 from bitfront.storage import front as non_dominated
+from bitfront.storage import knee as knee_of
 from bitfront.types import Estimate, Layer, Measurement, Trial
+from bitfront.within import meeting
 
 
 @dataclass(frozen=True, eq=False)
 class Front:
-    """All trials of a study that have the asked figures, and which of them no other dominates.
+    """All trials of a study that have the asked figures within the asked limits, and which of
+    them no other dominates.
 
     costs, metrics: the objectives. points: (trials, costs and metrics), as measured. senses:
     ``min`` or ``max`` of each objective. best: indices of the non-dominated ``trials``, by rising
-    first objective.
+    first objective. within: the limits, as they were spelled. knee: which of ``best``, if
+    any, is the knee of a front of two objectives (``storage.knee``).
     """
 
     study: StudyRecord
@@ -34,6 +38,13 @@ class Front:
     points: np.ndarray
     trials: tuple[Trial, ...]
     best: tuple[int, ...]
+    within: tuple[str, ...] = ()
+    knee: int | None = None
+
+    @property
+    def knee_id(self) -> int | None:
+        """Number of the trial at the knee."""
+        return None if self.knee is None else self.trials[self.knee].id
 
     def sides(self, metric: str) -> dict[int, Sides]:
         """Number of each non-dominated trial -> ``metric`` of it on each kind of data."""
@@ -53,20 +64,28 @@ def front(
     costs: Sequence[str] = ("bytes",),
     metrics: Sequence[str] = ("kl",),
     db: str | Path | None = None,
+    *,
+    within: Sequence[str] = (),
 ) -> Front:
     """The Pareto front of a study's trials under the chosen costs and metrics.
 
-    Raises ``UnknownName`` for a study, and for a cost or metric that no trial has, and
-    ``InvalidInput`` when the study has no trials yet.
+    Only trials within all of ``within`` are looked at: budgets, like ``700MB``, and bounds on costs
+    and metrics, like ``kl<=0.1`` (``bitfront.within``). Raises ``UnknownName`` for a study, and for
+    a cost or metric that no trial has, and ``InvalidInput`` when the study has no trials yet, or
+    none within the limits, and for a limit that cannot be read.
     """
     with Store.open(db) as store:
         record = store.study(study)
         trials = store.trials(record)
-    return front_of(record, trials, costs, metrics)
+    return front_of(record, trials, costs, metrics, within)
 
 
 def front_of(
-    record: StudyRecord, trials: Sequence[Trial], costs: Sequence[str], metrics: Sequence[str]
+    record: StudyRecord,
+    trials: Sequence[Trial],
+    costs: Sequence[str],
+    metrics: Sequence[str],
+    within: Sequence[str] = (),
 ) -> Front:
     """``front`` of trials that are at hand."""
     if not trials:
@@ -74,6 +93,7 @@ def front_of(
     if not costs and not metrics:
         raise InvalidInput("a front without objectives", "name at least one cost or metric")
     require_figures(trials, costs, metrics)
+    trials = meeting(trials, within)
     senses = ["min"] * len(costs) + [_sense(record.settings, name) for name in metrics]
     rows = [_figures(trial, costs, metrics) for trial in trials]
     known = [i for i, row in enumerate(rows) if not np.isnan(row).any()]
@@ -90,6 +110,8 @@ def front_of(
         points=points,
         trials=tuple(trials[i] for i in known),
         best=tuple(order.tolist()),
+        within=tuple(within),
+        knee=knee_of(points, senses) if points.shape[1] == 2 else None,
     )
 
 

@@ -57,7 +57,8 @@ def _sentence(text: str) -> str:
 def _counts(report: Report) -> str:
     if report.front is None:
         return ""
-    return f"{len(report.front.best)} of {len(report.front.trials)} trials on the front"
+    marked = "" if report.front.knee is None else "; the diamond is its knee"
+    return f"{len(report.front.best)} of {len(report.front.trials)} trials on the front{marked}"
 
 
 def _document(report: Report) -> dict[str, Any]:
@@ -171,6 +172,7 @@ def _scatter(report: Report) -> dict[str, Any] | None:
         [e.stderr for e in measured],
         [trial_hover(trial_words(t, y, report.unit, better)) for t in trials],
         [t.id in best for t in trials],
+        [t.id == report.front.knee_id for t in trials],
     )
 
 

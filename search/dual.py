@@ -22,6 +22,8 @@ from ortools.linear_solver import pywraplp
 from .items import EPS, Bool, Float, Items, Picks
 
 MAX_CUTS = 200
+PIVOTS = 10_000  # of one linear program; a warm-started one was seen to cycle for ever
+OPTIMAL = pywraplp.Solver.OPTIMAL
 MAX_BOX = 4.0 * 16**4  # times the price on the ray
 KEPT = 20  # tangents that test choices
 FLAT = 1e-200  # losses that differ by less are not told apart: totals / FLAT must stay finite
@@ -158,6 +160,9 @@ class _Master:
         self.base, self.span, self.unit, self.room = base, span, unit, room
         self.box = 4.0
         self.solver: Any = pywraplp.Solver.CreateSolver("GLOP")
+        self.solver.SetSolverSpecificParametersAsString(f"max_number_of_iterations: {PIVOTS}")
+        self.afresh = pywraplp.MPSolverParameters()
+        self.afresh.SetIntegerParam(self.afresh.INCREMENTALITY, self.afresh.INCREMENTALITY_OFF)
         self.mu = [self.solver.NumVar(0.0, self.box, "") for _ in unit]
         self.theta = self.solver.NumVar(-self.solver.infinity(), self.solver.infinity(), "")
         self.solver.Maximize(self.theta)
@@ -181,7 +186,7 @@ class _Master:
     def solve(self) -> tuple[Float | None, float]:
         """The next prices with the linear program's maximum; no prices when it fails."""
         while True:
-            if self.solver.Solve() != pywraplp.Solver.OPTIMAL:
+            if self.solver.Solve() != OPTIMAL and self.solver.Solve(self.afresh) != OPTIMAL:
                 return None, math.nan
             mu = np.array([m.solution_value() for m in self.mu]).clip(0)
             if (mu < self.box * (1 - 1e-9)).all() or self.box >= MAX_BOX:

@@ -76,13 +76,15 @@ def solve(items: Items, deadline: float = math.inf, explain: bool = True) -> Sol
     return Solution(best, bound)
 
 
-def foothold(items: Items, deadline: float = math.inf, explain: bool = True) -> Picks:
-    """Some picks within all limits. Raises ``Infeasible`` when there are none.
+def foothold(
+    items: Items, start: Picks, value: Float, deadline: float = math.inf, explain: bool = True
+) -> Picks:
+    """Some picks within all limits: ``start``, stepped down (``moves.descend``) until all fits.
 
     Where stepping down gets stuck between several limits, one resource is minimized within the
-    others, which is a problem with one limit less.
+    others, which is a problem with one limit less. Raises ``Infeasible`` when there are none.
     """
-    picks = descend(items, items.best(), items.loss)
+    picks = descend(items, start, value)
     if picks is not None:
         return picks
     last = len(items.resources) - 1
@@ -103,7 +105,7 @@ def _start(items: Items, dual: Dual, deadline: float, explain: bool) -> Picks:
     repaired = (descend(items, t.picks, value) for t in dual.tangents[:STARTS])
     found = [fill(items, picks) for picks in repaired if picks is not None]
     if not found:
-        return fill(items, foothold(items, deadline, explain))
+        return fill(items, foothold(items, items.best(), items.loss, deadline, explain))
     return min(found, key=items.rank)
 
 

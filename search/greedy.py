@@ -1,17 +1,20 @@
-"""Start high, take the step down that loses least per cost saved, until all limits hold."""
+"""One step at a time: down from the least loss until all limits hold, or up from the least cost."""
 
 from __future__ import annotations
 
 import math
 import time
 
+import numpy as np
+
 from bitfront.types import Allocation, Problem
 
 from .base import ALLOCATORS
 from .dual import climb
 from .exact import foothold
-from .items import merge
+from .items import Items, Picks, merge
 from .limits import require
+from .moves import rise
 
 
 @ALLOCATORS.register("greedy")
@@ -25,6 +28,32 @@ def greedy(problem: Problem, *, time_limit: float | None = None) -> Allocation:
     start = time.perf_counter()
     items = merge(problem)
     require(items)
-    picks = foothold(items, math.inf if time_limit is None else start + time_limit)
+    deadline = math.inf if time_limit is None else start + time_limit
+    picks = foothold(items, items.best(), items.loss, deadline)
     bound = climb(items).bound
     return items.allocation(picks, "greedy", time.perf_counter() - start, bound)
+
+
+@ALLOCATORS.register("greedy-up")
+def greedy_up(problem: Problem, *, time_limit: float | None = None) -> Allocation:
+    """From each group's least cost, the step up that gains most per cost, while any fits.
+
+    The cost of a step is what it adds over all limited resources, each in units of its span; a step
+    may skip schemes. Where the least costs are not within several limits, they are first stepped
+    down as in ``greedy``. The bound is the Lagrangian one.
+    """
+    start = time.perf_counter()
+    items = merge(problem)
+    require(items)
+    deadline = math.inf if time_limit is None else start + time_limit
+    picks = rise(items, foothold(items, _cheapest(items), items.loss, deadline))
+    bound = climb(items).bound
+    return items.allocation(picks, "greedy-up", time.perf_counter() - start, bound)
+
+
+def _cheapest(items: Items) -> Picks:
+    """The least cost of each item over all limited resources, then the least loss."""
+    cost = np.tensordot(items.per_span(), items.cost, axes=1)
+    cost[~items.allowed] = np.inf
+    ties = cost == cost.min(axis=1, keepdims=True)
+    return np.where(ties, items.loss, np.inf).argmin(axis=1)

@@ -79,6 +79,11 @@ class Items:
         low = np.where(self.allowed, self.cost, np.inf).min(axis=2)
         return (high - low).sum(axis=1)
 
+    def per_span(self) -> Float:
+        """(R,) one over ``span``; 0 where that is 0, as no choice changes such a total."""
+        span = self.span()
+        return np.where(span > 0, 1.0 / np.maximum(span, np.finfo(float).tiny), 0.0)
+
     def best(self) -> Picks:
         """The least loss of each item, then the least first cost, whatever the limits."""
         ties = self.loss == self.loss.min(axis=1, keepdims=True)

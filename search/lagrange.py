@@ -85,7 +85,9 @@ def lagrange(problem: Problem, *, time_limit: float | None = None) -> Allocation
         repaired = [descend(items, t.picks, value) for t in dual.tangents]
         found = [fill(items, p) for p in repaired if p is not None]
         deadline = math.inf if time_limit is None else start + time_limit
-        picks = min(found, key=items.rank) if found else foothold(items, deadline)
+        if not found:
+            found = [foothold(items, items.best(), items.loss, deadline)]
+        picks = min(found, key=items.rank)
     picks = fill(items, picks)
     return items.allocation(picks, "lagrange", time.perf_counter() - start, dual.bound)
 

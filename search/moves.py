@@ -23,7 +23,7 @@ def descend(items: Items, picks: Picks, value: Float) -> Picks | None:
     rows = np.arange(len(picks))
     limit = items.room + items.slack
     used = items.cost[:, rows, picks].sum(axis=1)
-    weight = 1.0 / np.maximum(items.span(), np.finfo(float).tiny)
+    weight = items.per_span()
     open_ = items.allowed.copy()
     exceeded = used > limit
     ratio, to = _steps(items, picks, value, open_, weight * exceeded, rows)
@@ -57,6 +57,61 @@ def _steps(
     np.divide(rise, drop, out=ratio, where=good)
     to = ratio.argmin(axis=1)
     return ratio[np.arange(len(rows)), to], to
+
+
+def rise(items: Items, picks: Picks) -> Picks:
+    """Step up from ``picks``, each time where the loss drops most per cost added, while any fits.
+
+    Cost is summed over all limited resources, each in units of its span. Steps that add none come
+    first. ``picks`` must fit; the end has no single step that lowers the loss and fits.
+    """
+    picks = picks.copy()
+    rows = np.arange(len(picks))
+    limit = items.room + items.slack
+    drift = 1e-9 * np.abs(items.cost).max(axis=2).sum(axis=1)  # more than running sums ever have
+    weight = items.per_span()
+    used = items.usage(picks)
+    open_ = items.allowed.copy()
+    ratio, to = _gains(items, picks, open_, weight, limit - used + drift, rows)
+    while True:
+        g = int(ratio.argmax())
+        if ratio[g] <= 0:
+            return picks
+        step = items.cost[:, g, to[g]] - items.cost[:, g, picks[g]]
+        trial = picks.copy()
+        trial[g] = to[g]
+        after = used + step
+        if (np.abs(after - limit) <= drift).any():
+            after = items.usage(trial)
+        again = rows[g : g + 1]
+        if (after > limit).any():
+            open_[g, to[g]] = False
+        else:
+            picks, used = trial, after
+            if (step < 0).any():  # there is room again for steps that did not fit
+                open_ = items.allowed.copy()
+                again = rows
+        room = limit - used + drift
+        ratio[again], to[again] = _gains(items, picks, open_, weight, room, again)
+
+
+def _gains(
+    items: Items, picks: Picks, open_: Bool, weight: Float, room: Float, rows: Picks
+) -> tuple[Float, Picks]:
+    """For each of ``rows`` the most loss saved per cost of any step within ``room``, and its end.
+
+    inf where a step costs nothing, 0 where none saves.
+    """
+    here = picks[rows]
+    at = np.arange(len(rows))
+    more = items.cost[:, rows] - items.cost[:, rows, here][:, :, None]
+    cost = np.tensordot(weight, more, axes=1)
+    gain = items.loss[rows, here][:, None] - items.loss[rows]
+    good = open_[rows] & (gain > 0) & (more <= room[:, None, None]).all(axis=0)
+    ratio = np.where(good, np.inf, 0.0)
+    np.divide(gain, cost, out=ratio, where=good & (cost > 0))
+    to = ratio.argmax(axis=1)
+    return ratio[at, to], to
 
 
 def fill(items: Items, picks: Picks) -> Picks:

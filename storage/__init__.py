@@ -7,13 +7,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .fronts import front
+from .fronts import front, knee
+from .hypervolume import hypervolume
 from .records import Export, Selection, StudyRecord, StudySummary
 
 if TYPE_CHECKING:
     from .store import Store
 
-__all__ = ["Export", "Selection", "Store", "StudyRecord", "StudySummary", "front"]
+__all__ = [
+    "Export",
+    "Selection",
+    "Store",
+    "StudyRecord",
+    "StudySummary",
+    "front",
+    "hypervolume",
+    "knee",
+]
 
 
 def __getattr__(name: str) -> Any:

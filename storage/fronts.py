@@ -1,4 +1,4 @@
-"""The non-dominated points of a set: the one place where Bitfront computes a front.
+"""The non-dominated points of a set, and their knee: the one place where fronts are computed.
 
 n points, m objectives      a dominates b: a is nowhere worse than b, and somewhere better
 """
@@ -25,7 +25,7 @@ def front(points: ArrayLike, senses: Sequence[str] | None = None) -> NDArray[np.
     two objectives, O(n (log n + m f)) for more, f being the size of the front.
     Raises ``InvalidInput`` for another shape or sense.
     """
-    P = _minimized(np.asarray(points, dtype=np.float64), senses)
+    P = minimized(np.asarray(points, dtype=np.float64), senses)
     kept = np.flatnonzero(~np.isnan(P).any(axis=1))
     P = P[kept]
     if not len(P):
@@ -40,7 +40,41 @@ def front(points: ArrayLike, senses: Sequence[str] | None = None) -> NDArray[np.
     return np.sort(kept[order[on_front]])
 
 
-def _minimized(P: NDArray[np.float64], senses: Sequence[str] | None) -> NDArray[np.float64]:
+def knee(points: ArrayLike, senses: Sequence[str] | None = None) -> int | None:
+    """Index of the knee of the front of ``points`` (n, 2): where going on starts to pay less.
+
+    Both objectives are scaled so that the front runs from 0 to 1 in each; the knee is the point
+    farthest from the chord between the two ends, on the better side of it (Das, "On characterizing
+    the 'knee' of the Pareto curve", Structural Optimization 18, 1999). Of equally far ones the
+    better in the first objective, of equal points the first. ``None`` where no point is beyond the
+    chord by more than rounding: fewer than three distinct points, a straight line, a front that
+    bulges the other way. Points with an infinity are left aside. For a logarithmic scale give
+    logarithms. Raises ``InvalidInput`` for another shape or sense.
+    """
+    P = minimized(np.asarray(points, dtype=np.float64), senses)
+    if P.shape[1] != 2:
+        raise InvalidInput(f"a knee among {P.shape[1]} objectives", "give points of two")
+    finite = np.flatnonzero(np.isfinite(P).all(axis=1))
+    kept = finite[front(P[finite])]
+    P = P[kept]
+    if not len(P):
+        return None
+    low, high = P.min(axis=0), P.max(axis=0)
+    if (low == high).any():
+        return None
+    size = np.maximum(np.abs(low), np.abs(high))
+    P, low, high = P / size, low / size, high / size  # so that no difference overflows
+    beyond = 1.0 - ((P - low) / (high - low)).sum(axis=1)  # √2 times the distance
+    rounding = 8 * np.finfo(np.float64).eps * float((1.0 / (high - low)).sum())
+    best = np.lexsort((kept, P[:, 0], -beyond))[0]
+    return int(kept[best]) if beyond[best] > rounding else None
+
+
+def minimized(P: NDArray[np.float64], senses: Sequence[str] | None) -> NDArray[np.float64]:
+    """``P`` (n, m) with the signs of objectives turned so that less is better in all.
+
+    Raises ``InvalidInput`` for another shape or sense.
+    """
     if P.ndim != 2 or not P.shape[1]:
         raise InvalidInput(f"points of shape {P.shape}", "give an array (points, objectives)")
     words = ["min"] * P.shape[1] if senses is None else list(senses)

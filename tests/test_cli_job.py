@@ -132,12 +132,29 @@ def test_front_and_show(bitfront: Commands, files: Path, tmp_path: Path) -> None
     assert {t["id"] for t in everything} == set(points)
     assert {t["id"] for t in everything if t["on_front"]} == expected
 
+    knee = found["knee"]
+    marked = [row for row in csv.DictReader(sheet.read_text().splitlines()) if row["knee"] == "1"]
+    assert [int(row["trial"]) for row in marked] == ([knee] if knee else [])
+    assert (f"*{knee} knee" in bitfront.ok("front", "m").out) == (knee is not None)
+    limits = ("--within", "60%", "--within", "kl<=0.5", "--within", "5bpw")
+    inner = bitfront.ok("front", "m", *limits, "--all", "--json").document
+    whole = next(t for t in everything if t["solver"] == "full")["costs"]["bytes"]
+    assert inner["within"] == ["60%", "kl<=0.5", "5bpw"]
+    assert {t["id"] for t in inner["trials"]} == {
+        t["id"]
+        for t in everything
+        if t["costs"]["bytes"] <= 0.6 * whole
+        and t["metrics"]["kl"]["value"] <= 0.5
+        and t["costs"]["bits"] <= 5 * t["settings"]["weights"]
+    }
+    printed = bitfront.ok("front", "m", "--within", "5bpw").out
+    assert "trials within 5bpw on the front" in printed
+
     chosen = found["trials"][0]
     shown = bitfront.ok("show", "m", chosen["id"], "--json").document
     assert {n: line["scheme"] for n, line in shown["layers"].items()} == chosen["schemes"]
     weights = sum(line["bytes"] for line in shown["layers"].values())
     full = sum(line["full_bytes"] for line in shown["layers"].values())
-    whole = next(t for t in everything if t["solver"] == "full")["costs"]["bytes"]
     assert chosen["costs"]["bytes"] - weights == whole - full  # what is not a layer's weight
     printed = bitfront.ok("show", "m", chosen["id"]).out
     assert "w2" in printed

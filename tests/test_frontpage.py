@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -96,6 +97,19 @@ def test_the_front_is_a_line_and_dominated_trials_are_apart(tmp_path: Path) -> N
     assert dominated["error_y"]["array"] == [0.25]
     assert [t["at"] for t in data["trials"]] == [[1.5, 0.5], [4.5, 0.05], [5.0, 2.0]]
     assert ring["hoverinfo"] == "skip"  # or it would take the clicks on its trial
+
+
+def test_the_knee_and_the_limits_are_told(tmp_path: Path) -> None:
+    plain, found = page(tmp_path), page(tmp_path, knee=7, within=("kl<=3", "9MB"))
+    _, front, _ = found.data["scatter"]["data"]
+    assert front["marker"]["symbol"] == ["circle", "diamond"]
+    assert front["hovertext"][1].endswith("<br>mark: knee of the front")
+    assert "mark: knee of the front" in found.data["trials"][1]["detail"]
+    assert [row["mark"] for row in found.rows] == ["", "knee of the front"]
+    counts = "2 of 3 trials within kl&lt;=3 and 9MB on the front; the diamond is its knee."
+    assert counts in found.text
+    assert "2 of 3 trials on the front." in plain.text
+    assert "knee" not in json.dumps(plain.data)
 
 
 def test_hovers_give_every_figure_in_readable_units(tmp_path: Path) -> None:

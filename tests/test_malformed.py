@@ -962,6 +962,26 @@ STUDIES: dict[str, Case] = {
         command("front", "m", metric="bleu"),
         "no trial has the metric 'bleu': there are agreement",
     ),
+    "front within an unknown cost": (
+        command("front", "m", within="joules<=3"),
+        "no trial has the cost or metric 'joules': there are agreement",
+    ),
+    "front within no number": (
+        command("front", "m", within="kl<0.1"),
+        "cannot read limit 'kl<0.1': write a name, <= or >= and a number, like kl<=0.1",
+    ),
+    "front within no unit": (
+        command("front", "m", within="3"),
+        "unknown unit in budget '3': write a number and a unit",
+    ),
+    "front within time that was not counted": (
+        command("front", "m", within="3ms"),
+        "budget '3ms' limits seconds, which no trial has: choose a budget on one of bits, bops, by",
+    ),
+    "front within too little": (
+        command("front", "m", within="1B"),
+        "none of [0-9]+ trials is within 1B: loosen a limit, or search for more trials",
+    ),
     "front to no folder": (
         command("front", "m", csv="@/no/f.csv"),
         "--csv '.*f.csv': no folder '.*no': create it",

@@ -54,6 +54,24 @@ def test_trials_without_a_figure_are_left_out() -> None:
         front_of(RECORD, [trial(5, 50, NAN, 0.1)], ("bytes",), ("kl",))
 
 
+def test_a_front_within_limits_is_of_the_trials_that_keep_them() -> None:
+    found = front_of(RECORD, TRIALS, ("bytes",), ("kl",), ("top1>=0.35",))
+    assert [t.id for t in found.trials] == [2, 4]
+    assert [found.trials[i].id for i in found.best] == [2, 4]  # what 3 dominates otherwise
+    assert found.within == ("top1>=0.35",)
+    with pytest.raises(UnknownName, match="cost 'joules'"):  # before the limits are looked at
+        front_of(RECORD, TRIALS, ("joules",), ("kl",), ("bytes<=1",))
+
+
+def test_a_front_of_two_objectives_has_its_knee() -> None:
+    trials = [*TRIALS, trial(5, 120, 0.15, 0.1), trial(6, 150, 0.14, 0.35)]
+    assert front_of(RECORD, trials, ("bytes",), ("kl",)).knee_id == 5
+    assert front_of(RECORD, trials, ("bytes",), ("kl",), ("bytes>=150",)).knee_id is None
+    assert front_of(RECORD, trials, ("bytes",), ("kl", "top1")).knee_id is None
+    better = [trial(1, 100, 1, 0.1), trial(2, 110, 1, 0.8), trial(3, 200, 1, 0.9)]
+    assert front_of(RECORD, better, ("bytes",), ("top1",)).knee_id == 2
+
+
 def test_what_cannot_be_asked_is_said() -> None:
     with pytest.raises(InvalidInput, match="no trials yet: run a search"):
         front_of(RECORD, [], ("bytes",), ("kl",))

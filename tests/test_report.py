@@ -279,6 +279,10 @@ def test_the_front_has_predicted_and_measured_side_by_side(db: Path, real: Page)
     dominated, front = real.data["scatter"]["data"]
     assert front["y"][:-1] == [t.metrics["kl"].value for t in best[:-1]]  # the last: an exact zero
     assert len(dominated["x"]) == len(found.trials) - len(best)
+    symbols = ["diamond" if t.id == found.knee_id else "circle" for t in best]
+    assert front["marker"]["symbol"] == symbols
+    assert set(dominated["marker"]["symbol"]) <= {"circle"}
+    assert ("the diamond is its knee" in real.text) == ("diamond" in symbols)
 
 
 def test_another_metric(db: Path, tmp_path: Path) -> None:

@@ -30,6 +30,13 @@ def front(
         list[str] | None,
         typer.Option(metavar="NAME", help="To be good: kl (default), top1, ...; repeatable."),
     ] = None,
+    within: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIMIT",
+            help="Only of trials within it: a budget, like 700MB, or 'kl<=0.1'; repeatable.",
+        ),
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="List dominated trials too.")] = False,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write it as a CSV file.")
@@ -48,7 +55,7 @@ def front(
     check_file("--csv", csv_file)
     check_file("--html", html)
     with quiet_stdout():
-        found = ask(study, costs, metrics, db)
+        found = ask(study, costs, metrics, db, within=within or ())
         if csv_file is not None:
             write_file(csv_file, _csv(found, everything))
         if html is not None:
@@ -60,6 +67,8 @@ def front(
                 "study": study,
                 "objectives": [*found.costs, *found.metrics],
                 "senses": found.senses,
+                "within": found.within,
+                "knee": found.knee_id,
                 "trials": [
                     {**trial_document(found.trials[i]), "on_front": i in found.best} for i in rows
                 ],
@@ -82,7 +91,7 @@ def _print(found: Front, rows: list[int]) -> None:
     also = [name for name in more if all(name in t.metrics for t in trials)]
     cells = [
         [
-            f"{'*' if i in found.best else ' '}{t.id}",
+            f"{'*' if i in found.best else ' '}{t.id}{' knee' if i == found.knee else ''}",
             *(amount(name, t.costs[name]) for name in costs),
             *(figure(t.metrics[name]) for name in (*metrics, *also)),
             f"{t.predicted:.4g}",
@@ -93,7 +102,8 @@ def _print(found: Front, rows: list[int]) -> None:
     ]
     columns = ["trial", *costs, *metrics, *also, "predicted", "solver", "budget"]
     table(columns, cells, f"front of {found.study.name}")
-    typer.echo(f"{len(found.best)} of {len(found.trials)} trials on the front")
+    of = " within " + " and ".join(found.within) if found.within else ""
+    typer.echo(f"{len(found.best)} of {len(found.trials)} trials{of} on the front")
     for metric in metrics:
         for line in warnings(found.sides(metric), metric):
             typer.echo(line)
@@ -106,12 +116,13 @@ def _csv(found: Front, everything: bool) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     errors = [f"{name} stderr" for name in metrics]
-    head = ["trial", "on_front", "solver", "budgets", "predicted", "bound", "created"]
+    head = ["trial", "on_front", "knee", "solver", "budgets", "predicted", "bound", "created"]
     writer.writerow([*head, *costs, *metrics, *errors])
     for i in rows:
         t = found.trials[i]
         budgets = " ".join(t.settings.get("budgets", []))
-        row = [t.id, int(i in found.best), t.solver, budgets, t.predicted, t.bound, t.created]
+        marks = [int(i in found.best), int(i == found.knee)]
+        row = [t.id, *marks, t.solver, budgets, t.predicted, t.bound, t.created]
         measured = [t.metrics.get(name) for name in metrics]
         writer.writerow(
             [
@@ -141,4 +152,6 @@ def write_page(found: Front, path: Path) -> None:
             y=metric,
             y_unit=found.study.settings.get("metrics", {}).get(metric, {}).get("unit", ""),
             better=better_of(found.study.settings, metric),
+            within=found.within,
+            knee=found.knee_id,
         )

@@ -39,7 +39,9 @@ def search(
             help="Like 700MB, 40%, 3.5bpw, 8GBOPs. Of one resource: a sweep; of several: together.",
         ),
     ],
-    solver: Annotated[str, typer.Option(help="ilp, lagrange, greedy or uniform.")] = "ilp",
+    solver: Annotated[
+        str, typer.Option(help="ilp, lagrange, greedy, greedy-up, uniform, random.")
+    ] = "ilp",
     metric: Annotated[
         str | None, typer.Option(help="To be kept low (default: the profiler's, else kl).")
     ] = None,

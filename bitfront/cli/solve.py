@@ -30,7 +30,9 @@ def solve(
         list[str] | None,
         typer.Option(metavar="NAME=NUMBER", help="Greatest total of one cost; may be repeated."),
     ] = None,
-    solver: Annotated[str, typer.Option(help="ilp, greedy, lagrange or uniform.")] = "ilp",
+    solver: Annotated[
+        str, typer.Option(help="ilp, lagrange, greedy, greedy-up, uniform, random.")
+    ] = "ilp",
     time_limit: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", help="Keep the best found until then, with its gap."),

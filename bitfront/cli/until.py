@@ -43,7 +43,7 @@ Solver = Annotated[
     typer.Option(
         rich_help_panel=_PANEL,
         show_default=False,
-        help="With --until: ilp (default), lagrange, greedy or uniform.",
+        help="With --until: ilp (default), lagrange, greedy, greedy-up, uniform, random.",
     ),
 ]
 
