@@ -731,7 +731,10 @@ OPTIONS: dict[str, Case] = {
         "budget 3bpw cannot be met, the least possible is 4bpw: raise it to 4bpw",
     ),
     "no budget": (asked(budget=None), f"Missing option '--budget': {USAGE}"),
-    "unknown solver": (asked(solver="magic"), "no solver named 'magic': choose from greedy, greedy-up, ilp"),
+    "unknown solver": (
+        asked(solver="magic"),
+        "no solver named 'magic': choose from greedy, greedy-up, ilp",
+    ),
     "unknown profiler": (asked(profiler="hessian"), "no profiler named 'hessian': choose from"),
     "unknown metric": (
         asked(metric="bleu"),
