@@ -81,10 +81,15 @@ def profile(
     wanted, pairs = measurable(study, schemes, layers)
     recorded = complete(study, chosen, pairs, progress)
     tables = chosen.tables(recorded.values(), [la.name for la in layers], [str(s) for s in wanted])
-    warning = heavy_tail_warning(next(iter(tables.values())))
-    if warning is not None:
-        warnings.warn(warning, BitfrontWarning, stacklevel=2)
+    warn_of_tail(next(iter(tables.values())))
     return tables
+
+
+def warn_of_tail(table: Sensitivities) -> None:
+    """Warn the caller's caller (``BitfrontWarning``) where a few samples hold most of the score."""
+    warning = heavy_tail_warning(table)
+    if warning is not None:
+        warnings.warn(warning, BitfrontWarning, stacklevel=3)
 
 
 def measurable(

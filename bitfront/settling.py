@@ -13,18 +13,17 @@ something itself may do so more finely, ``FINER`` times.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bitfront.errors import BitfrontWarning, InvalidInput
+from bitfront.errors import InvalidInput
 from bitfront.instability import Instability, instability, settled, still
-from bitfront.pipeline import Choices, cost, measurable, selected
+from bitfront.pipeline import Choices, cost, measurable, selected, warn_of_tail
 from bitfront.problems import feasible, points
 from bitfront.recording import Pair, complete, of_part
-from bitfront.sensitivity import PROFILERS, Profiler, heavy_tail_warning
+from bitfront.sensitivity import PROFILERS, Profiler
 from bitfront.sensitivity.bootstrap import replicas
 from bitfront.study import Progress, Study, silent
 from bitfront.types import Budget, Layer, Measurement, Scheme, Sensitivities, parse_schemes
@@ -125,9 +124,7 @@ def profile_until(
         whole = batches == len(study.task.calibration)
         if settled(of_points, until) and (whole or still(of_points, until)):
             break
-    warning = heavy_tail_warning(table)
-    if warning is not None:
-        warnings.warn(warning, BitfrontWarning, stacklevel=2)
+    warn_of_tail(table)
     return Settled(tables, until, tuple(steps), len(study.task.calibration))
 
 
