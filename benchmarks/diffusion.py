@@ -111,7 +111,7 @@ def run(name: str, assets: Path) -> list[dict[str, Any]]:
     found: list[tuple[int, str, Trial]] = []
     with fresh_study(task(name, assets)) as study:
         for bits in BITS:
-            (answer,) = bitfront.search(study, SCHEMES, [f"{bits}bpw"], solver="uniform", refine=0)
+            (answer,) = bitfront.search(study, SCHEMES, [f"{bits}bpw"], solver="uniform", explore=0)
             found.append((bits, "uniform", answer.trial))
         for profiler in PROFILERS:
             layers = bitfront.tasks.select(study.task).layers

@@ -6,16 +6,16 @@ calibration data, where all of them are measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from bitfront.errors import Infeasible
-from bitfront.heldout import CALIBRATION
 from bitfront.measuring import measure
+from bitfront.pool import Pool
 from bitfront.problems import build_problem
-from bitfront.refinement import Refined, refined
+from bitfront.refinement import refined
 from bitfront.scheme import KEEP
 from bitfront.search import allocate
 from bitfront.sensitivity import PROFILERS
@@ -23,8 +23,11 @@ from bitfront.sensitivity.perturb import Perturb
 from bitfront.shares import Shared, shared, shares_of
 from bitfront.study import Progress, Study
 from bitfront.tasks.selection import Selection
+from bitfront.tempering import tempered
 from bitfront.types import Allocation, Budget, Costs, Problem, Sensitivities, Trial
 from bitfront.verification import Pair, verified
+
+UNIFORM = "uniform"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +35,11 @@ class Answer:
     """What a search found for one point: budgets that hold together, and the trial chosen.
 
     predicted, bound: of the allocation by the table it was chosen by. table: that table's name, or
-    ``verified``, ``shares`` (of the budget by class), ``uniform`` or ``refined`` (predicted then by
-    the table that was refined from).
+    ``verified``, ``shares`` (of the budget by class), ``uniform``, ``tempered`` (by a power of a
+    table) or ``refined`` (predicted then by the table that was refined from).
+    judged: the metric that candidates were judged by, on the calibration data.
+    noise: whether another allocation that was measured is worse by less than its standard error.
+    measured: numbers of the trials that it was chosen among.
     verified: pairs that were measured for this point, in order. unverified: how many of the
     allocation's pairs rest on an estimate. evaluations: passes over calibration or evaluation data
     that the point took beyond profiling, two for each trial.
@@ -47,6 +53,9 @@ class Answer:
     verified: tuple[Pair, ...]
     unverified: int
     evaluations: int
+    judged: str
+    noise: bool
+    measured: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +69,15 @@ class Point:
     budgets: tuple[Budget, ...]
     solver: str
     metric: str | None
-    refine: int
+    explore: int
     shares: int
     settings: Mapping[str, Any]
 
-    def answer(self, allowance: int | None, progress: Progress) -> Answer:
-        """Candidates, each measured; the best one. allowance: measurements for verifying."""
+    def answer(self, allowance: int | None, known: Sequence[Trial], progress: Progress) -> Answer:
+        """Candidates, each measured, and what explorations from the best of them lead to.
+
+        allowance: measurements for verifying. known: what earlier points measured.
+        """
         best_table = next(iter(self.tables.values()))
         target = self.metric or best_table.metric
         sources = {name: t for name, t in self.tables.items() if t.metric == target}
@@ -79,42 +91,88 @@ class Point:
                 progress,
             )  # fmt: skip
             candidates["verified"], fresh, table = found.allocation, found.fresh, found.table
-        for name, source in sources.items():
-            candidates[name] = allocate(self._problem(source), self.solver)
-        looked, judged = 0, self._judged
-        if table.classes and self.shares and self.solver != "uniform":
-            split = self._split(table, judged, first, progress)
+            sources = {"verified": table, **sources}
+        for name, source in self.tables.items():
+            if name in sources:
+                candidates[name] = allocate(self._problem(source), self.solver)
+        looked = 0
+        if table.classes and self.shares and self.solver != UNIFORM:
+            split = self._split(table, self._judged, first, progress)
             candidates["shares"] = split.allocation
             completed = {candidates[first].choice, split.allocation.choice}
             looked = split.measured - len(completed)  # those are measured in full, and counted so
         with suppress(Infeasible):  # where only a mixture fits
-            candidates["uniform"] = allocate(self._problem(best_table), "uniform")
+            candidates[UNIFORM] = allocate(self._problem(best_table), UNIFORM)
         trials = self._measured(candidates, first, progress)
-        best = min(trials, key=lambda name: self._rank(trials[name], judged))
         made = {
             t.id for t in trials.values() if t.settings.get("budgets") == self.settings["budgets"]
         }
-        chosen, evaluations = trials[best], len(fresh) + looked + 2 * len(made)
-        predicted, bound = candidates[best].loss, candidates[best].bound
-        if self.refine and self.solver != "uniform":
-            problem = self._problem(table)
-            better = self._refined(chosen, problem, judged, first, progress)
-            evaluations += better.evaluations
-            if better.trial.id != chosen.id:
-                best, chosen = "refined", self._complete(better.trial)
-                evaluations += 1
-                predicted = problem.total_loss(chosen.schemes)
-                bound = candidates.get("verified", candidates[first]).bound  # of that problem
+        evaluations = len(fresh) + looked + 2 * len(made)
+        problem, pool = self._problem(table), Pool(self.study, self._judged)
+        pool.add(trials.values())
+        if self.explore and self.solver != UNIFORM:
+            pool.add(known)
+            problems = {name: self._problem(source) for name, source in sources.items()}
+            evaluations += self._explored(pool, problem, problems, trials, first, progress)
+        chosen = pool.best(problem)
+        by_id = {trial.id: name for name, trial in reversed(trials.items())}
+        best = chosen.looked.trial
+        name = by_id.get(best.id)
+        if name is None:
+            best, name = self._complete(best), str(best.settings.get("table", best.solver))
+            evaluations += 1
         return Answer(
             budgets=self.budgets,
-            trial=chosen,
-            predicted=predicted,
-            bound=bound,
-            table=best,
+            trial=best,
+            predicted=candidates[name].loss
+            if best.id in by_id
+            else problem.total_loss(best.schemes),
+            bound=candidates[name if best.id in by_id else next(iter(candidates))].bound,
+            table=name,
             verified=fresh,
-            unverified=self._unverified(chosen.schemes),
+            unverified=self._unverified(best.schemes),
             evaluations=evaluations,
+            judged=self._judged,
+            noise=chosen.noise,
+            measured=tuple(pool.ids()),
         )
+
+    def _explored(
+        self,
+        pool: Pool,
+        problem: Problem,
+        problems: Mapping[str, Problem],
+        trials: Mapping[str, Trial],
+        first: str,
+        progress: Progress,
+    ) -> int:
+        """Adds to ``pool`` what measuring on leads to; how many passes that took."""
+
+        def temper(allocation: Allocation, table: str, power: float) -> Trial:
+            return self._look(
+                allocation.schemes, self.solver, problem, table="tempered",
+                estimates=table if table in self.tables else first, power=power,
+            )  # fmt: skip
+
+        def move(schemes: Mapping[str, str], expected: float) -> Trial:
+            return self._look(
+                schemes, "refine", problem, table="refined", estimates=first, expected=expected
+            )
+
+        spent = tempered(pool, problems, trials, self.solver, temper, self.explore)
+        found = refined(
+            self.study, pool, self._problem, problem, move, self.explore - spent, progress
+        )
+        return spent + found.evaluations
+
+    def _look(
+        self, schemes: Mapping[str, str], solver: str, problem: Problem, **settings: Any
+    ) -> Trial:
+        """An allocation measured on the calibration data only."""
+        return self._measure(
+            schemes, solver, evaluation=False, predicted=problem.total_loss(schemes),
+            settings={**self.settings, **settings},
+        )  # fmt: skip
 
     @property
     def _judged(self) -> str:
@@ -135,33 +193,13 @@ class Point:
 
         def look(allocation: Allocation, factors: Mapping[str, float]) -> Trial:
             spent = shares_of(self.costs, self.budgets[0].resource, table, allocation)
-            return self._measure(
-                allocation.schemes, self.solver, evaluation=False,
-                predicted=self._problem(table).total_loss(allocation.schemes),
-                settings={
-                    **self.settings, "table": "shares", "estimates": first,
-                    "factors": factors, "shares": spent,
-                },
+            return self._look(
+                allocation.schemes, self.solver, self._problem(table),
+                table="shares", estimates=first, factors=factors, shares=spent,
             )  # fmt: skip
 
         return shared(
             self.study, table, self._problem, self.solver, metric, look, self.shares, progress
-        )
-
-    def _refined(
-        self, start: Trial, problem: Problem, metric: str, first: str, progress: Progress
-    ) -> Refined:
-        """What moves from ``start`` lead to; each is measured on the calibration data."""
-        settings = {**self.settings, "table": "refined", "estimates": first}
-
-        def look(schemes: Mapping[str, str]) -> Trial:
-            return self._measure(
-                schemes, "refine", evaluation=False,
-                predicted=problem.total_loss(schemes), settings=settings,
-            )  # fmt: skip
-
-        return refined(
-            self.study, start, self._problem, problem, metric, look, self.refine, progress
         )
 
     def _complete(self, trial: Trial) -> Trial:
@@ -190,10 +228,6 @@ class Point:
             )
         progress("measuring allocations", len(candidates), len(candidates))
         return trials
-
-    def _rank(self, trial: Trial, metric: str) -> float:
-        value = trial.metrics[CALIBRATION + metric].value
-        return -value if self.study.task.metric(metric).better == "higher" else value
 
     def _unverified(self, schemes: Mapping[str, str]) -> int:
         if not PROFILERS[self.settings["profiler"]].one_pass:

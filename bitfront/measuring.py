@@ -36,17 +36,19 @@ def measure(
 ) -> Trial:
     """Build an allocation and measure it on all calibration and the evaluation data, each once.
 
-    schemes: layer -> scheme. Metrics on calibration data are recorded as ``calibration/NAME``, with
-    what each sample adds (``contributions``), and those on data held back as ``held-back/NAME``.
+    schemes: layer -> scheme. Metrics on calibration data are recorded as ``calibration/NAME`` and
+    those on data held back as ``held-back/NAME``, both with what each sample adds
+    (``contributions``, the latter under that name too).
     evaluation: False leaves out the evaluation data, which a later call makes good. wholes: metrics
     of wholes that are measured on the calibration data too. known: further fields of the ``Trial``.
     """
     found = study.store.find_trial(study.record, schemes)
     wanted: dict[str, Evaluator] = {}
     vectored = {} if found is None else study.store.trial_vectors(study.record, found.id)
-    if not vectored or not vectored.keys() >= set(wholes):
+    held = {name for name in vectored if name.startswith(HELD_BACK)}
+    if vectored.keys() <= held or not vectored.keys() >= set(wholes):
         wanted[CALIBRATION] = study.calibration_judge_of(wholes)
-    if study.task.held_back and (found is None or not _has(found, HELD_BACK)):
+    if study.task.held_back and not held:
         wanted[HELD_BACK] = study.held_back_judge
     if evaluation and (found is None or not evaluated(found)):
         wanted[""] = study.judge
@@ -67,18 +69,16 @@ def measure(
             measured = evaluator.measure() if changed else evaluator.baseline
             of_task = measured.estimates().items()
             metrics |= {prefix + n: e for n, e in of_task if n in study.task.metrics}
-            if prefix == CALIBRATION:
-                vectors = contributions(measured, evaluator.baseline)
+            if prefix:
+                kept = "" if prefix == CALIBRATION else prefix
+                added = contributions(measured, evaluator.baseline).items()
+                vectors |= {kept + name: values for name, values in added}
     seconds = time.perf_counter() - began
     known = {"predicted": float("nan"), "bound": float("nan"), **known}
     trial = Trial(
         schemes=schemes, solver=solver, costs=costs, metrics=metrics, seconds=seconds, **known
     )
     return study.store.add_trial(study.record, trial, vectors=vectors)
-
-
-def _has(trial: Trial, prefix: str) -> bool:
-    return any(name.startswith(prefix) for name in trial.metrics)
 
 
 def contributions(measured: Measured, baseline: Measured) -> dict[str, NDArray[np.float32]]:

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from bitfront.answering import Answer, Point
+from bitfront.answering import UNIFORM, Answer, Point
 from bitfront.errors import BitfrontWarning, InvalidInput, SchemeError
 from bitfront.measuring import measure
-from bitfront.problems import feasible, points
+from bitfront.problems import feasible, lossless, points
 from bitfront.quant.costs import cost_tables, other_bytes
 from bitfront.quant.exporters import EXPORTERS
 from bitfront.recording import complete
@@ -23,11 +23,13 @@ from bitfront.sensitivity import PROFILERS, Profiler, heavy_tail_warning
 from bitfront.shares import SHARES
 from bitfront.storage import Selection as Recorded
 from bitfront.study import Progress, Study, silent
+from bitfront.sweep import improved
 from bitfront.tasks.selection import Selection, select
 from bitfront.types import (
     Budget,
     Costs,
     Layer,
+    Problem,
     Scheme,
     Sensitivities,
     Trial,
@@ -36,7 +38,7 @@ from bitfront.types import (
 )
 
 FULL = "full"  # the solver of the trial that is the full model
-REFINE = 20  # measurements of each point's refinement
+EXPLORE = 20  # measured allocations of each point's exploration
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,10 @@ class Choices:
     container: str | None = None
 
 
-_DETAILS = ("predicted", "bound", "table", "verified", "unverified", "evaluations")
+_DETAILS = (
+    "predicted", "bound", "table", "verified", "unverified", "evaluations", "judged",
+    "noise", "measured",
+)  # fmt: skip
 
 
 def profile(
@@ -122,7 +127,7 @@ def search(
     choices: Choices | None = None,
     verify: bool = True,
     max_measurements: int | None = None,
-    refine: int = REFINE,
+    explore: int = EXPLORE,
     shares: int = SHARES,
     progress: Progress = silent,
 ) -> list[Answer]:
@@ -148,7 +153,7 @@ def search(
     choices = choices or Choices()
     if max_measurements is not None and max_measurements < 0:
         raise InvalidInput(f"max_measurements {max_measurements}", "give 0 or more, or None")
-    for name, value in (("refine", refine), ("shares", shares)):
+    for name, value in (("explore", explore), ("shares", shares)):
         if value < 0:
             raise InvalidInput(f"{name} {value}", "give 0 or more measurements")
     measured = [n for n in study.task.metrics if study.task.metric(n).whole is None]
@@ -159,7 +164,7 @@ def search(
     request = {
         "schemes": [str(s) for s in wanted], "solver": solver, "profiler": chosen.settings_key,
         "metric": metric, "choices": _plain(choices), "verify": verify,
-        "max_measurements": max_measurements, "refine": refine,
+        "max_measurements": max_measurements, "explore": explore,
         **({"shares": shares} if chosen.by_class else {}),
     }  # fmt: skip
     keys = [content_key({**request, "budgets": [str(b) for b in point]}) for point in sweep]
@@ -182,15 +187,24 @@ def search(
                 "budgets": [str(b) for b in point],
             }
             place = Point(
-                study, tables, costs, selection, point, solver, metric, refine, shares, settings
+                study, tables, costs, selection, point, solver, metric, explore, shares, settings
             )
-            answer = place.answer(left if verify else 0, progress)
+            answer = place.answer(left if verify else 0, _measured(study), progress)
             details = {name: getattr(answer, name) for name in _DETAILS}
             study.store.add_selection(study.record, key, answer.trial.id, details)
         else:
             answer = _recorded(study, point, found)
         answers.append(answer)
-    return answers
+    if not explore or solver == UNIFORM:
+        return answers
+
+    def problem(point: Sequence[Budget]) -> Problem:
+        return lossless(costs, point, groups=selection.groups, pins=selection.pins)
+
+    def completed(trial: Trial) -> Trial:
+        return measure(study, trial.schemes, trial.solver, costs.total(trial.schemes))
+
+    return improved(study, answers, problem, _measured(study), completed)
 
 
 def cost(
@@ -219,7 +233,17 @@ def _spent(answers: Iterable[Answer]) -> int:
 def _recorded(study: Study, budgets: tuple[Budget, ...], found: Recorded) -> Answer:
     details = dict(found.details)
     pairs = tuple((layer, scheme) for layer, scheme in details.pop("verified"))
-    return Answer(budgets, study.trial(found.trial_id), verified=pairs, **details)
+    measured = tuple(details.pop("measured"))
+    trial = study.trial(found.trial_id)
+    return Answer(budgets, trial, verified=pairs, measured=measured, **details)
+
+
+def _measured(study: Study) -> list[Trial]:
+    """The trials that earlier answers were chosen among. Not all that is recorded, so that a search
+    that was killed goes on as if it had not been."""
+    answered = study.store.selections(study.record)
+    ids = dict.fromkeys(id for found in answered for id in found.details.get("measured", ()))
+    return [trial for trial in study.trials() if trial.id in ids]
 
 
 def _full_model(study: Study, costs: Costs) -> Trial:

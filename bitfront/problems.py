@@ -78,6 +78,19 @@ def build_problem(
     )
 
 
+def lossless(
+    costs: Costs,
+    budgets: Sequence[Budget],
+    *,
+    groups: Sequence[Sequence[str]] = (),
+    pins: Mapping[str, str] | None = None,
+) -> Problem:
+    """The problem of what is within ``budgets``, all losses 0. Raises as ``build_problem``."""
+    nothing = np.zeros((len(costs.layers), len(costs.schemes)))
+    table = Sensitivities("", costs.layers, costs.schemes, nothing, nothing, 0)
+    return build_problem(table, costs, budgets, groups=groups, pins=pins)
+
+
 def feasible(
     costs: Costs,
     budgets: Sequence[Budget],
@@ -92,10 +105,8 @@ def feasible(
     sensitivities, so that it can be asked before anything is profiled. Raises also what
     ``build_problem`` does.
     """
-    nothing = np.zeros((len(costs.layers), len(costs.schemes)))
-    table = Sensitivities("", costs.layers, costs.schemes, nothing, nothing, 0)
     try:
-        allocate(build_problem(table, costs, budgets, groups=groups, pins=pins), solver)
+        allocate(lossless(costs, budgets, groups=groups, pins=pins), solver)
     except Infeasible as error:
         what, remedy = _in_units(error, budgets, costs)
         if costs.reasons:

@@ -1,93 +1,116 @@
-"""Refinement around the incumbent: expand at the quantized model, measure moves, keep what helps.
+"""Refinement around incumbents: expand at the quantized model, correct by what is measured, go on.
 
-Each round expands KL around the best allocation so far (``sensitivity.around``), which gives a
-local problem; measures its best moves on the calibration data, those of one and two groups and the
-best within a few groups, and then all that helped together. The best takes the incumbent's place if
-what it gains is above the standard error of the paired differences. It ends when nothing gains, the
-local problem proposes nothing new, or the measurements are spent.
+Each round expands KL around the best allocation so far (``sensitivity.around``). What was measured
+near it corrects that expansion (``search.surrogate``), and under what is then believed the best
+moves and trust-region optima, and those of a few draws, are measured on the calibration data
+(``search.proposals``). Every third round begins at the best allocation that is unlike the
+incumbent, so that a search does not end in the first valley. It ends when the measurements are
+spent, nothing new is proposed, or ``PATIENCE`` rounds gained nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bitfront.judging import Contributions, gain, trusted
+import numpy as np
+
+from bitfront.pool import Looked, Pool, ratio
 from bitfront.recording import record
 from bitfront.scheme import KEEP
-from bitfront.search import combined, near, within
+from bitfront.search import proposals
 from bitfront.sensitivity.around import Around
 from bitfront.study import Progress, Study
-from bitfront.tasks.views import views_of
-from bitfront.types import Allocation, Problem, Scheme, Sensitivities, Trial
+from bitfront.types import Problem, Scheme, Sensitivities, Trial
 
-PROPOSALS = 8  # measured in a round
-RADII = (4, 8)  # groups that the best local allocations may change
+BATCH = 8  # measured in a round
+PATIENCE = 6  # rounds
+ELSEWHERE = 3  # every so many rounds begin at another incumbent
+UNLIKE = 4  # one of so many layers differ in an unlike one
+CLOSE = 1.5  # times the incumbent's loss, up to which an unlike one is worth it
 
 
 @dataclass(frozen=True, eq=False)
 class Refined:
-    """trial: the best, measured on the calibration data. measured: how many allocations were.
+    """measured: how many allocations were. evaluations: passes over the calibration data, forward
+    and backward, that it took."""
 
-    evaluations: passes over the calibration data, forward and backward, that it took.
-    """
-
-    trial: Trial
     measured: int
     evaluations: int
 
 
 def refined(
     study: Study,
-    start: Trial,
+    pool: Pool,
     problem: Callable[[Sensitivities], Problem],
     template: Problem,
-    metric: str,
-    measure: Callable[[Mapping[str, str]], Trial],
+    measure: Callable[[Mapping[str, str], float], Trial],
     allowance: int,
     progress: Progress,
 ) -> Refined:
-    """The allocation that moves from ``start`` lead to, by at most ``allowance`` measurements.
+    """Adds to ``pool`` what moves from the best of it lead to, by at most ``allowance`` trials.
 
-    problem: makes the problem of a table. template: what layers may take. metric: of the task,
-    judged on the calibration data. measure: builds an allocation and measures it there.
+    problem: makes the problem of a table. template: what layers may take, within which limits; the
+    pool holds an allocation within them. measure: builds an allocation and measures it on the
+    calibration data; its second argument is the loss that was expected of it.
     """
-    incumbent, sums = start, _contributions(study, start)
-    views = views_of(metric, list(sums))
-    view = views[0]
-    seen = {tuple(start.schemes[name] for name in template.layers)}
-    expansions = 0
-
-    def look(allocation: Allocation) -> tuple[Trial, Contributions]:
-        progress("refining", len(seen) - 1, allowance)
-        trial = measure({**incumbent.schemes, **allocation.schemes})
-        seen.add(allocation.choice)
-        return trial, _contributions(study, trial)
-
-    while (left := allowance - len(seen) + 1) > 0:
-        around = Around(at=tuple(incumbent.schemes.items()))
-        local = problem(_expanded(study, around, template, progress))
-        expansions += 2 + around.draws  # one forward, one backward for each order's probes
-        at = [incumbent.schemes[name] for name in local.layers]
-        proposals = _proposals(local, at, seen)[:left]
-        if not proposals:
+    measured = expansions = idle = 0
+    locals_: dict[int, Problem] = {}
+    for round_ in range(allowance):
+        left = min(BATCH, allowance - measured)
+        if left <= 0 or idle == PATIENCE:
             break
-        tried = [look(proposal) for proposal in proposals]
-        view = trusted([sums, *(found for _, found in tried)], views) or view
-        gains = [gain(found, sums, view) for _, found in tried]
-        order = sorted(range(len(tried)), key=lambda i: -gains[i].value)
-        helped = [proposals[i] for i in order if gains[i].value > 0]
-        together = combined(local, at, helped)
-        if together is not None and together.choice not in seen and len(tried) < left:
-            tried.append(look(together))
-            gains.append(gain(tried[-1][1], sums, view))
-        best = max(range(len(tried)), key=lambda i: gains[i].value)
-        if not gains[best].real:
+        inside = pool.within(template)
+        view = pool.view(inside)
+        best = min(inside, key=lambda at: (at.value(view), at.trial.id))
+        base = _unlike(inside, best, view) if round_ % ELSEWHERE == ELSEWHERE - 1 else best
+        if base.trial.id not in locals_:
+            around = Around(at=tuple(base.trial.schemes.items()))
+            locals_[base.trial.id] = _local(study, around, base, problem, template, progress)
+            expansions += around.passes
+        local = locals_[base.trial.id]
+        seen = {
+            tuple(at.trial.schemes[name] for name in local.layers): ratio(at, base, view)
+            for at in pool.possible(template)
+        }
+        at = [base.trial.schemes[name] for name in local.layers]
+        found = proposals(local, at, seen, left, np.random.default_rng(round_))
+        if not found and base is best:
             break
-        incumbent, sums = tried[best]
+        for proposal in found:
+            progress("refining", measured, allowance)
+            expected = proposal.expected * base.value(pool.metric)
+            pool.add([measure({**base.trial.schemes, **proposal.allocation.schemes}, expected)])
+            measured += 1
+        after = min(at.value(view) for at in pool.within(template))
+        idle = 0 if after < best.value(view) else idle + 1
     progress("refining", allowance, allowance)
-    measured = len(seen) - 1
-    return Refined(incumbent, measured, expansions + measured)
+    return Refined(measured, expansions + measured)
+
+
+def _unlike(inside: Sequence[Looked], best: Looked, view: str) -> Looked:
+    """The best that differs from ``best`` in many layers and is not far worse, else ``best``."""
+    least = len(best.trial.schemes) / UNLIKE
+
+    def differs(at: Looked) -> int:
+        return sum(at.trial.schemes[name] != s for name, s in best.trial.schemes.items())
+
+    others = [at for at in inside if differs(at) >= least and ratio(at, best, view) <= CLOSE]
+    return min(others, key=lambda at: (at.value(view), at.trial.id), default=best)
+
+
+def _local(
+    study: Study,
+    around: Around,
+    base: Looked,
+    problem: Callable[[Sensitivities], Problem],
+    template: Problem,
+    progress: Progress,
+) -> Problem:
+    """The problem whose loss is the expected change of KL by each move, over the KL there is."""
+    change = problem(_expanded(study, around, template, progress))
+    now = max(base.value("kl"), np.finfo(np.float32).tiny)
+    return replace(change, loss=np.where(change.allowed, change.loss / now, 0.0))
 
 
 def _expanded(study: Study, around: Around, template: Problem, progress: Progress) -> Sensitivities:
@@ -106,15 +129,3 @@ def _expanded(study: Study, around: Around, template: Problem, progress: Progres
         recorded[m.layer, m.scheme] = m
     tables = around.tables(recorded.values(), template.layers, template.schemes)
     return tables["change"]
-
-
-def _proposals(local: Problem, at: Sequence[str], seen: set[tuple[str, ...]]) -> list[Allocation]:
-    """What the local problem says is better, of what was not measured yet."""
-    wide = [within(local, at, radius) for radius in RADII]
-    found = [a for a in wide if a.loss < 0] + near(local, at, PROPOSALS + len(seen))
-    new = {a.choice: a for a in found if a.choice not in seen}
-    return list(new.values())[:PROPOSALS]
-
-
-def _contributions(study: Study, trial: Trial) -> Contributions:
-    return study.store.trial_vectors(study.record, trial.id)

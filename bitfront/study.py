@@ -95,8 +95,9 @@ class Study:
 
     @cached_property
     def held_back_judge(self) -> Evaluator:
-        """The real metrics on the calibration data held back."""
-        return Evaluator(self.task, self.task.held_back, self.scratch)
+        """The real metrics on the calibration data held back, and the same views of them."""
+        held_back = Evaluator(self.task, self.task.held_back, self.scratch)
+        return held_back.viewing(views(self.task))
 
     @cached_property
     def container(self) -> str:

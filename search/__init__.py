@@ -4,24 +4,29 @@ from . import greedy, ilp, lagrange, randomized, uniform
 from .base import ALLOCATORS, Allocator, allocate
 from .cheapest import cheapest
 from .lagrange import front
+from .limits import fitting
 from .neighbours import combined, near, within
 from .problem_file import parse_problem, read_problem
+from .proposals import Proposal, proposals
 from .several import several
 from .shares import factors, weighted
 
 __all__ = [
     "ALLOCATORS",
     "Allocator",
+    "Proposal",
     "allocate",
     "cheapest",
     "combined",
     "factors",
+    "fitting",
     "front",
     "greedy",
     "ilp",
     "lagrange",
     "near",
     "parse_problem",
+    "proposals",
     "randomized",
     "read_problem",
     "several",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from bitfront.errors import Infeasible
 from bitfront.types import Problem
 
-from .items import Items
+from .items import Items, merge
 
 
 def require(items: Items) -> None:
@@ -41,3 +44,29 @@ def unused(name: str, problem: Problem) -> str:
 def exactly(number: float) -> str:
     """The shortest spelling that reads back as the same double: a limit so spelled will do."""
     return repr(float(number)).removesuffix(".0")
+
+
+def fitting(
+    problem: Problem, allocations: Sequence[Mapping[str, str]], limits: bool = True
+) -> list[bool]:
+    """Of each allocation (layer -> scheme) whether ``problem`` allows it.
+
+    It must name the problem's layers, give each an allowed scheme, the same throughout a group, and
+    with ``limits`` be within these.
+    """
+    items = merge(problem)
+    index = {scheme: i for i, scheme in enumerate(problem.schemes)}
+
+    def fits(schemes: Mapping[str, str]) -> bool:
+        if schemes.keys() != set(problem.layers):
+            return False
+        chosen = [index.get(schemes[layer], -1) for layer in problem.layers]
+        picks = [{chosen[i] for i in members} for members in items.members]
+        if any(len(pick) > 1 or -1 in pick for pick in picks):
+            return False
+        one = np.array([pick for (pick,) in picks], dtype=np.intp)
+        if not items.allowed[np.arange(len(one)), one].all():
+            return False
+        return not limits or items.fits(one)
+
+    return [fits(schemes) for schemes in allocations]

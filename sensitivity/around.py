@@ -57,6 +57,11 @@ class Around(Profiler):
         if self.draws < 1:
             raise InvalidInput(f"{self.draws} draws", "draw at least once")
 
+    @property
+    def passes(self) -> int:
+        """Over the calibration data: one forward, one backward for the gradient and each draw."""
+        return 2 + self.draws
+
     def measure(
         self, subject: Subject, pairs: Sequence[Pair], checkpoints: Checkpoints
     ) -> Iterator[list[Measurement]]:

@@ -181,7 +181,7 @@ def test_a_search_over_a_pipeline_with_its_text_encoder(tmp_path: Path) -> None:
         table = bitfront.profile(study, schemes, "mse")["mse"]
         costs = bitfront.cost(study, schemes)
         [answer] = bitfront.search(
-            study, schemes, ["6bpw"], profiler="mse", max_measurements=0, refine=0
+            study, schemes, ["6bpw"], profiler="mse", max_measurements=0, explore=0
         )
     texts = [n for n in table.layers if n.startswith("text_encoder.encoder") or "attn2.to_k" in n]
     vectors = [n for n in table.layers if "time_emb" in n]

@@ -289,7 +289,7 @@ def test_profilers_by_the_hessian(bitfront: Commands, files: Path) -> None:
 def test_budgets_are_shared_out_between_classes(bitfront: Commands, files: Path) -> None:
     task = ["--profiler", "decoupled", "--setting", "metrics=*attention=kl, *=kl"]
     given = [*language(files), "--schemes", "w2 w4 w8", "--budget", "4bpw", *task]
-    bitfront.ok("search", "shared", *given, "--shares", 5, "--refine", 0)
+    bitfront.ok("search", "shared", *given, "--shares", 5, "--explore", 0)
     with Store.open(bitfront.db) as store:
         made = store.trials(store.study("shared"))
     split = next(t for t in made if t.settings.get("table") == "shares")

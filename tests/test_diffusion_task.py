@@ -191,7 +191,7 @@ def test_the_main_job_on_the_command_line(bitfront: Commands, folder: Path, tmp_
         "--guidance", 1.5, "--samples", 2, "--eval-samples", 2, "--batch", 2, "--timesteps", 2,
         "--timestep-groups", 2, "--device", "cpu",
     ]  # fmt: skip
-    schemes = ["--schemes", "w4 w8", "--budget", "6bpw", "--refine", 0, "--max-measurements", 0]
+    schemes = ["--schemes", "w4 w8", "--budget", "6bpw", "--explore", 0, "--max-measurements", 0]
     found = bitfront.ok("search", "dit", *options, *schemes, "--json").document
     [answer] = found["answers"]
     assert answer["trial"]["metrics"]["psnr"]["value"] > 10

@@ -150,7 +150,7 @@ def test_tables_trials_and_fronts_of_each_domain(folder: Path, tmp_path: Path) -
     with bitfront.open_study("s", found, db) as study:
         tables = bitfront.profile(study, "w2 w4", "perturb")
         (answer,) = bitfront.search(
-            study, "w2 w4 w8", ["4bpw"], profiler="perturb", metric="kl_d2", refine=4
+            study, "w2 w4 w8", ["4bpw"], profiler="perturb", metric="kl_d2", explore=4
         )
     counts = [0.0, 0.0]
     for batch in found.calibration:
@@ -192,7 +192,7 @@ def test_one_evaluation_for_all_leaves_domains_to_the_calibration(
     folder: Path, tmp_path: Path
 ) -> None:
     with bitfront.open_study("s", task(folder, evaluation="c.txt"), tmp_path / "b.db") as study:
-        (answer,) = bitfront.search(study, "w2 w8", ["4bpw"], refine=0)
+        (answer,) = bitfront.search(study, "w2 w8", ["4bpw"], explore=0)
     found = answer.trial.metrics.keys()
     assert {"kl", "calibration/kl_d1", "calibration/perplexity_d2"} <= found
     assert not {"kl_d1", "perplexity_d2"} & found
@@ -264,7 +264,7 @@ def test_on_the_command_line(bitfront: Commands, folder: Path, tmp_path: Path) -
         "--task", "language", "--model", folder / "llama", *data,
         "--samples", 8, "--eval-samples", 4, "--length", 12, "--batch", 4,
     ]  # fmt: skip
-    search = ["--schemes", "w2 w8", "--budget", "4bpw", "--refine", 0, "--json"]
+    search = ["--schemes", "w2 w8", "--budget", "4bpw", "--explore", 0, "--json"]
     [answer] = bitfront.ok("search", "lm", *words, *search).document["answers"]
     metrics = answer["trial"]["metrics"]
     assert {"kl_d1", "perplexity_d2", "calibration/kl_d2", "kl"} <= metrics.keys()

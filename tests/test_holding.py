@@ -326,7 +326,7 @@ def test_a_study_of_before_goes_on_as_it_was_begun(bitfront: Commands, folder: P
         "--task", "language", "--model", folder / "llama", "--calibration", folder / "text.txt",
         "--samples", 8, "--eval-samples", 4, "--length", 12, "--batch", 2,
     ]  # fmt: skip
-    search = ["--schemes", "w4 w8", "--budget", "6bpw", "--refine", 2, "--json"]
+    search = ["--schemes", "w4 w8", "--budget", "6bpw", "--explore", 2, "--json"]
     first = bitfront.ok("search", "s", *task, "--hold-back", 0, *search).document
     with sqlite3.connect(bitfront.db) as db:
         (text,) = db.execute("SELECT settings FROM study").fetchone()

@@ -791,7 +791,7 @@ OPTIONS: dict[str, Case] = {
     "negative seed": (search(LANGUAGE, seed=-1), "seed -1: give at least 0"),
     "samples in words": (search(LANGUAGE, samples="many"), f"'--samples'.*, not 'many': {USAGE}"),
     "negative measurements": (asked(max_measurements=-1), "--max-measurements -1: give 0 or more"),
-    "negative moves": (asked(refine=-1), "--refine -1: give 0 or more"),
+    "negative moves": (asked(explore=-1), "--explore -1: give 0 or more"),
     "unknown option": (command("search", "s", "--colour"), f"No such option: --colour.*: {USAGE}"),
     "a word too many": (command("search", "s", "more", **MODULE), rf"\(more\): {USAGE}"),
     "empty study name": (named(""), "study name '': give the study a name"),

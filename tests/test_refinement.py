@@ -12,6 +12,7 @@ import bitfront
 from bitfront.errors import InvalidInput
 from bitfront.judging import gain
 from bitfront.measuring import measure
+from bitfront.pool import Pool
 from bitfront.problems import build_problem
 from bitfront.refinement import Refined, refined
 from bitfront.study import Study, silent
@@ -28,31 +29,35 @@ def study(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Study]:
         yield opened
 
 
-def refine(study: Study, allowance: int, metric: str = "kl") -> tuple[Trial, Refined, list[str]]:
-    """The start (all layers at 3 bits), what was refined, keys of what was measured."""
+def refine(
+    study: Study, allowance: int, metric: str = "kl"
+) -> tuple[Trial, Trial, Refined, list[str]]:
+    """The start (all layers at 3 bits), the best, what it took, keys of what was measured."""
     costs = bitfront.cost(study, SCHEMES)
     seen: list[str] = []
 
     def problem(table: Sensitivities) -> Problem:
         return build_problem(table, costs, BUDGETS)
 
-    def look(schemes: Mapping[str, str]) -> Trial:
+    def look(schemes: Mapping[str, str], expected: float = 1.0) -> Trial:
+        assert expected > 0
         trial = measure(study, schemes, "refine", costs.total(schemes), evaluation=False)
         seen.append(trial.key)
         return trial
 
     table = next(iter(bitfront.profile(study, SCHEMES).values()))
     start = look(dict.fromkeys(costs.layers, "w3"))
-    template = problem(table)
-    found = refined(study, start, problem, template, metric, look, allowance, silent)
-    return start, found, seen[1:]
+    template, pool = problem(table), Pool(study, metric)
+    pool.add([start])
+    found = refined(study, pool, problem, template, look, allowance, silent)
+    return start, pool.best(template).looked.trial, found, seen[1:]
 
 
 def test_moves_that_help_are_found_within_the_budget(study: Study) -> None:
-    start, found, seen = refine(study, 20)
-    before, after = (t.metrics["calibration/kl"].value for t in (start, found.trial))
+    start, best, found, seen = refine(study, 20)
+    before, after = (t.metrics["calibration/kl"].value for t in (start, best))
     assert after < before
-    vectors = [study.store.trial_vectors(study.record, t.id)["kl"] for t in (start, found.trial)]
+    vectors = [study.store.trial_vectors(study.record, t.id)["kl"] for t in (start, best)]
     assert np.mean(vectors, axis=1) == pytest.approx([before, after], rel=1e-5)
     assert gain({"kl": vectors[1]}, {"kl": vectors[0]}, "kl").value > 0
     costs = bitfront.cost(study, SCHEMES)
@@ -64,33 +69,32 @@ def test_moves_that_help_are_found_within_the_budget(study: Study) -> None:
 
 @pytest.mark.parametrize("allowance", [0, 1, 5, 9])
 def test_an_allowance_is_kept(study: Study, allowance: int) -> None:
-    start, found, seen = refine(study, allowance)
+    start, best, found, seen = refine(study, allowance)
     assert found.measured == len(seen) <= allowance
     if not allowance:
-        assert (found.trial.id, found.evaluations) == (start.id, 0)
+        assert (best.id, found.evaluations) == (start.id, 0)
 
 
 def test_the_same_moves_are_made_again_from_what_is_recorded(study: Study) -> None:
-    _, first, seen = refine(study, 20)
+    _, first, _, seen = refine(study, 20)
     count = len(study.store.measurements(study.record, "around"))
-    _, again, seen_again = refine(study, 20)
-    assert (again.trial.id, seen_again) == (first.trial.id, seen)
+    _, again, _, seen_again = refine(study, 20)
+    assert (again.id, seen_again) == (first.id, seen)
     assert len(study.store.measurements(study.record, "around")) == count
 
 
 def test_any_metric_of_the_task_may_decide(study: Study) -> None:
-    start, found, _ = refine(study, 12, metric="agreement")
+    start, best, _, _ = refine(study, 12, metric="agreement")
     assert (
-        found.trial.metrics["calibration/agreement"].value
-        >= start.metrics["calibration/agreement"].value
+        best.metrics["calibration/agreement"].value >= start.metrics["calibration/agreement"].value
     )
 
 
 def test_a_search_refines_its_best_candidate(tmp_path: Path) -> None:
     with bitfront.open_study("s", convolutional(), tmp_path / "b.db") as study:
-        (plain,) = bitfront.search(study, SCHEMES, ["3bpw"], refine=0)
+        (plain,) = bitfront.search(study, SCHEMES, ["3bpw"], explore=0)
         (answer,) = bitfront.search(study, SCHEMES, ["3bpw"])
-        assert answer.table == "refined"
+        assert answer.table in ("refined", "tempered")
         calibration = [a.trial.metrics["calibration/kl"].value for a in (plain, answer)]
         assert calibration[1] < calibration[0]
         assert {"kl", "calibration/kl"} <= set(answer.trial.metrics)
@@ -106,5 +110,5 @@ def test_uniform_stays_uniform_and_nonsense_is_refused(tmp_path: Path) -> None:
     with bitfront.open_study("s", attentive(), tmp_path / "b.db") as study:
         (answer,) = bitfront.search(study, "w3 w4", ["4bpw"], solver="uniform")
         assert len(set(answer.trial.schemes.values())) == 1
-        with pytest.raises(InvalidInput, match="refine -1"):
-            bitfront.search(study, "w3 w4", ["4bpw"], refine=-1)
+        with pytest.raises(InvalidInput, match="explore -1"):
+            bitfront.search(study, "w3 w4", ["4bpw"], explore=-1)

@@ -125,8 +125,8 @@ def test_shares_are_of_what_the_layers_cost(study: Study) -> None:
 
 
 def test_a_search_splits_its_budgets(study: Study) -> None:
-    (plain,) = bitfront.search(study, SCHEMES, ["3bpw"], profiler="decoupled", shares=0, refine=0)
-    (answer,) = bitfront.search(study, SCHEMES, ["3bpw"], profiler="decoupled", shares=9, refine=0)
+    (plain,) = bitfront.search(study, SCHEMES, ["3bpw"], profiler="decoupled", shares=0, explore=0)
+    (answer,) = bitfront.search(study, SCHEMES, ["3bpw"], profiler="decoupled", shares=9, explore=0)
     assert plain.table in ("decoupled", "uniform")
     calibration = [a.trial.metrics["calibration/kl"].value for a in (plain, answer)]
     assert calibration[1] <= calibration[0]

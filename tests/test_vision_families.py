@@ -103,7 +103,7 @@ def test_a_search_and_its_export(
     """The audit makes the task anew, in this process to be quick."""
     monkeypatch.setattr(auditing, "_ask", auditing.respond)
     with bitfront.open_study("s", task, tmp_path / "b.db") as study:
-        [answer] = bitfront.search(study, "w3 w6", ["5bpw"], refine=0)
+        [answer] = bitfront.search(study, "w3 w6", ["5bpw"], explore=0)
         audit = bitfront.export(study, answer.trial, tmp_path / "out")
         assert audit.max_difference == 0 < audit.spread
         assert audit.bytes == audit.predicted_bytes == answer.trial.costs["bytes"]

@@ -52,9 +52,11 @@ def search(
     max_measurements: Annotated[
         int | None, typer.Option(metavar="N", help="At most so many measurements to verify.")
     ] = None,
-    refine: Annotated[
+    explore: Annotated[
         int | None,
-        typer.Option(metavar="N", help="At most so many measured moves for each budget (20)."),
+        typer.Option(
+            metavar="N", help="At most so many more measured allocations for each budget (20)."
+        ),
     ] = None,
     shares: Annotated[
         int | None,
@@ -69,10 +71,10 @@ def search(
 ) -> None:
     """Find, build and measure the best allocation within each budget."""
     with quiet_stdout(), shown() as progress:
-        from bitfront.pipeline import REFINE, SHARES
+        from bitfront.pipeline import EXPLORE, SHARES
         from bitfront.pipeline import search as find
 
-        counts = {"max-measurements": max_measurements, "refine": refine, "shares": shares}
+        counts = {"max-measurements": max_measurements, "explore": explore, "shares": shares}
         _check(schemes, budget, solver, choices.container, counts)
         if shares is not None and not profiler.by_class:
             raise InvalidInput(
@@ -90,7 +92,7 @@ def search(
                 choices=choices,
                 verify=verify,
                 max_measurements=max_measurements,
-                refine=REFINE if refine is None else refine,
+                explore=EXPLORE if explore is None else explore,
                 shares=SHARES if shares is None else shares,
                 progress=progress,
             )
