@@ -176,11 +176,11 @@ class Costs:
 class Problem:
     """A multiple-choice knapsack: one scheme per layer, least total loss, costs within limits.
 
-    loss: (L, C). costs: resource -> (L, C). limits: resource -> greatest total, fixed part
-    included. fixed: resource -> what everything else costs. allowed: (L, C), False where a scheme
-    is barred (by a pin, or because the layer cannot take it); entries of loss and costs there are
-    ignored. groups: disjoint tuples of layer indices that must take the same scheme; layers in no
-    group stand alone.
+    loss: (L, C). costs: resource -> (L, C). limits, floors: resource -> greatest and least total,
+    fixed part included. fixed: resource -> what everything else costs. allowed: (L, C), False where
+    a scheme is barred (by a pin, or because the layer cannot take it); entries of loss and costs
+    there are ignored. groups: disjoint tuples of layer indices that must take the same scheme;
+    layers in no group stand alone.
     """
 
     layers: tuple[str, ...]
@@ -191,6 +191,7 @@ class Problem:
     fixed: Mapping[str, float] = field(default_factory=dict)
     allowed: Bool = None  # type: ignore[assignment]  # all, once checked
     groups: tuple[tuple[int, ...], ...] = ()
+    floors: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         L, C = shape = (len(self.layers), len(self.schemes))
@@ -214,12 +215,22 @@ class Problem:
                     f"{name} of layer {layer!r} under {scheme!r} is {table[tuple(bad[0])]}",
                     "every allowed entry must be a finite number",
                 )
-        for resource, limit in self.limits.items():
-            if resource not in costs:
-                known = ", ".join(costs) or "no costs at all"
-                raise ProblemError(f"a limit on {resource!r}", f"the problem has {known}")
-            if not np.isfinite(limit):
-                raise ProblemError(f"the limit on {resource} is {limit}", "give a finite number")
+        for kind, bounds in (("limit", self.limits), ("floor", self.floors)):
+            for resource, bound in bounds.items():
+                if resource not in costs:
+                    known = ", ".join(costs) or "no costs at all"
+                    raise ProblemError(f"a {kind} on {resource!r}", f"the problem has {known}")
+                if not np.isfinite(bound):
+                    raise ProblemError(
+                        f"the {kind} on {resource} is {bound}", "give a finite number"
+                    )
+        for resource in self.limits.keys() & self.floors.keys():
+            if self.floors[resource] > self.limits[resource]:
+                raise ProblemError(
+                    f"{resource} of at least {self.floors[resource]:.12g} and at most "
+                    f"{self.limits[resource]:.12g}",
+                    "no total is both: exchange the two, or leave one out",
+                )
         seen: set[int] = set()
         for group in self.groups:
             for index in group:
@@ -233,8 +244,9 @@ class Problem:
         set_(self, "loss", loss)
         set_(self, "allowed", allowed)
         set_(self, "costs", MappingProxyType(costs))
-        set_(self, "limits", MappingProxyType({k: float(v) for k, v in self.limits.items()}))
-        set_(self, "fixed", MappingProxyType({k: float(v) for k, v in self.fixed.items()}))
+        for name in ("limits", "floors", "fixed"):
+            numbers = {k: float(v) for k, v in getattr(self, name).items()}
+            set_(self, name, MappingProxyType(numbers))
 
     def total_loss(self, schemes: Mapping[str, str]) -> float:
         """Of an allocation, layer -> scheme."""
