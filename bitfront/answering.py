@@ -13,6 +13,7 @@ from typing import Any
 
 from bitfront.errors import Infeasible
 from bitfront.heldout import CALIBRATION
+from bitfront.limits import first_plain
 from bitfront.measuring import measure
 from bitfront.problems import build_problem
 from bitfront.refinement import Refined, refined
@@ -134,7 +135,8 @@ class Point:
         """What the outer search for the classes' shares of the budget leads to."""
 
         def look(allocation: Allocation, factors: Mapping[str, float]) -> Trial:
-            spent = shares_of(self.costs, self.budgets[0].resource, table, allocation)
+            resource = first_plain(self.budgets, self.costs)
+            spent = shares_of(self.costs, resource, table, allocation)
             return self._measure(
                 allocation.schemes, self.solver, evaluation=False,
                 predicted=self._problem(table).total_loss(allocation.schemes),

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from bitfront.answering import Answer, Point
+from bitfront.costfile import GivenCosts, given_costs, with_given
 from bitfront.errors import BitfrontWarning, InvalidInput, SchemeError
 from bitfront.measuring import measure
 from bitfront.problems import feasible, points
@@ -23,6 +25,7 @@ from bitfront.sensitivity import PROFILERS, Profiler, heavy_tail_warning
 from bitfront.shares import SHARES
 from bitfront.storage import Selection as Recorded
 from bitfront.study import Progress, Study, silent
+from bitfront.tasks.roles import classes
 from bitfront.tasks.selection import Selection, select
 from bitfront.types import (
     Budget,
@@ -45,7 +48,8 @@ class Choices:
 
     average_over: the weights that average bits are taken over, those being ``allocated`` or
     ``all`` discovered ones. container: the exporter whose files bytes are counted in (default:
-    the study's: compressed-tensors for language models that it can hold, else safetensors).
+    the study's: compressed-tensors for language models that it can hold, else safetensors). costs:
+    further costs, such as seconds on a target, or the file that has them (``costfile``).
     """
 
     include: tuple[str, ...] = ()
@@ -57,6 +61,7 @@ class Choices:
     hand_groups: tuple[tuple[str, ...], ...] = ()
     average_over: Literal["allocated", "all"] = "allocated"
     container: str | None = None
+    costs: str | Path | GivenCosts | None = None
 
 
 _DETAILS = ("predicted", "bound", "table", "verified", "unverified", "evaluations")
@@ -235,7 +240,7 @@ def _costs(
 ) -> Costs:
     kept = [layer for layer in study.task.layers if layer.name in selection.kept_out]
     exporter = EXPORTERS[choices.container or study.container]
-    return cost_tables(
+    counted = cost_tables(
         selection.layers,
         schemes,
         exporter.stored,
@@ -244,6 +249,9 @@ def _costs(
         average_over=choices.average_over,
         reason=exporter.reason,
     )
+    known = [layer.name for layer in study.task.layers]
+    counted = with_given(counted, given_costs(choices.costs), known, [la.name for la in kept])
+    return replace(counted, classes=classes(study.task))
 
 
 def selected(study: Study, choices: Choices) -> Selection:
@@ -261,4 +269,5 @@ def _plain(choices: Choices) -> dict[str, Any]:
         "embeddings": choices.embeddings, "head": choices.head, "groups": choices.groups,
         "hand_groups": [list(g) for g in choices.hand_groups],
         "average_over": choices.average_over, "container": choices.container,
+        **({} if choices.costs is None else {"costs": given_costs(choices.costs).plain()}),
     }  # fmt: skip

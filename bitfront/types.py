@@ -30,6 +30,7 @@ __all__ = [
     "Estimate",
     "Layer",
     "Measurement",
+    "Part",
     "Problem",
     "Scheme",
     "Sensitivities",
@@ -133,15 +134,30 @@ class Sensitivities:
 
 
 @dataclass(frozen=True, eq=False)
+class Part:
+    """One of the sums that a total is the greatest of: ``fixed``, and a ``table`` (L, C)."""
+
+    fixed: float
+    table: Float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "table", frozen(self.table))
+
+
+@dataclass(frozen=True, eq=False)
 class Costs:
     """What each layer costs under each scheme, per resource, and what everything else costs.
 
     tables: resource -> (L, C), nan where a layer cannot take a scheme.
     fixed: resource -> total of everything that is not an allocated layer (norms, biases, layers
         kept out); ``bits`` and ``stored_bits`` count only what is in the declared denominator.
-    full: resource -> total of the full-precision model, fixed part included.
+    full: resource -> total of the full-precision model, fixed part included; nan if unknown.
     weights: number of weights that average bits are taken over (the declared denominator).
     reasons: (layer, scheme) -> why the layer cannot take the scheme.
+    unquantized: resource -> (L,), each layer's cost in full precision; nan if unknown.
+    counts: (L,) number of weights of each layer, 0 of those that are counted elsewhere.
+    classes: layer -> its class, for limits on classes.
+    peaks: resource -> the sums whose greatest is its total, for resources that are no sum.
     """
 
     layers: tuple[str, ...]
@@ -151,6 +167,10 @@ class Costs:
     full: Mapping[str, float]
     weights: int
     reasons: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    unquantized: Mapping[str, Float] = field(default_factory=dict)
+    counts: Float = None  # type: ignore[assignment]  # zeros, once checked
+    classes: Mapping[str, str] = field(default_factory=dict)
+    peaks: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = (len(self.layers), len(self.schemes))
@@ -158,18 +178,25 @@ class Costs:
         for name, table in tables.items():
             if table.shape != shape:
                 raise ProblemError(f"costs of {name} have shape {table.shape}", f"expected {shape}")
+        counts = np.zeros(len(self.layers)) if self.counts is None else self.counts
         object.__setattr__(self, "tables", MappingProxyType(tables))
-        for name in ("fixed", "full", "reasons"):
+        object.__setattr__(self, "counts", frozen(counts))
+        for name in ("fixed", "full", "reasons", "unquantized", "classes", "peaks"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def total(self, choice: Mapping[str, str]) -> dict[str, float]:
         """Resource -> total of the whole model when each layer takes its scheme in ``choice``."""
         picks = [self.schemes.index(choice[layer]) for layer in self.layers]
         rows = np.arange(len(self.layers))
-        return {
+        sums = {
             name: float(table[rows, picks].sum() + self.fixed.get(name, 0.0))
             for name, table in self.tables.items()
         }
+        peaks = {
+            name: max(part.fixed + float(part.table[rows, picks].sum()) for part in parts)
+            for name, parts in self.peaks.items()
+        }
+        return sums | peaks
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,15 +75,18 @@ def cost_tables(
     fixed = {"bytes": apart["bytes"] + other_bytes, "bops": apart["bops"]}
     for resource in ("bits", "stored_bits"):
         fixed[resource] = apart[resource] if average_over == "all" else 0.0
-    unquantized = _total(layers, stored)
+    whole = [layer_costs(layer, KEEP, stored) for layer in layers]
+    unquantized = {resource: np.array([cost[resource] for cost in whole]) for resource in RESOURCES}
     return Costs(
         layers=tuple(layer.name for layer in layers),
         schemes=tuple(map(str, schemes)),
         tables=tables,
         fixed=fixed,
-        full={resource: unquantized[resource] + fixed[resource] for resource in RESOURCES},
+        full={r: float(unquantized[r].sum()) + fixed[r] for r in RESOURCES},
         weights=sum(layer.weights for layer in counted if layer.shares is None),
         reasons=reasons,
+        unquantized=unquantized,
+        counts=np.array([0 if layer.shares else layer.weights for layer in layers]),
     )
 
 
