@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bitfront.answering import Answer, Point
+from bitfront.budget import ACTIVATIONS
 from bitfront.costfile import GivenCosts, given_costs, with_given
 from bitfront.errors import BitfrontWarning, InvalidInput, SchemeError
+from bitfront.livecosts import with_activations
 from bitfront.measuring import measure
 from bitfront.problems import feasible, points
 from bitfront.quant.costs import cost_tables, other_bytes
@@ -25,6 +27,7 @@ from bitfront.sensitivity import PROFILERS, Profiler, heavy_tail_warning
 from bitfront.shares import SHARES
 from bitfront.storage import Selection as Recorded
 from bitfront.study import Progress, Study, silent
+from bitfront.tasks.liveness import liveness
 from bitfront.tasks.roles import classes
 from bitfront.tasks.selection import Selection, select
 from bitfront.types import (
@@ -160,7 +163,7 @@ def search(
     _check_metric(metric, chosen, measured)
     sweep = points(budgets)
     selection = selected(study, choices)
-    costs = _costs(study, wanted, choices, selection)
+    costs = _costs(study, wanted, choices, selection, [b for point in sweep for b in point])
     request = {
         "schemes": [str(s) for s in wanted], "solver": solver, "profiler": chosen.settings_key,
         "metric": metric, "choices": _plain(choices), "verify": verify,
@@ -199,11 +202,18 @@ def search(
 
 
 def cost(
-    study: Study, schemes: str | Iterable[str | Scheme], choices: Choices | None = None
+    study: Study,
+    schemes: str | Iterable[str | Scheme],
+    choices: Choices | None = None,
+    budgets: Sequence[str | Budget] = (),
 ) -> Costs:
-    """What the chosen layers cost under ``schemes``, counted as the container stores them."""
+    """What the chosen layers cost under ``schemes``, counted as the container stores them.
+
+    With the resource ``activations``, which takes a forward pass, where one of ``budgets`` is on it.
+    """
     choices = choices or Choices()
-    return _costs(study, parse_schemes(schemes), choices, selected(study, choices))
+    asked = [b if isinstance(b, Budget) else Budget.parse(b) for b in budgets]
+    return _costs(study, parse_schemes(schemes), choices, selected(study, choices), asked)
 
 
 def _check_metric(metric: str | None, profiler: Profiler, measured: Sequence[str]) -> None:
@@ -236,7 +246,11 @@ def _full_model(study: Study, costs: Costs) -> Trial:
 
 
 def _costs(
-    study: Study, schemes: Sequence[Scheme], choices: Choices, selection: Selection
+    study: Study,
+    schemes: Sequence[Scheme],
+    choices: Choices,
+    selection: Selection,
+    budgets: Sequence[Budget],
 ) -> Costs:
     kept = [layer for layer in study.task.layers if layer.name in selection.kept_out]
     exporter = EXPORTERS[choices.container or study.container]
@@ -251,6 +265,8 @@ def _costs(
     )
     known = [layer.name for layer in study.task.layers]
     counted = with_given(counted, given_costs(choices.costs), known, [la.name for la in kept])
+    if any(budget.whole == ACTIVATIONS for budget in budgets):
+        counted = with_activations(counted, liveness(study.task), selection.groups)
     return replace(counted, classes=classes(study.task))
 
 
