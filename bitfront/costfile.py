@@ -6,8 +6,7 @@ figure; a row without a layer is of the whole model:
     resource,layer,scheme,value
     seconds@cpu:b1,blocks.0,w8,0.0012
     seconds@cpu:b1,,fixed,0.004          everything that is no layer (else 0)
-    seconds@cpu:b1,,full,0.031           the full-precision model (else, if known, what ``keep`` adds
-                                         up to)
+    seconds@cpu:b1,,full,0.031           the full-precision model (else what ``keep`` adds up to)
 
 A column ``target`` in place of ``resource`` names what follows ``seconds@``. JSON:
 
@@ -84,9 +83,7 @@ class GivenCosts:
         try:
             text = Path(path).read_text(encoding="utf-8-sig")
         except OSError as error:
-            raise InvalidInput(
-                f"cannot read {str(path)!r}", error.strerror or str(error)
-            ) from None
+            raise InvalidInput(f"cannot read {str(path)!r}", error.strerror or str(error)) from None
         except UnicodeDecodeError:
             raise InvalidInput(f"{str(path)!r} is not a text file", _FORM) from None
         try:
@@ -110,9 +107,7 @@ def given_costs(value: str | Path | GivenCosts | None) -> GivenCosts:
     return value if isinstance(value, GivenCosts) else GivenCosts.read(value)
 
 
-def with_given(
-    costs: Costs, given: GivenCosts, known: Sequence[str], kept: Sequence[str]
-) -> Costs:
+def with_given(costs: Costs, given: GivenCosts, known: Sequence[str], kept: Sequence[str]) -> Costs:
     """``costs`` with the resources of ``given``.
 
     A pair that has no figure is barred, with the reason. known: every layer of the model; kept:

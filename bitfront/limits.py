@@ -1,8 +1,8 @@
 """Budgets as rows of a problem: what they limit, from where to where; and the way back to words.
 
-    plain resource      a table of the costs, with its fixed part
-    class of layers     the table where the layer is of the class, 0 elsewhere; no fixed part
-    activations         the greatest of several sums is limited: each of them is, one row a sum
+plain resource      a table of the costs, with its fixed part
+class of layers     the table where the layer is of the class, 0 elsewhere; no fixed part
+activations         the greatest of several sums is limited: each of them is, one row a sum
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ def _bound(budget: Budget, costs: Costs) -> float:
 
 def _members(budget: Budget, costs: Costs) -> np.ndarray:
     """(L,) which layers the budget's class, or glob, has."""
-    by_class = np.array([fnmatchcase(costs.classes.get(n, ""), budget.layers) for n in costs.layers])
+    by_class = np.array(
+        [fnmatchcase(costs.classes.get(n, ""), budget.layers) for n in costs.layers]
+    )
     if by_class.any():
         return by_class
     by_name = np.array([fnmatchcase(name, budget.layers) for name in costs.layers])
@@ -123,8 +125,8 @@ def in_units(error: Infeasible, found: Rows) -> Infeasible:
     least = _worst(error.binding, found, floor=False)
     most = _worst(error.short, found, floor=True)
     if least or most:
-        what = [f"budget {a} cannot be met, the least possible is {b}" for a, b in least.items()]
-        what += [
+        words = [f"budget {a} cannot be met, the least possible is {b}" for a, b in least.items()]
+        words += [
             f"budget {a} cannot be met, the greatest possible is {_plain(b)}"
             for a, b in most.items()
         ]
@@ -134,7 +136,7 @@ def in_units(error: Infeasible, found: Rows) -> Infeasible:
             for verb, size, to in (("raise", "smaller", least), ("lower", "larger", most))
             if to
         ]
-        return Infeasible("; ".join(what), "; ".join(remedies), error.binding, error.short)
+        return Infeasible("; ".join(words), "; ".join(remedies), error.binding, error.short)
     if not error.clash:
         return error
     ways = []
@@ -186,6 +188,6 @@ def _plain(budget: Budget) -> str:
 
 
 def first_plain(budgets: Iterable[Budget], costs: Costs) -> str:
-    """The resource of the first budget on the whole model that is a sum; else the first resource."""
+    """The resource of the first budget on the whole model that is a sum, else the first one."""
     plain = (b.resource for b in budgets if b.resource in costs.tables)
     return next(plain, next(iter(costs.tables)))

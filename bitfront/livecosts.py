@@ -24,7 +24,7 @@ import numpy as np
 
 from bitfront.budget import ACTIVATIONS
 from bitfront.scheme import Scheme
-from bitfront.tasks.liveness import OTHER, Activation, Liveness
+from bitfront.tasks.liveness import Activation, Liveness
 from bitfront.types import Costs, Float, Part
 
 CHOICES = 64  # sums for one cut
@@ -54,9 +54,7 @@ class _Sum:
         return excess <= 0
 
 
-def with_activations(
-    costs: Costs, live: Liveness, groups: Sequence[Sequence[str]] = ()
-) -> Costs:
+def with_activations(costs: Costs, live: Liveness, groups: Sequence[Sequence[str]] = ()) -> Costs:
     """``costs`` with the resource ``activations``, bytes of one sample.
 
     groups: layers that take the same scheme, of which one stands for all.

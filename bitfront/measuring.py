@@ -40,8 +40,8 @@ def measure(
 
     schemes: layer -> scheme. Metrics on calibration data are recorded as ``calibration/NAME``, with
     what each sample adds (``contributions``), and those on data held back as ``held-back/NAME``.
-    costs: a trial that is there already gets those that it lacks, and new figures of those that were
-    given from outside (``costfile``); nan are left out.
+    costs: a trial that is there already gets those that it lacks, and new figures of those that
+    were given from outside (``costfile``); nan are left out.
     evaluation: False leaves out the evaluation data, which a later call makes good. wholes: metrics
     of wholes that are measured on the calibration data too. known: further fields of the ``Trial``.
     """

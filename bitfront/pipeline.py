@@ -209,7 +209,7 @@ def cost(
 ) -> Costs:
     """What the chosen layers cost under ``schemes``, counted as the container stores them.
 
-    With the resource ``activations``, which takes a forward pass, where one of ``budgets`` is on it.
+    With the resource ``activations``, which takes a forward pass, where a budget is on it.
     """
     choices = choices or Choices()
     asked = [b if isinstance(b, Budget) else Budget.parse(b) for b in budgets]

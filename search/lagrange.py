@@ -48,8 +48,9 @@ class Walk:
 def front(problem: Problem, resource: str) -> list[Allocation]:
     """Every supported point of loss against one resource, from cheapest to least loss.
 
-    Limits and floors are left aside. Each point is optimal for its own cost, so its gap is 0. There are at
-    most layers × (schemes - 1) + 1 points. Raises ``ProblemError`` for a resource without costs.
+    Limits and floors are left aside. Each point is optimal for its own cost, so its gap is 0. There
+    are at most layers × (schemes - 1) + 1 points. Raises ``ProblemError`` for a resource without
+    costs.
     """
     start = time.perf_counter()
     if resource not in problem.costs:
@@ -71,8 +72,8 @@ def front(problem: Problem, resource: str) -> list[Allocation]:
 def lagrange(problem: Problem, *, time_limit: float | None = None) -> Allocation:
     """The best supported allocation within the limits, then whatever gain still fits.
 
-    With one limit or floor the point comes from the hulls; with several, from the best prices found by
-    maximizing the Lagrangian bound, repaired where it exceeds a limit.
+    With one limit or floor the point comes from the hulls; with several, from the best prices found
+    by maximizing the Lagrangian bound, repaired where it exceeds a limit.
     """
     start = time.perf_counter()
     items = merge(problem)

@@ -17,7 +17,8 @@ def require(items: Items) -> None:
     greatest total; in ``binding`` and ``short`` too.
     """
     least = items.least()
-    binding, short = {}, {}
+    binding: dict[str, tuple[float, float]] = {}
+    short: dict[str, tuple[float, float]] = {}
     for r, name in enumerate(items.resources):
         if least[r] > items.room[r] + items.slack[r]:
             kind = binding if items.sign[r] > 0 else short
@@ -42,9 +43,7 @@ def total(items: Items, r: int, used: float) -> float:
     return math.fsum([items.sign[r] * used, fixed])
 
 
-def _remedy(
-    binding: dict[str, tuple[float, float]], short: dict[str, tuple[float, float]]
-) -> str:
+def _remedy(binding: dict[str, tuple[float, float]], short: dict[str, tuple[float, float]]) -> str:
     up = " and ".join(f"{name} to {exactly(total)}" for name, (_, total) in binding.items())
     down = " and ".join(f"{name} to {exactly(total)}" for name, (_, total) in short.items())
     remedies = []

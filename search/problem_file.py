@@ -77,9 +77,8 @@ def parse_problem(
             raise ProblemError(f"{len(layers)} layers are named", f"loss has {len(loss)} rows")
     tied = _tied(data.get("tied"), len(loss))
     costs |= _of_classes(costs, data.get("classes"), len(loss), {**limits, **floors})
-    return Problem(  # type: ignore[arg-type]
-        layers, schemes, loss, costs, dict(limits), groups=tied, floors=dict(floors)
-    )
+    bounds = dict(limits), dict(floors)
+    return Problem(layers, schemes, loss, costs, bounds[0], groups=tied, floors=bounds[1])  # type: ignore[arg-type]
 
 
 def _names(value: Any, key: str) -> tuple[str, ...]:

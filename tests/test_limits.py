@@ -147,9 +147,7 @@ def test_random_class_limits_equal_enumeration() -> None:
                 best(*texts, loss=loss)
             continue
         pick = min(fitting, key=lambda pick: fitting[pick])
-        assert best(*texts, loss=loss) == dict(
-            zip(LAYERS, (SCHEMES[c] for c in pick), strict=True)
-        )
+        assert best(*texts, loss=loss) == dict(zip(LAYERS, (SCHEMES[c] for c in pick), strict=True))
 
 
 def test_a_class_that_is_not_there_is_refused_with_those_that_are() -> None:
@@ -266,7 +264,5 @@ def test_a_search_keeps_lower_limits_and_limits_of_classes(tmp_path: Any, solver
 
 def test_a_profile_settles_under_such_limits(tmp_path: Any) -> None:
     with bitfront.open_study("s", convolutional(), tmp_path / "b.db") as study:
-        found = bitfront.profile_until(
-            study, "w2 w4 w8", ["5bpw", "convolution:>=3bpw"], until=0.9
-        )
+        found = bitfront.profile_until(study, "w2 w4 w8", ["5bpw", "convolution:>=3bpw"], until=0.9)
     assert found.steps

@@ -157,9 +157,7 @@ def test_layers_that_are_kept_out_read_full_precision() -> None:
 def test_resnet20_and_its_literal_simulation(assets: Path, scheme: str) -> None:
     model = function_at(f"{assets / 'archs.py'}:ResNetCIFAR")(20).eval()
     x = torch.randn(1, 3, 32, 32)
-    layers = tuple(
-        n for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))
-    )
+    layers = tuple(n for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear)))
     found = with_activations(costs(layers, SCHEMES), seen(model, x, layers))
     with torch.no_grad():
         total = found.total(dict.fromkeys(layers, scheme))["activations"]
@@ -244,9 +242,7 @@ def test_a_search_within_activation_memory(tmp_path: Path, solver: str) -> None:
         schemes = "w4 w8 w8a8 w4a4"
         costs = bitfront.cost(study, schemes, budgets=["80%act"])
         assert costs.full["activations"] == 2304
-        (answer,) = bitfront.search(
-            study, schemes, ["80%act", "6bpw"], solver=solver, refine=3
-        )
+        (answer,) = bitfront.search(study, schemes, ["80%act", "6bpw"], solver=solver, refine=3)
         assert answer.trial.costs["activations"] <= 0.8 * 2304
         assert answer.trial.costs == costs.total(answer.trial.schemes)
         # of 1152 bytes each, one of two is read by a layer alone and can have 4 bits

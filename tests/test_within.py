@@ -70,7 +70,9 @@ def test_what_cannot_be_read_is_refused(text: str) -> None:
 
 
 def test_what_no_trial_can_tell_is_said() -> None:
-    with pytest.raises(UnknownName, match="'loss': there are bits, bytes, held-back/kl, kl, seconds@cpu:b1"):
+    with pytest.raises(
+        UnknownName, match="'loss': there are bits, bytes, held-back/kl, kl, seconds@cpu:b1"
+    ):
         meeting(TRIALS, ["loss<=1"])
     with pytest.raises(BudgetError, match=r"limits bops, which no trial has: .* bits, bytes"):
         meeting(TRIALS, ["3GBOPs"])

@@ -32,7 +32,8 @@ def turned(problem: Problem, most: float) -> Problem:
 def granted(problem: Problem, most: float) -> Problem:
     """As ``turned``, each limit with the rounding granted to signed terms."""
     problem = turned(problem, most)
-    limits, floors = {}, {}
+    limits: dict[str, float] = {}
+    floors: dict[str, float] = {}
     for sign, bounds, wide in ((1, problem.limits, limits), (-1, problem.floors, floors)):
         for name, bound in bounds.items():
             table = np.abs(np.where(problem.allowed, problem.costs[name], 0.0))

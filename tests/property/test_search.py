@@ -75,8 +75,9 @@ def problems(
 
 
 def widened(problem: Problem) -> Problem:
-    """Limits and floors with the rounding that allocators grant: (L + 1)·eps·Σ|terms| + 4·eps·limit."""
-    limits, floors = {}, {}
+    """Limits and floors with the rounding granted: (L + 1)·eps·Σ|terms| + 4·eps·limit."""
+    limits: dict[str, float] = {}
+    floors: dict[str, float] = {}
     for sign, bounds, wide in ((1, problem.limits, limits), (-1, problem.floors, floors)):
         for name, bound in bounds.items():
             size = float(np.abs(problem.costs[name]).max(axis=1).sum()) + bound
