@@ -8,6 +8,7 @@
            | "ebpw"                                                       resource "stored_bits"
            | "BOPs" | "KBOPs" | "MBOPs" | "GBOPs" | "TBOPs" | "%BOPs"     resource "bops"
            | "s" | "ms" | "us"                                            resource "seconds"
+           | "Bkv" | "KBkv" | ... | "GiBkv" | "%kv"                       resource "kv"
            | "Bact" | "KBact" | ... | "GiBact" | "%act"                   resource "activations"
 
 Units are read without regard to case; KB, MB, GB are powers of 1000. ``3.5bpw`` limits the average
@@ -40,10 +41,12 @@ SECONDS = "seconds"
 _UNITS: dict[str, tuple[str, float, str]] = {
     **{f"{k}b": ("bytes", v, "total") for k, v in {**_METRIC, **_BINARY}.items()},
     **{f"{k}bact": (ACTIVATIONS, v, "total") for k, v in {**_METRIC, **_BINARY}.items()},
+    **{f"{k}bkv": ("kv", v, "total") for k, v in {**_METRIC, **_BINARY}.items()},
     **{f"{k}bops": ("bops", v, "total") for k, v in _METRIC.items()},
     "%": ("bytes", 0.01, "share"),
     "%bops": ("bops", 0.01, "share"),
     "%act": (ACTIVATIONS, 0.01, "share"),
+    "%kv": ("kv", 0.01, "share"),
     "bpw": ("bits", 1.0, "average"),
     "ebpw": ("stored_bits", 1.0, "average"),
     "s": (SECONDS, 1.0, "total"),
@@ -138,7 +141,7 @@ class Budget:
     def whole(self) -> str:
         """The resource that is limited, as it is counted of a whole model.
 
-        ``bytes``, ``bits``, ``stored_bits``, ``bops``, ``activations``, ``seconds``,
+        ``bytes``, ``bits``, ``stored_bits``, ``bops``, ``kv``, ``activations``, ``seconds``,
         ``seconds@TARGET``, or what was named.
         """
         return f"{self._base}@{self.target}" if self.target else self._base

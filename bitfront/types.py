@@ -76,11 +76,18 @@ class Layer:
     role: str = "body"  # body, embedding or head
     shares: str | None = None  # the layer whose weight tensor this one uses too (counted there)
     flat: bool = False  # it is given single vectors, (N, K) or (N, 1, K), not tokens (N, T, K)
+    attention: str = ""  # of attention with a cache: its query, key or value projection, or fused
+    head: int = 0  # outputs of a key or value projection that one head has
 
     @property
     def weights(self) -> int:
         """Number of weight elements."""
         return self.rows * self.cols
+
+    @property
+    def cached(self) -> bool:
+        """Whether its output is what attention caches."""
+        return self.attention in ("key", "value")
 
     @property
     def width(self) -> int:

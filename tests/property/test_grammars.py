@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from bitfront.budget import _UNITS, Budget
 from bitfront.errors import BudgetError, SchemeError
-from bitfront.scheme import ACTIVATION_BITS, FLOAT_BITS, QUANTIZERS, WEIGHT_BITS, Activation, Scheme
+from bitfront.scheme import (
+    ACTIVATION_BITS,
+    CACHE_BITS,
+    FLOAT_BITS,
+    QUANTIZERS,
+    WEIGHT_BITS,
+    Activation,
+    Scheme,
+)
 
 integers = st.builds(
     Scheme,
@@ -20,6 +28,7 @@ integers = st.builds(
     st.none()
     | st.builds(Activation, st.sampled_from(ACTIVATION_BITS), st.booleans(), st.booleans()),
     st.sampled_from(QUANTIZERS),
+    st.none() | st.sampled_from(CACHE_BITS),
 )
 schemes = integers | st.sampled_from([Scheme.parse(name) for name in ("keep", *FLOAT_BITS)])
 amounts = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
