@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bitfront.errors import Infeasible
+from bitfront.limits import first_plain
 from bitfront.measuring import measure
 from bitfront.pool import Pool
 from bitfront.problems import build_problem
@@ -192,7 +193,8 @@ class Point:
         """What the outer search for the classes' shares of the budget leads to."""
 
         def look(allocation: Allocation, factors: Mapping[str, float]) -> Trial:
-            spent = shares_of(self.costs, self.budgets[0].resource, table, allocation)
+            resource = first_plain(self.budgets, self.costs)
+            spent = shares_of(self.costs, resource, table, allocation)
             return self._look(
                 allocation.schemes, self.solver, self._problem(table),
                 table="shares", estimates=first, factors=factors, shares=spent,

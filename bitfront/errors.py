@@ -19,6 +19,8 @@ should be taken with care are announced by ``BitfrontWarning`` (a ``UserWarning`
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 
 class BitfrontError(Exception):
     """Root of Bitfront's errors. ``what`` names the value at fault, ``remedy`` says what to do."""
@@ -67,15 +69,25 @@ class UnknownName(BitfrontError, LookupError):
 class Infeasible(BitfrontError, ValueError):
     """No allocation fits the budgets.
 
-    ``binding`` maps each resource that alone cannot be met to ``(limit, least)``, in the
-    resource's own unit; ``least`` is the smallest total that any allocation has.
+    ``binding`` maps each resource whose limit alone cannot be met to ``(limit, least)``, in the
+    resource's own unit; ``least`` is the smallest total that any allocation has. ``short`` maps
+    each whose floor cannot be reached to ``(floor, greatest)``. Where limits and floors can each be
+    met, but not together, ``clash`` has for each what would do while the others stay:
+    ``(resource, 1 for a limit or -1 for a floor, total)``.
     """
 
     def __init__(
-        self, what: str, remedy: str = "", binding: dict[str, tuple[float, float]] | None = None
+        self,
+        what: str,
+        remedy: str = "",
+        binding: Mapping[str, tuple[float, float]] | None = None,
+        short: Mapping[str, tuple[float, float]] | None = None,
+        clash: Sequence[tuple[str, int, float]] = (),
     ) -> None:
         super().__init__(what, remedy)
-        self.binding = binding or {}
+        self.binding = dict(binding or {})
+        self.short = dict(short or {})
+        self.clash = tuple(clash)
 
 
 class StudyMismatch(BitfrontError, ValueError):

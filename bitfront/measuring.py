@@ -7,6 +7,7 @@ figures on the evaluation data.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from bitfront.heldout import CALIBRATION, HELD_BACK, evaluated
+from bitfront.quant.costs import RESOURCES
 from bitfront.quant.surgery import Lazily, applied
 from bitfront.scheme import KEEP
 from bitfront.sensitivity.taps import evaluating
@@ -39,10 +41,15 @@ def measure(
     schemes: layer -> scheme. Metrics on calibration data are recorded as ``calibration/NAME`` and
     those on data held back as ``held-back/NAME``, both with what each sample adds
     (``contributions``, the latter under that name too).
+    costs: a trial that is there already gets those that it lacks, and new figures of those that
+    were given from outside (``costfile``); nan are left out.
     evaluation: False leaves out the evaluation data, which a later call makes good. wholes: metrics
     of wholes that are measured on the calibration data too. known: further fields of the ``Trial``.
     """
+    costs = {name: value for name, value in costs.items() if not math.isnan(value)}
     found = study.store.find_trial(study.record, schemes)
+    if found is not None and (new := _new_costs(found, costs)):
+        found = study.store.set_costs(study.record, found.id, new)
     wanted: dict[str, Evaluator] = {}
     vectored = {} if found is None else study.store.trial_vectors(study.record, found.id)
     held = {name for name in vectored if name.startswith(HELD_BACK)}
@@ -79,6 +86,14 @@ def measure(
         schemes=schemes, solver=solver, costs=costs, metrics=metrics, seconds=seconds, **known
     )
     return study.store.add_trial(study.record, trial, vectors=vectors)
+
+
+def _new_costs(trial: Trial, costs: Mapping[str, float]) -> dict[str, float]:
+    return {
+        name: value
+        for name, value in costs.items()
+        if name not in trial.costs or (name not in RESOURCES and trial.costs[name] != value)
+    }
 
 
 def contributions(measured: Measured, baseline: Measured) -> dict[str, NDArray[np.float32]]:

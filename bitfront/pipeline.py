@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from bitfront.answering import UNIFORM, Answer, Point
+from bitfront.budget import ACTIVATIONS
+from bitfront.costfile import GivenCosts, given_costs, with_given
 from bitfront.errors import BitfrontWarning, InvalidInput, SchemeError
+from bitfront.livecosts import with_activations
 from bitfront.measuring import measure
 from bitfront.problems import feasible, lossless, points
 from bitfront.quant.costs import cost_tables, other_bytes
@@ -24,6 +28,8 @@ from bitfront.shares import SHARES
 from bitfront.storage import Selection as Recorded
 from bitfront.study import Progress, Study, silent
 from bitfront.sweep import improved
+from bitfront.tasks.liveness import liveness
+from bitfront.tasks.roles import classes
 from bitfront.tasks.selection import Selection, select
 from bitfront.types import (
     Budget,
@@ -47,7 +53,8 @@ class Choices:
 
     average_over: the weights that average bits are taken over, those being ``allocated`` or
     ``all`` discovered ones. container: the exporter whose files bytes are counted in (default:
-    the study's: compressed-tensors for language models that it can hold, else safetensors).
+    the study's: compressed-tensors for language models that it can hold, else safetensors). costs:
+    further costs, such as seconds on a target, or the file that has them (``costfile``).
     """
 
     include: tuple[str, ...] = ()
@@ -59,6 +66,7 @@ class Choices:
     hand_groups: tuple[tuple[str, ...], ...] = ()
     average_over: Literal["allocated", "all"] = "allocated"
     container: str | None = None
+    costs: str | Path | GivenCosts | None = None
 
 
 _DETAILS = (
@@ -160,7 +168,7 @@ def search(
     _check_metric(metric, chosen, measured)
     sweep = points(budgets)
     selection = selected(study, choices)
-    costs = _costs(study, wanted, choices, selection)
+    costs = _costs(study, wanted, choices, selection, [b for point in sweep for b in point])
     request = {
         "schemes": [str(s) for s in wanted], "solver": solver, "profiler": chosen.settings_key,
         "metric": metric, "choices": _plain(choices), "verify": verify,
@@ -208,11 +216,18 @@ def search(
 
 
 def cost(
-    study: Study, schemes: str | Iterable[str | Scheme], choices: Choices | None = None
+    study: Study,
+    schemes: str | Iterable[str | Scheme],
+    choices: Choices | None = None,
+    budgets: Sequence[str | Budget] = (),
 ) -> Costs:
-    """What the chosen layers cost under ``schemes``, counted as the container stores them."""
+    """What the chosen layers cost under ``schemes``, counted as the container stores them.
+
+    With the resource ``activations``, which takes a forward pass, where a budget is on it.
+    """
     choices = choices or Choices()
-    return _costs(study, parse_schemes(schemes), choices, selected(study, choices))
+    asked = [b if isinstance(b, Budget) else Budget.parse(b) for b in budgets]
+    return _costs(study, parse_schemes(schemes), choices, selected(study, choices), asked)
 
 
 def _check_metric(metric: str | None, profiler: Profiler, measured: Sequence[str]) -> None:
@@ -255,11 +270,15 @@ def _full_model(study: Study, costs: Costs) -> Trial:
 
 
 def _costs(
-    study: Study, schemes: Sequence[Scheme], choices: Choices, selection: Selection
+    study: Study,
+    schemes: Sequence[Scheme],
+    choices: Choices,
+    selection: Selection,
+    budgets: Sequence[Budget],
 ) -> Costs:
     kept = [layer for layer in study.task.layers if layer.name in selection.kept_out]
     exporter = EXPORTERS[choices.container or study.container]
-    return cost_tables(
+    counted = cost_tables(
         selection.layers,
         schemes,
         exporter.stored,
@@ -268,6 +287,11 @@ def _costs(
         average_over=choices.average_over,
         reason=exporter.reason,
     )
+    known = [layer.name for layer in study.task.layers]
+    counted = with_given(counted, given_costs(choices.costs), known, [la.name for la in kept])
+    if any(budget.whole == ACTIVATIONS for budget in budgets):
+        counted = with_activations(counted, liveness(study.task), selection.groups)
+    return replace(counted, classes=classes(study.task))
 
 
 def selected(study: Study, choices: Choices) -> Selection:
@@ -285,4 +309,5 @@ def _plain(choices: Choices) -> dict[str, Any]:
         "embeddings": choices.embeddings, "head": choices.head, "groups": choices.groups,
         "hand_groups": [list(g) for g in choices.hand_groups],
         "average_over": choices.average_over, "container": choices.container,
+        **({} if choices.costs is None else {"costs": given_costs(choices.costs).plain()}),
     }  # fmt: skip

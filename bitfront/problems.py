@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
 
 from bitfront.errors import BudgetError, Infeasible, ProblemError
+from bitfront.limits import in_units, rows
 from bitfront.scheme import KEEP
 from bitfront.search import allocate
 from bitfront.types import Budget, Costs, Problem, Sensitivities, closure
@@ -18,21 +17,19 @@ from bitfront.types import Budget, Costs, Problem, Sensitivities, closure
 def points(budgets: Sequence[str | Budget]) -> list[tuple[Budget, ...]]:
     """Budgets on one resource are points of a sweep; budgets on different resources hold together.
 
-    ``["3bpw", "4bpw", "2GBOPs"]`` gives two points, each with the limit on BOPs. Raises
-    ``BudgetError`` when there is none.
+    ``["3bpw", "4bpw", "2GBOPs"]`` gives two points, each with the limit on BOPs. Lower limits are
+    no points, they hold with each. Raises ``BudgetError`` when there is none.
     """
     parsed = [b if isinstance(b, Budget) else Budget.parse(b) for b in budgets]
     if not parsed:
         raise BudgetError("no budget was given", "give at least one, like 40% or 3.5bpw")
     sweeps: dict[str, list[Budget]] = {}
-    for budget in dict.fromkeys(parsed):
-        sweeps.setdefault(budget.resource, []).append(budget)
-    return list(product(*sweeps.values()))
-
-
-def limits(budgets: Sequence[Budget], costs: Costs) -> dict[str, float]:
-    """Resource -> greatest total, for budgets that hold together."""
-    return {b.resource: b.limit(costs.full, costs.weights) for b in budgets}
+    unique = list(dict.fromkeys(parsed))
+    floors = [budget for budget in unique if budget.floor]
+    for budget in unique:
+        if not budget.floor:
+            sweeps.setdefault(budget.resource, []).append(budget)
+    return [(*point, *floors) for point in product(*sweeps.values())]
 
 
 def build_problem(
@@ -52,11 +49,11 @@ def build_problem(
     sensitivity.
     """
     index = {name: i for i, name in enumerate(costs.layers)}
-    rows = [table.layers.index(name) for name in costs.layers]
+    order = [table.layers.index(name) for name in costs.layers]
     loss = np.zeros((len(costs.layers), len(costs.schemes)))
     for j, scheme in enumerate(costs.schemes):
         if scheme in table.schemes:
-            loss[:, j] = table.values[rows, table.schemes.index(scheme)]
+            loss[:, j] = table.values[order, table.schemes.index(scheme)]
         elif scheme != KEEP:
             raise ProblemError(f"no sensitivities under {scheme}", "profile this scheme too")
     allowed = np.isfinite(next(iter(costs.tables.values())))
@@ -66,15 +63,17 @@ def build_problem(
         if not allowed[i].any():
             raise ProblemError(*_nothing(name, costs, (pins or {}).get(name)))
     tied = closure([index[name] for name in group if name in index] for group in groups)
+    limited = rows(budgets, costs)
     return Problem(
         layers=costs.layers,
         schemes=costs.schemes,
         loss=loss,
-        costs=costs.tables,
-        limits=limits(budgets, costs),
-        fixed=costs.fixed,
+        costs={**costs.tables, **limited.costs},
+        limits=limited.limits,
+        fixed={**costs.fixed, **limited.fixed},
         allowed=allowed,
         groups=tied,
+        floors=limited.floors,
     )
 
 
@@ -108,32 +107,13 @@ def feasible(
     try:
         allocate(lossless(costs, budgets, groups=groups, pins=pins), solver)
     except Infeasible as error:
-        what, remedy = _in_units(error, budgets, costs)
+        said = in_units(error, rows(budgets, costs))
+        remedy = said.remedy
         if costs.reasons:
             (layer, scheme), why = next(iter(costs.reasons.items()))
             more = f" (and {len(costs.reasons) - 1} more pairs)" if len(costs.reasons) > 1 else ""
             remedy = f"{remedy}; {layer!r} cannot take {scheme}: {why}{more}"
-        raise Infeasible(what, remedy, error.binding) from None
-
-
-def _in_units(error: Infeasible, budgets: Sequence[Budget], costs: Costs) -> tuple[str, str]:
-    """What and remedy, in the budgets' own units where each of them is at fault alone."""
-    least = {}
-    for resource, (limit, total) in error.binding.items():
-        for budget in budgets:
-            if budget.resource == resource:
-                least[budget] = replace(budget, amount=_upwards(budget.amount * total / limit))
-    if not least:
-        return error.what, error.remedy
-    what = (f"budget {a} cannot be met, the least possible is {b}" for a, b in least.items())
-    it, remedy = "it" if len(least) == 1 else "them", " and ".join(map(str, least.values()))
-    return "; ".join(what), f"raise {it} to {remedy}, or allow smaller schemes"
-
-
-def _upwards(amount: float) -> float:
-    """The next number of four digits, so that it is not below ``amount``."""
-    digits = 3 - math.floor(math.log10(amount))
-    return math.ceil(amount * 10.0**digits * (1 - 1e-12)) / 10.0**digits
+        raise Infeasible(said.what, remedy, said.binding, said.short, said.clash) from None
 
 
 def _nothing(layer: str, costs: Costs, pin: str | None) -> tuple[str, str]:

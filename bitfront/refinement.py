@@ -79,7 +79,7 @@ def refined(
             break
         for proposal in found:
             progress("refining", measured, allowance)
-            expected = proposal.expected * base.value(pool.metric)
+            expected = max(proposal.expected * base.value(pool.metric), 0.0)
             pool.add([measure({**base.trial.schemes, **proposal.allocation.schemes}, expected)])
             measured += 1
         after = min(at.value(view) for at in pool.within(template))

@@ -2,14 +2,18 @@
 
     scheme     = float | integer
     float      = "keep" | "bf16" | "fp16" | "fp8" | "mxfp4" | "nvfp4"
-    integer    = "w" bits [ "g" size ] [ "z" ] [ activation ] [ "+" quantizer ]
+    integer    = "w" bits [ "g" size ] [ "z" ] [ activation ] [ cache ] [ "+" quantizer ]
     activation = "a" bits [ "s" ] [ "b" ]
+    cache      = "kv" bits
     quantizer  = "rtn" | "gptq" [ ":act" ]
 
 ``w4g128`` is 4-bit symmetric weights in groups of 128 along the input dimension; without ``g``
 one scale per output channel. ``z`` adds zero points (asymmetric). ``a8`` quantizes the layer's
 input to 8-bit integers, dynamically per token; ``a8s`` statically per tensor, with a range from
 calibration. ``b`` leaves the first token of a text as it is (BOS-aware, MixDQ, arXiv:2405.17873).
+``kv8`` quantizes what attention caches: the outputs of key and value projections, to 8-bit
+integers, dynamically per token and head; a query projection, which may have to share their scheme,
+has none.
 ``+gptq`` names the quantizer, ``:act`` orders its columns by activation; the default ``rtn`` (round
 to nearest) is not spelled.
 """
@@ -25,15 +29,20 @@ from bitfront.errors import SchemeError
 KEEP = "keep"  # spelling of the scheme that leaves a layer as it is
 WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8)
 ACTIVATION_BITS = (4, 6, 8)
+CACHE_BITS = (4, 6, 8)
 FLOAT_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp4": 4, "nvfp4": 4}
 FLOAT_GROUPS = {"mxfp4": 32, "nvfp4": 16}
 QUANTIZERS = ("rtn", "gptq", "gptq:act")
 
 _INTEGER = re.compile(
     r"w(?P<bits>\d{1,9})(?:g(?P<group>\d{1,9}))?(?P<zero>z)?"
-    r"(?:a(?P<act>\d{1,9})(?P<static>s)?(?P<bos>b)?)?(?:\+(?P<quantizer>[a-z:]+))?"
+    r"(?:a(?P<act>\d{1,9})(?P<static>s)?(?P<bos>b)?)?(?:kv(?P<cache>\d{1,9}))?"
+    r"(?:\+(?P<quantizer>[a-z:]+))?"
 )
-_HELP = "spell it like w4, w4g128, w4g32z, w8a8, w8a8s, w8a8sb, w3g64+gptq, bf16, fp16, fp8 or keep"
+_HELP = (
+    "spell it like w4, w4g128, w4g32z, w8a8, w8a8s, w8a8sb, w4kv8, w3g64+gptq, bf16, fp16, fp8 or "
+    "keep"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +68,12 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """Weight format, bits, group size, activation format and quantizer of one layer.
+    """Weight format, bits, group size, activation and cache format, quantizer of one layer.
 
     ``format`` is ``"int"``, ``"keep"`` or one of the floats; ``bits`` is the nominal width of one
     stored weight (0 for ``keep``, whose width is the model's own); ``group`` the number of weights
-    that share a scale along the input dimension, ``None`` for a whole row. Equal schemes have equal
+    that share a scale along the input dimension, ``None`` for a whole row. ``cache`` is the width
+    of what attention caches of its output, ``None`` for the model's own. Equal schemes have equal
     spellings: ``Scheme.parse(str(s)) == s``.
     """
 
@@ -73,6 +83,7 @@ class Scheme:
     symmetric: bool = True
     activation: Activation | None = None
     quantizer: str = "rtn"
+    cache: int | None = None
 
     def __post_init__(self) -> None:
         if self.format == "int":
@@ -82,6 +93,10 @@ class Scheme:
                 )
             if self.group is not None and self.group < 1:
                 raise SchemeError(f"group size {self.group}", "use a positive group size")
+            if self.cache is not None and self.cache not in CACHE_BITS:
+                raise SchemeError(
+                    f"a cache of {self.cache} bits", f"use one of {_words(CACHE_BITS)}"
+                )
             if self.quantizer not in QUANTIZERS:
                 raise SchemeError(
                     f"quantizer {self.quantizer!r}", f"use one of {_words(QUANTIZERS)}"
@@ -110,6 +125,7 @@ class Scheme:
                 if match["act"]
                 else None,
                 quantizer=match["quantizer"] or "rtn",
+                cache=int(match["cache"]) if match["cache"] else None,
             )
         except SchemeError as error:
             raise SchemeError(f"scheme {text!r}: {error.what}", error.remedy) from None
@@ -120,7 +136,8 @@ class Scheme:
         group = "" if self.group is None else f"g{self.group}"
         zero = "" if self.symmetric else "z"
         quantizer = "" if self.quantizer == "rtn" else f"+{self.quantizer}"
-        return f"w{self.bits}{group}{zero}{self.activation or ''}{quantizer}"
+        cache = "" if self.cache is None else f"kv{self.cache}"
+        return f"w{self.bits}{group}{zero}{self.activation or ''}{cache}{quantizer}"
 
 
 def parse_schemes(texts: str | Iterable[str | Scheme]) -> tuple[Scheme, ...]:
@@ -136,7 +153,7 @@ def _float(name: str) -> Scheme:
     scheme = object.__new__(Scheme)
     values = {
         "format": name, "bits": FLOAT_BITS.get(name, 0), "group": FLOAT_GROUPS.get(name),
-        "symmetric": True, "activation": None, "quantizer": "rtn",
+        "symmetric": True, "activation": None, "quantizer": "rtn", "cache": None,
     }  # fmt: skip
     if name != KEEP and name not in FLOAT_BITS:
         raise SchemeError(f"unknown scheme {name!r}", _HELP)

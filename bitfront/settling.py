@@ -102,7 +102,7 @@ def profile_until(
     chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
     wanted, choices = parse_schemes(schemes), choices or Choices()
     sweep, selection = points(budgets), selected(study, choices)
-    costs = cost(study, wanted, choices)
+    costs = cost(study, wanted, choices, budgets)
     for point in sweep:
         feasible(costs, point, groups=selection.groups, pins=selection.pins, solver=solver)
     measured, pairs = measurable(study, wanted, selection.layers)

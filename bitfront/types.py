@@ -30,6 +30,7 @@ __all__ = [
     "Estimate",
     "Layer",
     "Measurement",
+    "Part",
     "Problem",
     "Scheme",
     "Sensitivities",
@@ -75,11 +76,18 @@ class Layer:
     role: str = "body"  # body, embedding or head
     shares: str | None = None  # the layer whose weight tensor this one uses too (counted there)
     flat: bool = False  # it is given single vectors, (N, K) or (N, 1, K), not tokens (N, T, K)
+    attention: str = ""  # of attention with a cache: its query, key or value projection, or fused
+    head: int = 0  # outputs of a key or value projection that one head has
 
     @property
     def weights(self) -> int:
         """Number of weight elements."""
         return self.rows * self.cols
+
+    @property
+    def cached(self) -> bool:
+        """Whether its output is what attention caches."""
+        return self.attention in ("key", "value")
 
     @property
     def width(self) -> int:
@@ -133,15 +141,30 @@ class Sensitivities:
 
 
 @dataclass(frozen=True, eq=False)
+class Part:
+    """One of the sums that a total is the greatest of: ``fixed``, and a ``table`` (L, C)."""
+
+    fixed: float
+    table: Float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "table", frozen(self.table))
+
+
+@dataclass(frozen=True, eq=False)
 class Costs:
     """What each layer costs under each scheme, per resource, and what everything else costs.
 
     tables: resource -> (L, C), nan where a layer cannot take a scheme.
     fixed: resource -> total of everything that is not an allocated layer (norms, biases, layers
         kept out); ``bits`` and ``stored_bits`` count only what is in the declared denominator.
-    full: resource -> total of the full-precision model, fixed part included.
+    full: resource -> total of the full-precision model, fixed part included; nan if unknown.
     weights: number of weights that average bits are taken over (the declared denominator).
     reasons: (layer, scheme) -> why the layer cannot take the scheme.
+    unquantized: resource -> (L,), each layer's cost in full precision; nan if unknown.
+    counts: (L,) number of weights of each layer, 0 of those that are counted elsewhere.
+    classes: layer -> its class, for limits on classes.
+    peaks: resource -> the sums whose greatest is its total, for resources that are no sum.
     """
 
     layers: tuple[str, ...]
@@ -151,6 +174,10 @@ class Costs:
     full: Mapping[str, float]
     weights: int
     reasons: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    unquantized: Mapping[str, Float] = field(default_factory=dict)
+    counts: Float = None  # type: ignore[assignment]  # zeros, once checked
+    classes: Mapping[str, str] = field(default_factory=dict)
+    peaks: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = (len(self.layers), len(self.schemes))
@@ -158,29 +185,36 @@ class Costs:
         for name, table in tables.items():
             if table.shape != shape:
                 raise ProblemError(f"costs of {name} have shape {table.shape}", f"expected {shape}")
+        counts = np.zeros(len(self.layers)) if self.counts is None else self.counts
         object.__setattr__(self, "tables", MappingProxyType(tables))
-        for name in ("fixed", "full", "reasons"):
+        object.__setattr__(self, "counts", frozen(counts))
+        for name in ("fixed", "full", "reasons", "unquantized", "classes", "peaks"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def total(self, choice: Mapping[str, str]) -> dict[str, float]:
         """Resource -> total of the whole model when each layer takes its scheme in ``choice``."""
         picks = [self.schemes.index(choice[layer]) for layer in self.layers]
         rows = np.arange(len(self.layers))
-        return {
+        sums = {
             name: float(table[rows, picks].sum() + self.fixed.get(name, 0.0))
             for name, table in self.tables.items()
         }
+        peaks = {
+            name: max(part.fixed + float(part.table[rows, picks].sum()) for part in parts)
+            for name, parts in self.peaks.items()
+        }
+        return sums | peaks
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
     """A multiple-choice knapsack: one scheme per layer, least total loss, costs within limits.
 
-    loss: (L, C). costs: resource -> (L, C). limits: resource -> greatest total, fixed part
-    included. fixed: resource -> what everything else costs. allowed: (L, C), False where a scheme
-    is barred (by a pin, or because the layer cannot take it); entries of loss and costs there are
-    ignored. groups: disjoint tuples of layer indices that must take the same scheme; layers in no
-    group stand alone.
+    loss: (L, C). costs: resource -> (L, C). limits, floors: resource -> greatest and least total,
+    fixed part included. fixed: resource -> what everything else costs. allowed: (L, C), False where
+    a scheme is barred (by a pin, or because the layer cannot take it); entries of loss and costs
+    there are ignored. groups: disjoint tuples of layer indices that must take the same scheme;
+    layers in no group stand alone.
     """
 
     layers: tuple[str, ...]
@@ -191,6 +225,7 @@ class Problem:
     fixed: Mapping[str, float] = field(default_factory=dict)
     allowed: Bool = None  # type: ignore[assignment]  # all, once checked
     groups: tuple[tuple[int, ...], ...] = ()
+    floors: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         L, C = shape = (len(self.layers), len(self.schemes))
@@ -214,12 +249,22 @@ class Problem:
                     f"{name} of layer {layer!r} under {scheme!r} is {table[tuple(bad[0])]}",
                     "every allowed entry must be a finite number",
                 )
-        for resource, limit in self.limits.items():
-            if resource not in costs:
-                known = ", ".join(costs) or "no costs at all"
-                raise ProblemError(f"a limit on {resource!r}", f"the problem has {known}")
-            if not np.isfinite(limit):
-                raise ProblemError(f"the limit on {resource} is {limit}", "give a finite number")
+        for kind, bounds in (("limit", self.limits), ("floor", self.floors)):
+            for resource, bound in bounds.items():
+                if resource not in costs:
+                    known = ", ".join(costs) or "no costs at all"
+                    raise ProblemError(f"a {kind} on {resource!r}", f"the problem has {known}")
+                if not np.isfinite(bound):
+                    raise ProblemError(
+                        f"the {kind} on {resource} is {bound}", "give a finite number"
+                    )
+        for resource in self.limits.keys() & self.floors.keys():
+            if self.floors[resource] > self.limits[resource]:
+                raise ProblemError(
+                    f"{resource} of at least {self.floors[resource]:.12g} and at most "
+                    f"{self.limits[resource]:.12g}",
+                    "no total is both: exchange the two, or leave one out",
+                )
         seen: set[int] = set()
         for group in self.groups:
             for index in group:
@@ -233,8 +278,9 @@ class Problem:
         set_(self, "loss", loss)
         set_(self, "allowed", allowed)
         set_(self, "costs", MappingProxyType(costs))
-        set_(self, "limits", MappingProxyType({k: float(v) for k, v in self.limits.items()}))
-        set_(self, "fixed", MappingProxyType({k: float(v) for k, v in self.fixed.items()}))
+        for name in ("limits", "floors", "fixed"):
+            numbers = {k: float(v) for k, v in getattr(self, name).items()}
+            set_(self, name, MappingProxyType(numbers))
 
     def total_loss(self, schemes: Mapping[str, str]) -> float:
         """Of an allocation, layer -> scheme."""

@@ -1,6 +1,6 @@
 """Limits on trials that are at hand: which of them a front is asked of.
 
-limit = budget                 as of a search: 700MB, 40%, 3.5bpw (``bitfront.budget``)
+limit = budget                 as of a search: 700MB, 40%, >=3bpw, 12ms@cpu (``bitfront.budget``)
       | name "<=" number       a cost or metric of at most this, as recorded: kl<=0.1
       | name ">=" number       of at least this: top1>=0.7
 """
@@ -16,6 +16,8 @@ from bitfront.budget import Budget
 from bitfront.errors import BudgetError, InvalidInput, UnknownName
 from bitfront.scheme import KEEP
 from bitfront.types import Trial
+
+_SIGNED = re.compile(r"([^<>=]*:)?\s*[<>]=\s*[\d.]+\s*[A-Za-z%]")  # a budget: no name but a unit
 
 ROUNDING = 1e-12
 """Share of a budget's limit by which a total may exceed it, as searches grant by rounding too."""
@@ -59,7 +61,9 @@ def meeting(trials: Sequence[Trial], limits: Sequence[str]) -> list[Trial]:
     ``BudgetError`` where no trial tells what a budget is a share or an average of.
     """
     tests = [
-        _bounded(trials, text) if re.search("[<>=]", text) else _afforded(trials, text)
+        _bounded(trials, text)
+        if re.search("[<>=]", text) and not _SIGNED.match(text)
+        else _afforded(trials, text)
         for text in limits
     ]
     left = [trial for trial in trials if all(test(trial) for test in tests)]
@@ -88,6 +92,11 @@ def _bounded(trials: Sequence[Trial], text: str) -> Callable[[Trial], bool]:
 
 def _afforded(trials: Sequence[Trial], text: str) -> Callable[[Trial], bool]:
     budget = Budget.parse(text)
+    if budget.layers:
+        raise BudgetError(
+            f"budget {str(budget)!r} is on a class of layers, which trials have no totals of",
+            "search within it, or limit the whole model",
+        )
     if not any(budget.resource in trial.costs for trial in trials):
         known = ", ".join(sorted({name for trial in trials for name in trial.costs})) or "none"
         raise BudgetError(
@@ -103,7 +112,10 @@ def _afforded(trials: Sequence[Trial], text: str) -> Callable[[Trial], bool]:
 
     def holds(trial: Trial) -> bool:
         limit = _limit(budget, trial, whole)
-        return _value(trial, budget.resource) <= limit * (1 + ROUNDING)
+        value = _value(trial, budget.resource)
+        if budget.floor:
+            return value >= limit * (1 - ROUNDING)
+        return value <= limit * (1 + ROUNDING)
 
     return holds
 

@@ -1,11 +1,11 @@
-"""Integer activations: what a layer's input becomes when it is quantized.
+"""Integer activations: what a layer's input becomes when it is quantized, or what is cached.
 
     x ≈ s · clamp(round(x / s), -2^(b-1), 2^(b-1) - 1)
 
 Dynamic: s = max|x| / ((2^b - 1) / 2) over one token (the last dimension; one sample of a
 convolution's input), in x's dtype, as compressed-tensors computes it. Static: one s a layer, from
 the histogram of calibration magnitudes, by squared error. BOS-aware: the first token stays x, and
-s is that of the others.
+s is that of the others. Of a cache: dynamic, s over one head of one token.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bitfront.types import Activation
 from .scales import integer_range
 from .statistics import BINS, Histogram
 from .tokens import TOKEN_KINDS, split_first
+from .weights import QuantizedLayer
 
 CLIPS = tuple(0.96**i for i in range(120))  # of the largest magnitude, down to 0.8 %
 
@@ -36,6 +37,26 @@ def fake_quantize(
         first, others = split_first(name, x)
         return torch.cat([first, _rounded(others, activation.bits, kind, step)], -2)
     return _rounded(x, activation.bits, kind, step)
+
+
+def fake_cache(y: Tensor, bits: int, head: int) -> Tensor:
+    """Keys or values ``y`` (..., heads · head), rounded per token and head, in their dtype.
+
+    Gradients pass straight through.
+    """
+    return _rounded(y.unflatten(-1, (-1, head)), bits, "linear", None).flatten(-2)
+
+
+def cache_error(q: QuantizedLayer | None, y: Tensor, bias: Tensor | None) -> Tensor | None:
+    """What rounding adds to the outputs ``y`` (float32, without bias) of a layer under ``q``.
+
+    None where nothing of it is cached in fewer bits.
+    """
+    if q is None or not q.head:
+        return None
+    assert q.weight.scheme.cache is not None
+    whole = y if bias is None else y + bias.detach().float()
+    return fake_cache(whole, q.weight.scheme.cache, q.head) - whole
 
 
 def _rounded(x: Tensor, bits: int, kind: str, step: Tensor | None) -> Tensor:

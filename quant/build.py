@@ -103,12 +103,13 @@ class Builder:
         return self._layer(name, scheme, weight)
 
     def _layer(self, name: str, scheme: Scheme, weight: QuantizedWeight) -> QuantizedLayer:
-        activation = scheme.activation
+        activation, layer = scheme.activation, self._layers[name]
+        head = layer.head if scheme.cache is not None and layer.cached else 0
         if activation is None or not activation.static:
-            return QuantizedLayer(weight)
+            return QuantizedLayer(weight, head=head)
         magnitudes = self._magnitudes(name, activation)
         assert magnitudes is not None  # prepared
-        return QuantizedLayer(weight, static_step(magnitudes, activation.bits))
+        return QuantizedLayer(weight, static_step(magnitudes, activation.bits), head)
 
     def _weight(self, owner: str, scheme: Scheme) -> QuantizedWeight:
         made = self._made.get((owner, scheme))

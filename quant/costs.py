@@ -5,6 +5,8 @@
     stored_bits  8 × bytes of a layer's stored tensors: codes, scales, zero points
     bops         weight bits × activation bits × multiply-accumulates; an input that is not
                  quantized has the width of the model's dtype
+    kv           bytes that attention caches for one token: keys and values, and where they are
+                 quantized a 16-bit scale for each head; counted where there are such layers
 
 A tied layer's weight is counted where it is owned.
 """
@@ -27,6 +29,7 @@ Stored = Callable[[Layer, Scheme], Mapping[str, tuple[str, tuple[int, ...]]]]
 
 KEEP = Scheme.parse("keep")
 RESOURCES = ("bytes", "bits", "stored_bits", "bops")
+SCALE_BYTES = 2  # of a cached token's head
 # of safetensors' dtype names, in bits
 WIDTHS = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8,
@@ -59,7 +62,8 @@ def cost_tables(
                 "pass both, among the layers or those kept out",
             )
     shape = (len(layers), len(schemes))
-    tables = {resource: np.full(shape, np.nan) for resource in RESOURCES}
+    resources = (*RESOURCES, "kv") if any(la.cached for la in by_name.values()) else RESOURCES
+    tables = {resource: np.full(shape, np.nan) for resource in resources}
     reasons = {}
     for i, layer in enumerate(layers):
         for j, scheme in enumerate(schemes):
@@ -67,23 +71,28 @@ def cost_tables(
             if why is not None:
                 reasons[layer.name, str(scheme)] = why
                 continue
-            for resource, cost in layer_costs(layer, scheme, stored).items():
-                tables[resource][i, j] = cost
+            costs = layer_costs(layer, scheme, stored)
+            for resource in resources:
+                tables[resource][i, j] = costs[resource]
 
     counted = [*layers, *kept] if average_over == "all" else list(layers)
     apart = _total(kept, stored)
-    fixed = {"bytes": apart["bytes"] + other_bytes, "bops": apart["bops"]}
+    fixed = {r: apart[r] for r in resources if r not in ("bits", "stored_bits")}
+    fixed["bytes"] += other_bytes
     for resource in ("bits", "stored_bits"):
         fixed[resource] = apart[resource] if average_over == "all" else 0.0
-    unquantized = _total(layers, stored)
+    whole = [layer_costs(layer, KEEP, stored) for layer in layers]
+    unquantized = {resource: np.array([cost[resource] for cost in whole]) for resource in resources}
     return Costs(
         layers=tuple(layer.name for layer in layers),
         schemes=tuple(map(str, schemes)),
         tables=tables,
         fixed=fixed,
-        full={resource: unquantized[resource] + fixed[resource] for resource in RESOURCES},
+        full={r: float(unquantized[r].sum()) + fixed[r] for r in resources},
         weights=sum(layer.weights for layer in counted if layer.shares is None),
         reasons=reasons,
+        unquantized=unquantized,
+        counts=np.array([0 if layer.shares else layer.weights for layer in layers]),
     )
 
 
@@ -97,7 +106,16 @@ def layer_costs(layer: Layer, scheme: Scheme, stored: Stored) -> dict[str, float
         "bits": 0.0 if layer.shares else float(weight_bits * layer.weights),
         "stored_bits": 8.0 * size,
         "bops": float(weight_bits * input_bits * layer.macs),
+        "kv": _cached(layer, scheme),
     }
+
+
+def _cached(layer: Layer, scheme: Scheme) -> float:
+    if not layer.cached:
+        return 0.0
+    if scheme.cache is None:
+        return layer.rows * layer.width / 8
+    return layer.rows * scheme.cache / 8 + SCALE_BYTES * (layer.rows // layer.head)
 
 
 def tensor_bytes(tensor: tuple[str, tuple[int, ...]]) -> int:
@@ -128,4 +146,4 @@ def _place(tensor: Tensor) -> tuple[object, ...]:
 
 def _total(layers: Sequence[Layer], stored: Stored) -> dict[str, float]:
     costs = [layer_costs(layer, KEEP, stored) for layer in layers]
-    return {resource: sum(cost[resource] for cost in costs) for resource in RESOURCES}
+    return {resource: sum(cost[resource] for cost in costs) for resource in (*RESOURCES, "kv")}

@@ -269,15 +269,19 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _layer(name: str, entry: Mapping[str, Any]) -> tuple[Layer, Scheme]:
     rows, cols = entry["shape"]
-    layer = Layer(name, entry["kind"], rows, cols, entry["dtype"], shares=entry.get("shares"))
+    layer = Layer(
+        name, entry["kind"], rows, cols, entry["dtype"], shares=entry.get("shares"),
+        attention=entry.get("attention", ""), head=entry.get("head", 0),
+    )  # fmt: skip
     return layer, Scheme.parse(entry["scheme"])
 
 
 def _entry(layer: Layer, scheme: Scheme) -> dict[str, Any]:
     shares = {} if layer.shares is None else {"shares": layer.shares}
+    cache = {} if scheme.cache is None else {"attention": layer.attention, "head": layer.head}
     return {
         "scheme": str(scheme), "kind": layer.kind, "shape": [layer.rows, layer.cols],
-        "dtype": layer.dtype, **shares,
+        "dtype": layer.dtype, **shares, **cache,
     }  # fmt: skip
 
 

@@ -62,6 +62,8 @@ class CompressedTensors(Exporter):
             return f"{scheme} is not written in this container; use integers, fp8 or safetensors"
         if scheme.activation is not None and scheme.activation.bos:
             return "compressed-tensors quantizes every token alike; use schemes without b"
+        if scheme.cache is not None:
+            return "this container's files say nothing of a cache; use safetensors"
         if not scheme.symmetric:
             return (
                 "compressed-tensors 0.19 and 0.20 fail to load zero points; use symmetric schemes"

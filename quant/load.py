@@ -18,13 +18,13 @@ from .export_base import KEEP, identity, read_manifest, tensor_name, tensors_of
 from .formats import dequantize
 from .layers import adapter_for, adapter_of
 from .packed import from_tensors, stored
-from .surgery import input_hook
+from .surgery import cache_hook, input_hook
 from .tensorfiles import Spec, TensorFolder, dtype_name
 
 M = TypeVar("M", bound=nn.Module)
 
 # module -> hook that quantizes its input, so that loading twice does not quantize twice
-_HOOKS: WeakKeyDictionary[nn.Module, RemovableHandle] = WeakKeyDictionary()
+_HOOKS: WeakKeyDictionary[nn.Module, list[RemovableHandle]] = WeakKeyDictionary()
 
 
 def load(model: M, folder: str | Path) -> M:
@@ -65,8 +65,8 @@ def load(model: M, folder: str | Path) -> M:
 
 def _load_layer(model: nn.Module, layer: Layer, scheme: Scheme, files: TensorFolder) -> None:
     module: Any = model.get_submodule(layer.name)
-    if module in _HOOKS:
-        _HOOKS.pop(module).remove()
+    for handle in _HOOKS.pop(module, ()):
+        handle.remove()
     if scheme == KEEP:
         return  # among the model's own tensors
     tensors = {s: files.read(tensor_name(layer.name, s)) for s in stored(layer, scheme)}
@@ -78,7 +78,12 @@ def _load_layer(model: nn.Module, layer: Layer, scheme: Scheme, files: TensorFol
         if step is not None:
             step = step.to(module.weight.device)
         hook = input_hook(layer.name, scheme.activation, layer.kind, step)
-        _HOOKS[module] = module.register_forward_pre_hook(hook, with_kwargs=True)
+        _HOOKS.setdefault(module, []).append(
+            module.register_forward_pre_hook(hook, with_kwargs=True)
+        )
+    if scheme.cache is not None and layer.cached:
+        handle = module.register_forward_hook(cache_hook(scheme, layer.head))
+        _HOOKS.setdefault(module, []).append(handle)
 
 
 def _check_files(files: TensorFolder, layers: Iterable[tuple[Layer, Scheme]]) -> list[str]:

@@ -29,6 +29,10 @@ def takes(layer: Layer, scheme: Scheme) -> str | None:
             return f"b leaves the first token as it is, and the input of a {layer.kind} has none"
         if layer.flat:
             return "b leaves the first token as it is, and its inputs are single vectors"
+    if scheme.cache is not None and layer.attention not in ("query", "key", "value"):
+        if layer.attention == "fused":
+            return "kv is for keys and values, and its output holds queries too"
+        return "kv is for the projections of attention that a language model caches"
     if layer.kind == "embedding" and QUANTIZERS[scheme.quantizer].uses_inputs:
         return f"{scheme.quantizer} needs input statistics, and an embedding has none"
     return None

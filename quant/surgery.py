@@ -1,6 +1,7 @@
 """Quantized layers in a live model, for as long as a ``with`` block lasts.
 
-Weights change in place and come back bit for bit; inputs are quantized by hooks.
+Weights change in place and come back bit for bit; inputs, and outputs that attention caches, are
+quantized by hooks.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from bitfront.errors import ModelError
 from bitfront.scratch import Scratch
-from bitfront.types import Activation
+from bitfront.types import Activation, Scheme
 
-from .activations import fake_quantize
+from .activations import fake_cache, fake_quantize
 from .formats import dequantize
 from .layers import adapter_of
 from .statistics import call_input
@@ -52,6 +53,9 @@ def applied(
             if activation is not None:
                 hook = input_hook(name, activation, adapter_of(module).kind, layer.input_scale)
                 stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+            if layer.head:
+                cached = cache_hook(layer.weight.scheme, layer.head)
+                stack.callback(module.register_forward_hook(cached).remove)
         yield model
 
 
@@ -150,5 +154,19 @@ def input_hook(name: str, activation: Activation, kind: str, step: Tensor | None
         if args:
             return (x, *args[1:]), kwargs
         return args, {**kwargs, next(iter(kwargs)): x}
+
+    return hook
+
+
+def cache_hook(scheme: Scheme, head: int) -> Any:
+    """A forward hook that quantizes a key or value projection's output as it is cached.
+
+    head: outputs of one head.
+    """
+    assert scheme.cache is not None
+    bits = scheme.cache
+
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        return fake_cache(output, bits, head)
 
     return hook

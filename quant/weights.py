@@ -40,12 +40,16 @@ class QuantizedWeight:
 
 @dataclass(frozen=True, eq=False)
 class QuantizedLayer:
-    """A layer's quantized weight and, for static activation schemes, its input's scale."""
+    """A layer's quantized weight and, for static activation schemes, its input's scale.
+
+    head: outputs of one head where the scheme quantizes what is cached, else 0.
+    """
 
     weight: QuantizedWeight
     input_scale: Tensor | None = (
         None  # 0-dim float32: step of the static per-tensor activation grid
     )
+    head: int = 0
 
 
 def scale_dtype(weight_dtype: torch.dtype) -> torch.dtype:

@@ -1,12 +1,14 @@
 """The contract of allocators: one frozen problem in, one allocation out.
 
 An allocator is a function ``(problem, *, time_limit=None) -> Allocation``. It
-- chooses one allowed scheme for each layer, the same one throughout a group, within every limit;
+- chooses one allowed scheme for each layer, the same one throughout a group, within every limit
+  and floor (least total);
 - is deterministic, prints nothing, keeps nothing between calls;
 - reports loss and costs as correctly rounded sums over layers, and a ``bound`` that is below the
   loss of every allocation within the limits (nan if it proves none);
 - raises ``Infeasible`` when it finds that nothing fits, saying which limit binds and the least
-  that would do, and ``ProblemError`` when some group has no scheme that all its layers may take;
+  that would do (of a floor, the greatest), and ``ProblemError`` when some group has no scheme that
+  all its layers may take;
 - given ``time_limit`` (seconds), returns the best found until then; heuristics may ignore it.
 
 A new allocator is one file here that registers itself, and one import in ``__init__``. The same

@@ -25,7 +25,7 @@ from bitfront.errors import Infeasible
 from .core import Answer, Row, decide
 from .dual import Dual, climb, excess
 from .items import EPS, Bool, Float, Items, Picks
-from .limits import exactly
+from .limits import exactly, total
 from .moves import descend, fill
 
 FIRST_CORE = 128  # choices decided at first, beyond one an item; four times as many at each turn
@@ -166,11 +166,12 @@ def _thrifty(items: Items, dual: Dual, best: Picks, deadline: float) -> Picks:
 
 
 def _minimizing(items: Items, r: int) -> Items:
-    """The least of resource ``r`` within the other limits, as a problem of its own."""
+    """The least of row ``r`` (of a floor, the most) within the others, as a problem of its own."""
     others = [i for i in range(len(items.resources)) if i != r]
     return dataclasses.replace(
         items,
         resources=tuple(items.resources[i] for i in others),
+        sign=items.sign[others],
         loss=np.where(items.allowed, items.cost[r], np.inf),
         cost=items.cost[others],
         room=items.room[others],
@@ -179,24 +180,30 @@ def _minimizing(items: Items, r: int) -> Items:
 
 
 def _limits(items: Items) -> str:
-    limits = items.problem.limits
-    return " and ".join(f"{name} <= {exactly(limits[name])}" for name in items.resources)
+    return " and ".join(
+        f"{name} {'<=' if items.sign[r] > 0 else '>='} {exactly(items.bound(r))}"
+        for r, name in enumerate(items.resources)
+    )
 
 
 def _clash(items: Items, deadline: float, explain: bool) -> Infeasible:
     """What to say of limits that can each be met, but not together."""
-    remedies = []
+    clash = []
     for r, name in enumerate(items.resources if explain else ()):
         end = min(deadline, time.perf_counter() + EXPLAIN_SECONDS)
         try:
             found = solve(_minimizing(items, r), end, explain=False)
         except Infeasible:  # the others clash without this one
             continue
-        rows = np.arange(len(found.picks))
-        fixed = items.problem.fixed.get(name, 0.0)
-        least = math.fsum([*items.cost[r, rows, found.picks], fixed])
-        remedies.append(f"{name} to {exactly(least)}")
+        used = math.fsum(items.cost[r, np.arange(len(found.picks)), found.picks])
+        clash.append((name, int(items.sign[r]), total(items, r, used)))
+    ways = [
+        f"{verb} {' or '.join(f'{name} to {exactly(b)}' for name, s, b in clash if s == sign)}"
+        for verb, sign in (("raise", 1), ("lower", -1))
+        if any(s == sign for _, s, _ in clash)
+    ]
     return Infeasible(
         f"no allocation is within {_limits(items)} together, though each can be met alone",
-        f"keep the others and raise {' or '.join(remedies)}" if remedies else "raise several",
+        f"keep the others and {', or '.join(ways)}" if ways else "loosen several",
+        clash=clash,
     )

@@ -52,8 +52,8 @@ def greedy_up(problem: Problem, *, time_limit: float | None = None) -> Allocatio
 
 
 def _cheapest(items: Items) -> Picks:
-    """The least cost of each item over all limited resources, then the least loss."""
-    cost = np.tensordot(items.per_span(), items.cost, axes=1)
+    """The least cost of each item over all resources with a limit, then the least loss."""
+    cost = np.tensordot(items.per_span() * (items.sign > 0), items.cost, axes=1)
     cost[~items.allowed] = np.inf
     ties = cost == cost.min(axis=1, keepdims=True)
     return np.where(ties, items.loss, np.inf).argmin(axis=1)

@@ -1,10 +1,11 @@
 """A problem as the allocators see it: groups merged to items, only what is limited kept.
 
-    G items (groups, and layers in no group), C schemes, R limited resources
+    G items (groups, and layers in no group), C schemes, R rows: a limit, or a floor, of a resource
     loss   (G, C)     total over an item's layers; inf where the scheme is barred
-    cost   (R, G, C)  the same for each limited resource; 0 where barred
+    sign   (R,)       1 for a limit, -1 for a floor: at least b is at most -b, costs negated
+    cost   (R, G, C)  the same for each row, by its sign; 0 where barred
     first  (G, C)     the problem's first cost, limited or not: it decides between equal losses
-    room   (R,)       limit minus the fixed part
+    room   (R,)       limit, or floor, minus the fixed part, by its sign
     slack  (R,)       how far a total may exceed ``room`` by rounding alone
     picks  (G,)       one scheme index per item
 
@@ -40,6 +41,7 @@ class Items:
     problem: Problem
     members: tuple[tuple[int, ...], ...]
     resources: tuple[str, ...]
+    sign: Float
     loss: Float
     cost: Float
     first: Float
@@ -55,13 +57,18 @@ class Items:
         """Total loss, correctly rounded."""
         return math.fsum(self.loss[np.arange(len(picks)), picks])
 
+    def bound(self, r: int) -> float:
+        """The limit or floor that row ``r`` stands for, as the problem has it."""
+        bounds = self.problem.limits if self.sign[r] > 0 else self.problem.floors
+        return bounds[self.resources[r]]
+
     def usage(self, picks: Picks) -> Float:
-        """(R,) total cost of each limited resource, without the fixed part, correctly rounded."""
+        """(R,) total cost of each row, without the fixed part, correctly rounded."""
         rows = np.arange(len(picks))
         return np.array([math.fsum(table[rows, picks]) for table in self.cost])
 
     def fits(self, picks: Picks) -> bool:
-        """Whether every total is within its limit, up to rounding."""
+        """Whether every total is within its limits, up to rounding."""
         return bool((self.usage(picks) <= self.room + self.slack).all())
 
     def rank(self, picks: Picks) -> tuple[float, float]:
@@ -69,12 +76,12 @@ class Items:
         return self.losses(picks), math.fsum(self.first[np.arange(len(picks)), picks])
 
     def least(self) -> Float:
-        """(R,) the least total of each limited resource, whatever the others."""
+        """(R,) the least total of each row, whatever the others."""
         lowest = np.where(self.allowed, self.cost, np.inf).min(axis=2)
         return np.array([math.fsum(row) for row in lowest])
 
     def span(self) -> Float:
-        """(R,) greatest minus least total of each limited resource."""
+        """(R,) greatest minus least total of each row."""
         high = np.where(self.allowed, self.cost, -np.inf).max(axis=2)
         low = np.where(self.allowed, self.cost, np.inf).min(axis=2)
         return (high - low).sum(axis=1)
@@ -132,7 +139,8 @@ def merge(problem: Problem) -> Items:
     grouped = {index for group in problem.groups for index in group}
     alone = ((i,) for i in range(len(problem.layers)) if i not in grouped)
     members = tuple(sorted([*(tuple(g) for g in problem.groups if g), *alone]))
-    resources = tuple(problem.limits)
+    rows = [(name, 1.0, limit) for name, limit in problem.limits.items()]
+    rows += [(name, -1.0, floor) for name, floor in problem.floors.items()]
 
     allowed = np.array([problem.allowed[list(m)].all(axis=0) for m in members])
     for row, item in zip(allowed, members, strict=True):
@@ -150,16 +158,17 @@ def merge(problem: Problem) -> Items:
 
     firsts = [*problem.costs.values()][:1]
     first = total(firsts[0]) if firsts else np.zeros_like(problem.loss)[: len(members)]
-    costs = [np.where(allowed, total(problem.costs[r]), 0.0) for r in resources]
+    costs = [np.where(allowed, sign * total(problem.costs[r]), 0.0) for r, sign, _ in rows]
     return Items(
         problem,
         members,
-        resources,
+        resources=tuple(name for name, *_ in rows),
+        sign=np.array([sign for _, sign, _ in rows]),
         loss=np.where(allowed, total(problem.loss), np.inf),
-        cost=np.array(costs).reshape(len(resources), *allowed.shape),
+        cost=np.array(costs).reshape(len(rows), *allowed.shape),
         first=np.where(allowed, first, 0.0),
-        room=np.array([problem.limits[r] - problem.fixed.get(r, 0.0) for r in resources]),
-        slack=np.array([_slack(problem, r) for r in resources]),
+        room=np.array([sign * (bound - problem.fixed.get(r, 0.0)) for r, sign, bound in rows]),
+        slack=np.array([_slack(problem, r, bound) for r, _, bound in rows]),
     )
 
 
@@ -175,10 +184,10 @@ def _sum(table: Float, item: tuple[int, ...]) -> Float:
         )
 
 
-def _slack(problem: Problem, resource: str) -> float:
+def _slack(problem: Problem, resource: str, bound: float) -> float:
     table = np.where(problem.allowed, problem.costs[resource], 0.0)
     fixed = problem.fixed.get(resource, 0.0)
-    limit = abs(problem.limits[resource])
+    limit = abs(bound)
     size = float(np.abs(table).max(axis=1).sum()) + abs(fixed) + limit
     exact = size < 2.0**53 and float(fixed).is_integer() and bool((table == np.rint(table)).all())
     return 4 * EPS * limit + (0.0 if exact else (len(problem.layers) + 1) * EPS * size)

@@ -48,15 +48,16 @@ class Walk:
 def front(problem: Problem, resource: str) -> list[Allocation]:
     """Every supported point of loss against one resource, from cheapest to least loss.
 
-    Limits are left aside. Each point is optimal for its own cost, so its gap is 0. There are at
-    most layers × (schemes - 1) + 1 points. Raises ``ProblemError`` for a resource without costs.
+    Limits and floors are left aside. Each point is optimal for its own cost, so its gap is 0. There
+    are at most layers × (schemes - 1) + 1 points. Raises ``ProblemError`` for a resource without
+    costs.
     """
     start = time.perf_counter()
     if resource not in problem.costs:
         known = ", ".join(problem.costs) or "no costs at all"
         raise ProblemError(f"a front over {resource!r}", f"the problem has {known}")
     limits = {resource: math.fsum(np.abs(problem.costs[resource][problem.allowed]))}
-    items = merge(dataclasses.replace(problem, limits=limits))
+    items = merge(dataclasses.replace(problem, limits=limits, floors={}))
     steps = walk(items, items.cost[0])
     points = []
     for n in range(len(steps.group) + 1):
@@ -71,8 +72,8 @@ def front(problem: Problem, resource: str) -> list[Allocation]:
 def lagrange(problem: Problem, *, time_limit: float | None = None) -> Allocation:
     """The best supported allocation within the limits, then whatever gain still fits.
 
-    With one limit the point comes from the hulls; with several, from the best prices found by
-    maximizing the Lagrangian bound, repaired where it exceeds a limit.
+    With one limit or floor the point comes from the hulls; with several, from the best prices found
+    by maximizing the Lagrangian bound, repaired where it exceeds a limit.
     """
     start = time.perf_counter()
     items = merge(problem)

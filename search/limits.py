@@ -1,4 +1,4 @@
-"""Limits that no allocation can meet; names and spelling of limits."""
+"""Limits and floors that no allocation can meet; their names and spelling."""
 
 from __future__ import annotations
 
@@ -14,24 +14,47 @@ from .items import Items, merge
 
 
 def require(items: Items) -> None:
-    """Raises ``Infeasible`` when a limit is below the least total of its resource.
+    """Raises ``Infeasible`` when a limit or floor cannot be met, whatever the others.
 
-    Names each such resource with its limit and the least that would do, in ``binding`` too.
+    Names each such resource with its limit and the least total that would do, or its floor and the
+    greatest total; in ``binding`` and ``short`` too.
     """
     least = items.least()
-    fixed = items.problem.fixed
-    binding = {
-        name: (items.problem.limits[name], math.fsum([least[r], fixed.get(name, 0.0)]))
-        for r, name in enumerate(items.resources)
-        if least[r] > items.room[r] + items.slack[r]
-    }
-    if binding:
-        words = (
-            f"the limit on {name} is {exactly(limit)}, the least possible is {exactly(total)}"
-            for name, (limit, total) in binding.items()
-        )
-        remedy = " and ".join(f"{name} to {exactly(total)}" for name, (_, total) in binding.items())
-        raise Infeasible("; ".join(words), f"raise {remedy}, or allow smaller schemes", binding)
+    binding: dict[str, tuple[float, float]] = {}
+    short: dict[str, tuple[float, float]] = {}
+    for r, name in enumerate(items.resources):
+        if least[r] > items.room[r] + items.slack[r]:
+            kind = binding if items.sign[r] > 0 else short
+            kind[name] = (items.bound(r), total(items, r, least[r]))
+    words = [
+        *(
+            f"the limit on {name} is {exactly(a)}, the least possible is {exactly(b)}"
+            for name, (a, b) in binding.items()
+        ),
+        *(
+            f"{name} must be at least {exactly(a)}, the greatest possible is {exactly(b)}"
+            for name, (a, b) in short.items()
+        ),
+    ]
+    if words:
+        raise Infeasible("; ".join(words), _remedy(binding, short), binding, short)
+
+
+def total(items: Items, r: int, used: float) -> float:
+    """The total, fixed part included, of which row ``r`` has ``used``."""
+    fixed = items.problem.fixed.get(items.resources[r], 0.0)
+    return math.fsum([items.sign[r] * used, fixed])
+
+
+def _remedy(binding: dict[str, tuple[float, float]], short: dict[str, tuple[float, float]]) -> str:
+    up = " and ".join(f"{name} to {exactly(total)}" for name, (_, total) in binding.items())
+    down = " and ".join(f"{name} to {exactly(total)}" for name, (_, total) in short.items())
+    remedies = []
+    if up:
+        remedies.append(f"raise {up}, or allow smaller schemes")
+    if down:
+        remedies.append(f"lower {down}, or allow larger schemes")
+    return "; ".join(remedies)
 
 
 def unused(name: str, problem: Problem) -> str:

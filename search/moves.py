@@ -62,14 +62,14 @@ def _steps(
 def rise(items: Items, picks: Picks) -> Picks:
     """Step up from ``picks``, each time where the loss drops most per cost added, while any fits.
 
-    Cost is summed over all limited resources, each in units of its span. Steps that add none come
-    first. ``picks`` must fit; the end has no single step that lowers the loss and fits.
+    Cost is summed over all resources with a limit, each in units of its span. Steps that add none
+    come first. ``picks`` must fit; the end has no single step that lowers the loss and fits.
     """
     picks = picks.copy()
     rows = np.arange(len(picks))
     limit = items.room + items.slack
     drift = 1e-9 * np.abs(items.cost).max(axis=2).sum(axis=1)  # more than running sums ever have
-    weight = items.per_span()
+    weight = items.per_span() * (items.sign > 0)
     used = items.usage(picks)
     open_ = items.allowed.copy()
     ratio, to = _gains(items, picks, open_, weight, limit - used + drift, rows)

@@ -4,7 +4,9 @@
      "loss": [[0.46, 0.0016], ...],            layers × schemes, L × C
      "costs": {"size": [[0.017, 0.035], ...]}, resource -> L × C
      "tied": [[14, 16], ...],                  optional: layers (from 0) that share a scheme
-     "layers": ["conv1", ...]}                 optional: names, else layer0, layer1, ...
+     "layers": ["conv1", ...],                 optional: names, else layer0, layer1, ...
+     "classes": {"attn": [0, 1], ...}}         optional: layers (from 0) that may be limited apart,
+                                               as the resource size[attn]
 
 Other keys are ignored. Scheme names need not be in Bitfront's grammar.
 """
@@ -13,19 +15,26 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from bitfront.budget import of_class
 from bitfront.errors import ProblemError
 from bitfront.types import Problem, closure
 
 _FORM = "give a JSON object with schemes, loss (layers × schemes) and costs (name -> the same)"
 
 
-def read_problem(path: str | Path, limits: Mapping[str, float] | None = None) -> Problem:
-    """The problem in the file ``path``, under ``limits`` (resource -> greatest total).
+def read_problem(
+    path: str | Path,
+    limits: Mapping[str, float] | None = None,
+    floors: Mapping[str, float] | None = None,
+) -> Problem:
+    """The problem in the file ``path``, under ``limits`` and ``floors``.
 
+    These are resource -> greatest and least total; ``size[attn]`` is the size of class ``attn``.
     Raises ``ProblemError`` for a file that cannot be read or does not hold a problem.
     """
     try:
@@ -39,12 +48,14 @@ def read_problem(path: str | Path, limits: Mapping[str, float] | None = None) ->
     except (json.JSONDecodeError, RecursionError) as error:
         raise ProblemError(f"{str(path)!r} is not JSON ({error})", _FORM) from None
     try:
-        return parse_problem(data, limits or {})
+        return parse_problem(data, limits or {}, floors or {})
     except ProblemError as error:
         raise ProblemError(f"{str(path)!r}: {error.what}", error.remedy) from None
 
 
-def parse_problem(data: Any, limits: Mapping[str, float]) -> Problem:
+def parse_problem(
+    data: Any, limits: Mapping[str, float], floors: Mapping[str, float] = MappingProxyType({})
+) -> Problem:
     """The problem in ``data``, as read from JSON. Raises ``ProblemError``."""
     if not isinstance(data, dict):
         raise ProblemError(f"a {type(data).__name__} instead of an object", _FORM)
@@ -65,7 +76,9 @@ def parse_problem(data: Any, limits: Mapping[str, float]) -> Problem:
         if len(layers) != len(loss):
             raise ProblemError(f"{len(layers)} layers are named", f"loss has {len(loss)} rows")
     tied = _tied(data.get("tied"), len(loss))
-    return Problem(layers, schemes, loss, costs, dict(limits), groups=tied)  # type: ignore[arg-type]
+    costs |= _of_classes(costs, data.get("classes"), len(loss), {**limits, **floors})
+    bounds = dict(limits), dict(floors)
+    return Problem(layers, schemes, loss, costs, bounds[0], groups=tied, floors=bounds[1])  # type: ignore[arg-type]
 
 
 def _names(value: Any, key: str) -> tuple[str, ...]:
@@ -106,6 +119,36 @@ def _finite(entry: Any) -> bool:
         return math.isfinite(entry)
     except OverflowError:  # an integer beyond the doubles
         return False
+
+
+def _of_classes(
+    costs: Mapping[str, list[list[float]]], classes: Any, layers: int, wanted: Iterable[str]
+) -> dict[str, list[list[float]]]:
+    """The tables of ``wanted`` resources that are a class's, like ``size[attn]``."""
+    if classes is None:
+        classes = {}
+    if not isinstance(classes, dict):
+        raise ProblemError("classes are not an object", "write name -> list of layer indices")
+    members = {name: _indices(value, f"class {name!r}", layers) for name, value in classes.items()}
+    return {
+        of_class(resource, name): [
+            row if i in inside else [0.0] * len(row) for i, row in enumerate(table)
+        ]
+        for resource, table in costs.items()
+        for name, inside in members.items()
+        if of_class(resource, name) in wanted
+    }
+
+
+def _indices(value: Any, key: str, layers: int) -> set[int]:
+    good = isinstance(value, list) and all(
+        isinstance(i, int) and not isinstance(i, bool) and 0 <= i < layers for i in value
+    )
+    if not good or not value:
+        raise ProblemError(
+            f"{key} is {json.dumps(value)[:40]}", f"list layer indices from 0 to {layers - 1}"
+        )
+    return set(value)
 
 
 def _tied(value: Any, layers: int) -> tuple[tuple[int, ...], ...]:

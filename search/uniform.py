@@ -12,7 +12,7 @@ from bitfront.types import Allocation, Problem
 from .base import ALLOCATORS
 from .dual import climb
 from .items import Items, Picks, merge
-from .limits import exactly, require
+from .limits import exactly, require, total
 
 
 @ALLOCATORS.register("uniform")
@@ -21,7 +21,8 @@ def uniform(problem: Problem, *, time_limit: float | None = None) -> Allocation:
 
     A group that may not take it (pinned, or unable to) takes its least loss instead, as a model
     quantized in one scheme leaves such layers in full precision. Raises ``Infeasible`` when no
-    scheme fits, though a mixture may; ``binding`` then holds the least of the uniform totals.
+    scheme fits, though a mixture may; ``binding`` and ``short`` then hold the least, or the
+    greatest, of the uniform totals.
     """
     start = time.perf_counter()
     items = merge(problem)
@@ -40,19 +41,21 @@ def _everywhere(items: Items, scheme: int) -> Picks:
 
 
 def _misfit(items: Items, candidates: list[Picks]) -> Infeasible:
-    problem = items.problem
     totals = [items.usage(picks) for picks in candidates]
-    binding = {}
+    binding, short, words = {}, {}, []
     for r, name in enumerate(items.resources):
         least = min(float(usage[r]) for usage in totals)
         if least > items.room[r] + items.slack[r]:
-            binding[name] = (problem.limits[name], least + problem.fixed.get(name, 0.0))
-    words = [
-        f"the least {name} is {exactly(b)}, the limit {exactly(a)}"
-        for name, (a, b) in binding.items()
-    ]
+            a, b = items.bound(r), total(items, r, least)
+            if items.sign[r] > 0:
+                binding[name] = (a, b)
+                words.append(f"the least {name} is {exactly(b)}, the limit {exactly(a)}")
+            else:
+                short[name] = (a, b)
+                words.append(f"the greatest {name} is {exactly(b)}, the floor {exactly(a)}")
     return Infeasible(
         f"no single scheme fits all limits ({'; '.join(words) or 'each limit alone can be met'})",
-        "raise the limits, add schemes, or allocate with another solver, which may mix schemes",
+        "loosen the limits, add schemes, or allocate with another solver, which may mix schemes",
         binding,
+        short,
     )

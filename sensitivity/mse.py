@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from bitfront.errors import ModelError
-from bitfront.quant.activations import fake_quantize
+from bitfront.quant.activations import cache_error, fake_quantize
 from bitfront.quant.formats import dequantize
 from bitfront.quant.layers import adapter_of
 from bitfront.quant.statistics import call_input
@@ -110,7 +110,11 @@ def output_errors(
                 if activation is not None:
                     xq = fake_quantize(name, x, activation, adapter.kind, q.input_scale)
                 changed = adapter.apply(module, xq, dequantize(q.weight, W.dtype).to(W.device))
-                squares = (changed.float() - full).double().square()
+                difference = changed.float() - full
+                rounding = cache_error(q, changed.float(), getattr(module, "bias", None))
+                if rounding is not None:
+                    difference += rounding
+                squares = difference.double().square()
                 arrays[f"error/{name}"][column] += per_sample(squares, N)
 
         return hook

@@ -4,8 +4,10 @@
     δ        the gradient at its output, of one call; one δ for each probe
     ΔW_c     (rows, cols)      Ŵ_c - W, the change under scheme c
     Δx_c     as x              input under scheme c minus x, where their activations differ
+    ΔR_c     as the output     rounding of what is cached under scheme c, minus the base's
     Γ_i      (rows, cols)      Σ_t δ_t x_tᵀ over the positions t of sample i: its weight gradient
-    s[c, i]  = Σ_t ⟨δ_t, ΔY_c,t⟩ = ⟨ΔW_c, Γ_i⟩ + ⟨Ŵ_c, Σ_t δ_t Δx_tᵀ⟩       per-sample score
+    s[c, i]  = Σ_t ⟨δ_t, ΔY_c,t⟩ = ⟨ΔW_c, Γ_i⟩ + ⟨Ŵ_c, Σ_t δ_t Δx_tᵀ⟩ + Σ_t ⟨δ_t, ΔR_c,t⟩
+                                                                           per-sample score
     e[c, i]  = (P / |S|) Σ_{t in S} Σ_o (δ_to ΔY_c,to)²                    elementwise score
 
 Forming Γ_i costs what a weight gradient costs, once for all schemes; the inner products with all
@@ -18,13 +20,13 @@ Everything is float32.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from bitfront.quant.activations import fake_quantize
+from bitfront.quant.activations import cache_error, fake_quantize
 from bitfront.quant.formats import dequantize
 from bitfront.quant.layers import Adapter, adapter_of
 from bitfront.quant.surgery import original
@@ -139,6 +141,9 @@ class LayerScores:
             shift = self._inputs(adapter, then - now, d)
             s[:, members] += (flat[members] + W.flatten()) @ _gradients(shift, d).transpose(1, 2)
             shifts |= dict.fromkeys(members, shift)
+        roundings = self._roundings(a, W, changes, shifts)
+        for c, rounding in roundings.items():
+            s[:, c] += (d * rounding).sum((2, 3))
         if not len(positions):
             return s, torch.zeros_like(s)
         here = a[:, positions]
@@ -150,8 +155,30 @@ class LayerScores:
             for i, c in enumerate(block.tolist()):
                 if c in shifts:
                     dY[:, i] += _products(shifts[c][:, positions], (W + changes[c])[None])[:, 0]
+                if c in roundings:
+                    dY[:, i] += roundings[c][:, positions]
             e.append(weights @ dY.square_().flatten(2).transpose(1, 2))
         return s, torch.cat(e, 2).permute(1, 2, 0) * (d.shape[2] / len(positions))
+
+    def _roundings(
+        self, a: Tensor, W: Tensor, changes: Tensor, shifts: Mapping[int, Tensor]
+    ) -> dict[int, Tensor]:
+        """Candidate -> ΔR (n, P, rows), where it or the base rounds what is cached.
+
+        a: (n, P, G, cols), what the outputs now are products of.
+        """
+        if not any(q is not None and q.head for q in (*self.candidates, self.base)):
+            return {}
+        bias: Tensor | None = getattr(self.module, "bias", None)
+        now = cache_error(self.base, _products(a, W[None])[:, 0], bias)
+        found = {}
+        for c, q in enumerate(self.candidates):
+            y = _products(a + shifts.get(c, 0.0), (W + changes[c])[None])[:, 0]
+            then = cache_error(q, y, bias)
+            if then is not None or now is not None:
+                zero = torch.zeros_like(y)
+                found[c] = (zero if then is None else then) - (zero if now is None else now)
+        return found
 
     def _looked_up(
         self, adapter: type[Adapter], changes: Tensor, x: Tensor, d: Tensor

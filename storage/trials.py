@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from numpy.typing import NDArray
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from bitfront.errors import UnknownName
 from bitfront.types import Estimate, Trial, content_key
@@ -103,6 +103,19 @@ class Trials(Database):
         for table, rows in figures:
             if rows:
                 connection.execute(self.insert(table), rows)
+
+    def set_costs(self, study: StudyRecord, id: int, costs: Mapping[str, float]) -> Trial:
+        """Record further costs of a trial, or other figures of those it has; returns it.
+
+        Raises ``UnknownName`` when the study has no such trial.
+        """
+        C = TrialCostRow
+        with self.writing(study) as connection:
+            require_trial(connection, study, id)
+            connection.execute(delete(C).where(C.trial_id == id, C.resource.in_(list(costs))))
+            if costs:
+                connection.execute(insert(C), _cost_rows(id, costs))
+            return _load(connection, select(TrialRow).where(TrialRow.id == id))[0]
 
     def trial_vectors(self, study: StudyRecord, id: int) -> dict[str, NDArray[Any]]:
         """The per-sample arrays of a trial, read-only. Raises ``UnknownName``."""
@@ -213,14 +226,15 @@ def _add_parts(connection: Connection, id: int, trial: Trial) -> None:
                 for i, (layer, scheme) in enumerate(trial.schemes.items())
             ],
         ),
-        (
-            TrialCostRow,
-            [{"trial_id": id, "resource": k, "value": v} for k, v in trial.costs.items()],
-        ),
+        (TrialCostRow, _cost_rows(id, trial.costs)),
     )
     for table, rows in parts:
         if rows:
             connection.execute(insert(table), rows)
+
+
+def _cost_rows(id: int, costs: Mapping[str, float]) -> list[dict[str, Any]]:
+    return [{"trial_id": id, "resource": name, "value": value} for name, value in costs.items()]
 
 
 def _load(connection: Connection, page: Any) -> list[Trial]:

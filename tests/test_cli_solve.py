@@ -97,6 +97,25 @@ def test_the_least_cost_within_a_loss(problem: Path, capfd: pytest.CaptureFixtur
     assert "loss 0.8 (size proven least)" in in_process(words, capfd).stdout
 
 
+def test_a_floor_and_a_limit_of_a_class(
+    problem: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "classes.json"
+    path.write_text(json.dumps({**PROBLEM, "classes": {"ends": [0, 3], "rest": [1, 2]}}))
+    words = ["solve", str(path), "--limit", "size[ends]<=4", "--limit", "size >= 7"]
+    answer = json.loads(in_process([*words, "--json"], capfd).stdout)
+    assert answer["choice"] == ["int8", "int8", "int8", "int4"]  # 0 and 2 are tied
+    assert answer["costs"] == {"size": 8.0, "bops": 18.0, "size[ends]": 4.0}
+    text = in_process(words, capfd).stdout
+    assert "at least" in text
+    wrong = in_process([*words, "--limit", "size[ends]>=5"], capfd)
+    refused(wrong, "size[ends] of at least 5 and at most 4: no total is both")
+    refused(in_process([*words, "--limit", "bops[middle]=5"], capfd), "a limit on 'bops[middle]'")
+    least = ["--minimize", "size", "--max-loss", "2", "--limit", "size>=5.5"]
+    found = json.loads(in_process(["solve", str(problem), *least, "--json"], capfd).stdout)
+    assert found["costs"]["size"] == 6.0
+
+
 def test_help_and_version_are_quick_and_light() -> None:
     assert run("--version").stdout == f"bitfront {__version__}\n"
     assert "solve" in run("--help").stdout
@@ -135,6 +154,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "tied by name": ({"tied": [["a", "b"]]}, 'tied names layer "a"'),
     "tied is flat": ({"tied": [0, 1]}, "not a list of lists"),
     "too few names": ({"layers": ["a", "b"]}, "2 layers are named"),
+    "classes are a list": ({"classes": [[0]]}, "classes are not an object"),
+    "a class of no layer": ({"classes": {"a": [0, 4]}}, "class 'a' is [0, 4]: list layer indices"),
+    "a class is empty": ({"classes": {"a": []}}, "class 'a' is []"),
+    "a class by name": ({"classes": {"a": ["conv1"]}}, "class 'a' is [\"conv1\"]"),
     "too large": ({"loss": [[1e308, 1e308]] * 4}, "larger unit"),
 }  # fmt: skip
 
@@ -195,6 +218,12 @@ def test_refuses_what_is_no_text_file(tmp_path: Path, capfd: pytest.CaptureFixtu
         (["--limit", "size=nan"], "not finite"),
         (["--limit", "size=8", "--limit", "size=9"], "two limits on 'size'"),
         (["--limit", "energy=8"], "the problem has size, bops"),
+        (["--limit", "size>=8", "--limit", "size>=9"], "two limits on 'size'"),
+        (["--limit", "size>=9", "--limit", "size=8"], "of at least 9 and at most 8"),
+        (["--limit", "size>=11"], "size must be at least 11, the greatest possible is 10: lower"),
+        (["--limit", "size>=inf"], "not finite"),
+        (["--limit", ">=3"], "NAME=NUMBER"),
+        (["--limit", "size>3"], "NAME=NUMBER"),
         (["--limit", "size=4"], "the least possible is 5"),
         (["--limit", "size=9", "--limit", "bops=5"], "the least possible is 6"),
         (["--solver", "magic"], "choose from"),

@@ -15,6 +15,10 @@ SCHEMES = {
     "w8a8s": Scheme("int", 8, activation=Activation(8, static=True)),
     "w8a8b": Scheme("int", 8, activation=Activation(8, bos=True)),
     "w8a8sb": Scheme("int", 8, activation=Activation(8, static=True, bos=True)),
+    "w4kv8": Scheme("int", 4, cache=8),
+    "w4g32za8sbkv4+gptq": Scheme(
+        "int", 4, 32, False, Activation(8, static=True, bos=True), "gptq", 4
+    ),
     "w2g32z": Scheme("int", 2, group=32, symmetric=False),
     "w3g64+gptq": Scheme("int", 3, group=64, quantizer="gptq"),
     "w5g1za6s+gptq:act": Scheme("int", 5, 1, False, Activation(6, True), "gptq:act"),
@@ -68,6 +72,10 @@ def test_case_space_and_the_default_quantizer_are_not_spelled() -> None:
         ("w16", "scheme 'w16': integer weights of 16 bits"),
         ("w4g0", "scheme 'w4g0': group size 0: use a positive group size"),
         ("w4a16", "scheme 'w4a16': activations of 16 bits: use one of 4, 6, 8"),
+        ("w4kv", "unknown scheme 'w4kv'"),
+        ("w4kv8a8", "unknown scheme 'w4kv8a8'"),
+        ("kv8", "unknown scheme 'kv8'"),
+        ("w4kv2", "scheme 'w4kv2': a cache of 2 bits: use one of 4, 6, 8"),
         ("w4+awq", "scheme 'w4.awq': quantizer 'awq': use one of rtn, gptq, gptq:act"),
     ],
 )
@@ -92,7 +100,14 @@ def test_lists_of_schemes() -> None:
             parse_schemes(nothing)
 
 
-FULL = {"bytes": 1000.0, "bits": 32000.0, "stored_bits": 32000.0, "bops": 5e9, "seconds": 2.0}
+FULL = {
+    "bytes": 1000.0,
+    "bits": 32000.0,
+    "stored_bits": 32000.0,
+    "bops": 5e9,
+    "seconds": 2.0,
+    "kv": 64.0,
+}
 
 
 @pytest.mark.parametrize(
@@ -110,6 +125,8 @@ FULL = {"bytes": 1000.0, "bits": 32000.0, "stored_bits": 32000.0, "bops": 5e9, "
         ("8GBOPs", "bops", 8e9),
         ("1e3bops", "bops", 1e3),
         ("50%BOPs", "bops", 2.5e9),
+        ("2KiBkv", "kv", 2048.0),
+        ("50%kv", "kv", 32.0),
         ("12ms", "seconds", 0.012),
         ("3us", "seconds", 3e-6),
         (".5s", "seconds", 0.5),

@@ -723,7 +723,8 @@ OPTIONS: dict[str, Case] = {
     ),
     "budgets that clash": (
         asked(schemes="w4 w8a4", budget=["4bpw", "5%BOPs"]),
-        "no allocation is within bits <= 960 and bops <= 399360 together.*: keep the others",
+        r"budgets 4bpw and 5%BOPs cannot be met together, though each can be alone: keep the "
+        r"others and raise 4bpw to 7\.6bpw, or raise 5%BOPs to 12\.5%BOPs",
     ),
     "seconds": (asked(budget="5ms"), "budget '5ms' limits seconds, .*: choose a budget on one of"),
     "no single scheme": (

@@ -40,7 +40,7 @@ def refine(
         return build_problem(table, costs, BUDGETS)
 
     def look(schemes: Mapping[str, str], expected: float = 1.0) -> Trial:
-        assert expected > 0
+        assert expected >= 0
         trial = measure(study, schemes, "refine", costs.total(schemes), evaluation=False)
         seen.append(trial.key)
         return trial

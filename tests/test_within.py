@@ -14,6 +14,8 @@ from bitfront.within import Bound, meeting
 
 def trial(id: int, scheme: str, bits: float, kl: float, **settings: Any) -> Trial:
     costs = {"bytes": bits / 8, "bits": bits}
+    if seconds := {"w4": 1e-3, "w8": 2e-3, "keep": 4e-3}.get(scheme):
+        costs["seconds@cpu:b1"] = seconds
     metrics = {"kl": Estimate(kl, 0.1, 4), "held-back/kl": Estimate(2 * kl, 0.1, 4)}
     schemes = {"a": scheme, "b": scheme}
     return Trial(schemes, "ilp", 0.0, 0.0, costs, metrics, 1.0, settings, id=id)
@@ -44,6 +46,13 @@ TRIALS = [
         (("4bpw",), [2, 4]),  # 5 does not say how many weights it has
         (("2.3bpw",), [4]),  # 2.3 * 50 is below 115 in doubles
         (("4bpw", "kl<=1", "40%"), [2]),
+        ((">=8bpw",), [1, 3]),
+        ((">=2.3bpw", "<=4bpw"), [2, 4]),
+        (("bytes>=50",), [1, 3]),
+        (("1ms@cpu:b1",), [2]),
+        ((">=2ms@cpu:b1",), [1, 3]),
+        (("50%@cpu:b1",), [2, 3]),
+        (("seconds@cpu:b1<=0.002",), [2, 3]),
     ],
 )
 def test_which_trials_are_within(limits: tuple[str, ...], left: list[int]) -> None:
@@ -61,7 +70,9 @@ def test_what_cannot_be_read_is_refused(text: str) -> None:
 
 
 def test_what_no_trial_can_tell_is_said() -> None:
-    with pytest.raises(UnknownName, match="'loss': there are bits, bytes, held-back/kl, kl"):
+    with pytest.raises(
+        UnknownName, match="'loss': there are bits, bytes, held-back/kl, kl, seconds@cpu:b1"
+    ):
         meeting(TRIALS, ["loss<=1"])
     with pytest.raises(BudgetError, match=r"limits bops, which no trial has: .* bits, bytes"):
         meeting(TRIALS, ["3GBOPs"])
@@ -73,3 +84,5 @@ def test_what_no_trial_can_tell_is_said() -> None:
         meeting(TRIALS, ["small"])
     with pytest.raises(InvalidInput, match="none of 5 trials is within 3bpw and kl>=0: loosen"):
         meeting(TRIALS, ["3bpw", "kl>=0"])
+    with pytest.raises(BudgetError, match="'body:3bpw' is on a class of layers, which trials"):
+        meeting(TRIALS, ["body:3bpw"])

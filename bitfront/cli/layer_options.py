@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,8 +44,13 @@ def layer_options(
         str | None,
         _option(help="Export whose bytes are counted: compressed-tensors or safetensors."),
     ] = None,
+    costs: Annotated[
+        Path | None,
+        _option(metavar="FILE", help="CSV or JSON of further costs, like seconds on a target."),
+    ] = None,
 ) -> Choices:
     """Which layers take part; every option may be left out, lists may be repeated."""
+    from bitfront.costfile import GivenCosts
     from bitfront.pipeline import Choices
 
     pins = {}
@@ -65,4 +71,5 @@ def layer_options(
         hand_groups=tuple(tuple(text.split(",")) for text in group or ()),
         average_over=average_over,  # type: ignore[arg-type]  # checked above
         container=container,
+        costs=None if costs is None else GivenCosts.read(costs),
     )

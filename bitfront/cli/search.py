@@ -36,7 +36,8 @@ def search(
         typer.Option(
             "--budget",
             metavar="LIMIT",
-            help="Like 700MB, 40%, 3.5bpw, 8GBOPs. Of one resource: a sweep; of several: together.",
+            help="Like 700MB, 40%, 3.5bpw, 8GBOPs, 12ms@cpu, 2MBact; '>=3bpw' is a lower limit, "
+            "CLASS:3bpw one of a class of layers. Of one resource: a sweep; of several: together.",
         ),
     ],
     solver: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from .output import Json, emit, quiet_stdout, table, word
 if TYPE_CHECKING:
     from bitfront.types import Allocation
 
+_HOW = "write NAME=NUMBER, like size=5.2, or 'NAME>=NUMBER'"
+
 
 def solve(
     problem: Annotated[
@@ -28,7 +31,10 @@ def solve(
     ],
     limit: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=NUMBER", help="Greatest total of one cost; may be repeated."),
+        typer.Option(
+            metavar="NAME=NUMBER",
+            help="Greatest total of one cost, or with 'NAME>=NUMBER' the least; may be repeated.",
+        ),
     ] = None,
     solver: Annotated[
         str, typer.Option(help="ilp, lagrange, greedy, greedy-up, uniform, random.")
@@ -56,7 +62,7 @@ def solve(
     as_json: Json = False,
 ) -> None:
     """Choose one scheme per layer: least total loss, or least cost, within the limits."""
-    limits = _limits(limit or [])
+    limits, floors = _limits(limit or [])
     if count == 1 and distance is not None:
         raise InvalidInput(f"--distance {distance} of one allocation", "give --count too")
     if count > 1 and solver != "ilp":
@@ -76,7 +82,7 @@ def solve(
     from bitfront.search import allocate, cheapest, read_problem, several
 
     with quiet_stdout():
-        read = read_problem(problem, limits)
+        read = read_problem(problem, limits, floors)
         if minimize is not None and max_loss is not None:
             found = [cheapest(read, minimize, max_loss, time_limit=time_limit)]
         elif count == 1:
@@ -86,7 +92,7 @@ def solve(
     if as_json:
         emit(_plain(found[0]) if count == 1 else {"allocations": [_plain(one) for one in found]})
         return
-    _show(found, limits, minimize)
+    _show(found, limits, floors, minimize)
     if len(found) < count:
         more = "no more that differ so" if time_limit is None else "no more found in the time"
         typer.echo(f"{len(found)} of {count}: {more}")
@@ -104,15 +110,24 @@ def _plain(found: Allocation) -> dict[str, Any]:
     }
 
 
-def _show(found: Sequence[Allocation], limits: dict[str, float], minimize: str | None) -> None:
+def _show(
+    found: Sequence[Allocation],
+    limits: dict[str, float],
+    floors: dict[str, float],
+    minimize: str | None,
+) -> None:
     """A column of schemes and of totals, and a line, for each allocation."""
     first, several = found[0], len(found) > 1
     numbers = [str(k) for k in range(1, len(found) + 1)]
     choices = zip(*(one.choice for one in found), strict=True)
     layers = ((layer, *row) for layer, row in zip(first.layers, choices, strict=True))
     table(["layer", *(numbers if several else ["scheme"])], layers)
-    rows = [(name, *(one.costs[name] for one in found), limits.get(name)) for name in first.costs]
-    table(["cost", *(numbers if several else ["total"]), "limit"], rows)
+    bounds = {"at least": floors, "limit": limits} if floors else {"limit": limits}
+    rows = [
+        (name, *(one.costs[name] for one in found), *(kind.get(name) for kind in bounds.values()))
+        for name in first.costs
+    ]
+    table(["cost", *(numbers if several else ["total"]), *bounds], rows)
     for number, one in zip(numbers, found, strict=True):
         counts = ", ".join(f"{n} × {name}" for name, n in Counter(one.choice).most_common())
         proof = "optimal" if one.optimal else f"bound {word(one.bound)}, gap {word(one.gap)}"
@@ -124,22 +139,22 @@ def _show(found: Sequence[Allocation], limits: dict[str, float], minimize: str |
         )
 
 
-def _limits(texts: list[str]) -> dict[str, float]:
-    """Resource -> limit, from words like ``size=5.2``."""
+def _limits(texts: list[str]) -> tuple[dict[str, float], dict[str, float]]:
+    """Resource -> limit, from words like ``size=5.2``; and -> floor, from ``size>=3``."""
     limits: dict[str, float] = {}
+    floors: dict[str, float] = {}
     for text in texts:
-        name, equals, number = text.rpartition("=")
-        name = name.strip()
-        if not equals or not name:
-            raise InvalidInput(f"cannot read --limit {text!r}", "write NAME=NUMBER, like size=5.2")
-        if name in limits:
-            raise InvalidInput(f"two limits on {name!r}", "give each cost at most one --limit")
+        match = re.fullmatch(r"\s*(.*?)\s*(<=|>=|=)([^=]*)", text, re.DOTALL)
+        if match is None or not match[1]:
+            raise InvalidInput(f"cannot read --limit {text!r}", _HOW)
+        name, sign, number = match.groups()
+        bounds = floors if sign == ">=" else limits
+        if name in bounds:
+            raise InvalidInput(f"two limits on {name!r}", "give each cost at most one of a kind")
         try:
-            limits[name] = float(number)
+            bounds[name] = float(number)
         except ValueError:
-            raise InvalidInput(
-                f"--limit {text!r}: {number!r} is not a number", "write NAME=NUMBER, like size=5.2"
-            ) from None
-        if not math.isfinite(limits[name]):
+            raise InvalidInput(f"--limit {text!r}: {number!r} is not a number", _HOW) from None
+        if not math.isfinite(bounds[name]):
             raise InvalidInput(f"--limit {text!r} is not finite", "leave it out for no limit")
-    return limits
+    return limits, floors

@@ -13,11 +13,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from bitfront.errors import DataError, ModelError
+from bitfront.types import Layer
 
 from .base import Batch
 from .counting import refuse_nothing
 from .domains import Source, check_left, in_turn, metrics_of, shares, sources, spelled
 from .holding import HOLD_BACK, checked_share
+from .kvcache import with_attention
 from .metrics import METRICS, Metric
 from .numbers import require
 from .padding import batched
@@ -115,6 +117,10 @@ class LanguageTask(ModelTask):
     def predict(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: Batch) -> Tensor:
         logits: Tensor = self.model(*args, **kwargs, use_cache=False).logits
         return logits[:, :-1]
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        return with_attention(self.model, self.survey.layers)
 
     def metric(self, name: str) -> Metric:
         return self._own[name] if name in self._own else METRICS[name]

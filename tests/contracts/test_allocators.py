@@ -64,6 +64,14 @@ PROBLEMS = {
     "fixed part": make(8, fixed={"bytes": 1e6, "seconds": 1.0}),
     "one layer": make(9, L=1),
     "one scheme": make(10, C=1, limits={"bytes": 1e6}),
+    "a floor": make(17, R=1, limits={}, floors={"bytes": 3000.0}),
+    "floors and limits": make(18, floors={"bytes": 1800.0, "seconds": 0.2}),
+    "a floor and a fixed part": make(
+        8, fixed={"bytes": 1e6, "seconds": 1.0}, floors={"bytes": 1e6 + 1500}
+    ),
+    "a floor that rules out the least loss": dataclasses.replace(
+        make(19, R=1), loss=-make(19, R=1).loss, floors={"bytes": 2500.0}
+    ),
     "no limits": make(11, limits={}),
     "no costs": Problem(("a", "b"), ("x", "y"), [[1, 0], [0, 1]], {}, {}),  # type: ignore[arg-type]
     "equal losses": Problem(
@@ -113,6 +121,8 @@ def test_keeps_every_constraint(problem: Problem, solver: str) -> None:
     assert all(len({choice[i] for i in group}) == 1 for group in problem.groups)
     for name, limit in problem.limits.items():
         assert found.costs[name] <= limit * (1 + 1e-12)  # rounding of sums
+    for name, floor in problem.floors.items():
+        assert found.costs[name] >= floor * (1 - 1e-12)
     assert found.solver == solver
     assert found.seconds >= 0
 
@@ -178,6 +188,55 @@ def test_says_which_limit_binds_and_the_least(solver: str) -> None:
     met = dataclasses.replace(problem, limits={"bytes": least})
     if solver in MIXING:
         assert allocate(met, solver).costs["bytes"] == least
+
+
+def test_says_which_floor_is_out_of_reach_and_the_greatest(solver: str) -> None:
+    problem = make(20)
+    most = float(problem.costs["bytes"].max(axis=1).sum())
+    high = dataclasses.replace(problem, limits={}, floors={"bytes": most + 1})
+    words = rf"bytes must be at least {most + 1:.0f}, the greatest possible is {most:.0f}: lower"
+    with pytest.raises(Infeasible, match=words) as caught:
+        allocate(high, solver)
+    assert caught.value.short == {"bytes": (most + 1, most)}
+    met = dataclasses.replace(problem, limits={}, floors={"bytes": most})
+    assert allocate(met, solver).costs["bytes"] == most
+
+
+@pytest.mark.parametrize("solver", MIXING)
+def test_says_when_a_limit_clashes_with_a_floor(solver: str) -> None:
+    costs = {"a": np.array([[1.0, 5.0]] * 3), "b": np.array([[1.0, 2.0]] * 3)}
+    problem = Problem(
+        tuple("xyz"), ("s", "t"), np.zeros((3, 2)), costs, {"a": 8.0}, floors={"b": 5.0}
+    )
+    with pytest.raises(Infeasible, match=r"a <= 8 and b >= 5 together.*raise a to 11") as caught:
+        allocate(problem, solver)
+    assert "lower b to 4" in caught.value.remedy
+    assert caught.value.clash == (("a", 1, 11.0), ("b", -1, 4.0))
+    raised = dataclasses.replace(problem, limits={"a": 11.0})
+    assert allocate(raised, solver).costs == {"a": 11.0, "b": 5.0}
+    lowered = dataclasses.replace(problem, floors={"b": 4.0})
+    assert allocate(lowered, solver).costs == {"a": 7.0, "b": 4.0}
+
+
+def test_a_floor_above_the_limit_is_refused() -> None:
+    with pytest.raises(ProblemError, match="bytes of at least 9 and at most 8: no total is both"):
+        make(21, limits={"bytes": 8.0}, floors={"bytes": 9.0})
+    with pytest.raises(ProblemError, match="a floor on 'energy'"):
+        make(21, floors={"energy": 9.0})
+
+
+@pytest.mark.parametrize("solver", MIXING)
+@pytest.mark.parametrize("seed", range(4))
+def test_finds_the_one_total_between_a_floor_and_a_limit(solver: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    table: Any = 2.0 ** np.arange(15).reshape(5, 3) + 1  # every choice has a total of its own
+    secret = rng.integers(0, 3, 5)
+    total = float(table[np.arange(5), secret].sum())
+    problem = Problem(
+        tuple("vwxyz"), tuple("012"), rng.random((5, 3)), {"a": table}, {"a": total},
+        floors={"a": total},
+    )  # fmt: skip
+    assert allocate(problem, solver).choice == tuple(str(c) for c in secret)
 
 
 @pytest.mark.parametrize("solver", MIXING)

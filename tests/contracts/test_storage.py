@@ -282,6 +282,18 @@ def test_the_first_trial_of_an_allocation_stays(store: Store, study: StudyRecord
     assert store.add_trial(other, trial({"a": "w4", "b": "w8"}), "key").id != first.id
 
 
+def test_further_costs_of_a_trial_are_recorded_and_may_change(
+    store: Store, study: StudyRecord
+) -> None:
+    first = store.add_trial(study, trial({"a": "w4"}))
+    more = store.set_costs(study, first.id, {"seconds@cpu:b1": 0.5, "joules": 3.0})
+    assert more.costs == {**first.costs, "seconds@cpu:b1": 0.5, "joules": 3.0}
+    assert store.set_costs(study, first.id, {"joules": 4.0}).costs == {**more.costs, "joules": 4.0}
+    assert store.set_costs(study, first.id, {}).costs["joules"] == 4.0
+    with pytest.raises(UnknownName):
+        store.set_costs(store.open_study("other", {}, {}), first.id, {"joules": 1.0})
+
+
 def test_a_trial_is_completed_and_what_it_has_stays(store: Store, study: StudyRecord) -> None:
     schemes = {"a": "w4", "b": "w8"}
     first = trial(schemes, metrics={"calibration/kl": Estimate(0.5, 0.1, 4)})

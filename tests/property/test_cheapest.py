@@ -32,12 +32,14 @@ def turned(problem: Problem, most: float) -> Problem:
 def granted(problem: Problem, most: float) -> Problem:
     """As ``turned``, each limit with the rounding granted to signed terms."""
     problem = turned(problem, most)
-    limits = {}
-    for name, limit in problem.limits.items():
-        table = np.abs(np.where(problem.allowed, problem.costs[name], 0.0))
-        size = float(table.max(axis=1).sum()) + abs(limit)
-        limits[name] = limit + ((len(problem.layers) + 1) * size + 4 * abs(limit)) * EPS
-    return dataclasses.replace(problem, limits=limits)
+    limits: dict[str, float] = {}
+    floors: dict[str, float] = {}
+    for sign, bounds, wide in ((1, problem.limits, limits), (-1, problem.floors, floors)):
+        for name, bound in bounds.items():
+            table = np.abs(np.where(problem.allowed, problem.costs[name], 0.0))
+            size = float(table.max(axis=1).sum()) + abs(bound)
+            wide[name] = bound + sign * ((len(problem.layers) + 1) * size + 4 * abs(bound)) * EPS
+    return dataclasses.replace(problem, limits=limits, floors=floors)
 
 
 @st.composite
@@ -71,6 +73,8 @@ def test_the_least_cost_within_the_loss(case: tuple[Problem, float]) -> None:
     assert found.loss == float(reference.total(problem.loss, choice)) <= limits["predicted"]
     assert list(found.costs) == list(problem.costs)
     assert all(found.costs[name] <= limits[name] for name in problem.limits)
+    floors = granted(problem, most).floors
+    assert all(found.costs[name] >= floor for name, floor in floors.items())
     rounding = 2 * EPS * float(problem.costs["r0"].max(axis=1).sum())
     assert found.costs["r0"] == pytest.approx(float(wide[0]), rel=0, abs=rounding)
     assert found.optimal

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from bitfront.budget import _UNITS, Budget
 from bitfront.errors import BudgetError, SchemeError
-from bitfront.scheme import ACTIVATION_BITS, FLOAT_BITS, QUANTIZERS, WEIGHT_BITS, Activation, Scheme
+from bitfront.scheme import (
+    ACTIVATION_BITS,
+    CACHE_BITS,
+    FLOAT_BITS,
+    QUANTIZERS,
+    WEIGHT_BITS,
+    Activation,
+    Scheme,
+)
 
 integers = st.builds(
     Scheme,
@@ -20,11 +28,20 @@ integers = st.builds(
     st.none()
     | st.builds(Activation, st.sampled_from(ACTIVATION_BITS), st.booleans(), st.booleans()),
     st.sampled_from(QUANTIZERS),
+    st.none() | st.sampled_from(CACHE_BITS),
 )
 schemes = integers | st.sampled_from([Scheme.parse(name) for name in ("keep", *FLOAT_BITS)])
 amounts = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
-budgets = st.builds(Budget, amounts, st.sampled_from(sorted(_UNITS)))
-near = st.text("wgza0123456789+:%.KMGiBbpwe sfrtnqc", max_size=12)
+signs, classes = st.sampled_from(["<=", ">="]), st.sampled_from(["", "mlp", "*.k_proj", "a b"])
+weights = sorted(unit for unit in _UNITS if "act" not in unit)
+names = st.sampled_from(["joules", "seconds@cpu:b1s128", "bytes"])
+budgets = (
+    st.builds(Budget, amounts, st.sampled_from(sorted(_UNITS)))
+    | st.builds(Budget, amounts, st.sampled_from(weights), signs, classes)
+    | st.builds(Budget, amounts, st.sampled_from(["s", "ms", "%"]), signs, classes, st.just("c:1"))
+    | st.builds(Budget, amounts, st.just(""), signs, classes, st.just(""), names)
+)
+near = st.text("wgza0123456789+:%.KMGiBbpwe sfrtnqc<>=@[]", max_size=12)
 
 
 @given(schemes)

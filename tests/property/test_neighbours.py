@@ -20,11 +20,10 @@ Choice = tuple[int, ...]
 
 def fitting(problem: Problem) -> dict[Choice, Fraction]:
     """Every choice within the limits, with its exact loss."""
-    limits = {name: reference.whole(limit) for name, limit in problem.limits.items()}
     return {
         choice: Fraction(loss, reference.UNIT)
         for choice, loss, costs in reference.totals(problem)
-        if all(costs[name] <= limit for name, limit in limits.items())
+        if reference.inside(problem, costs)
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 
 import numpy as np
@@ -40,7 +41,9 @@ def tables(draw: st.DrawFn, shape: tuple[int, int], signed: bool) -> np.ndarray:
 
 
 @st.composite
-def problems(draw: st.DrawFn, resources: int | None = None, plain: bool = False) -> Problem:
+def problems(
+    draw: st.DrawFn, resources: int | None = None, plain: bool = False, floors: bool = True
+) -> Problem:
     L, C = draw(st.integers(1, 5)), draw(st.integers(1, 4))
     R = draw(st.integers(1, 3)) if resources is None else resources
     loss = draw(tables((L, C), signed=True))
@@ -54,24 +57,39 @@ def problems(draw: st.DrawFn, resources: int | None = None, plain: bool = False)
                 allowed[i, c] = False
         if L > 2 and draw(st.booleans()):
             groups = ((0, 2),)
-    limits = {}
+    limits, least = {}, {}
     for name, table in costs.items():
         low, high = table.min(axis=1).sum(), table.max(axis=1).sum()
         limits[name] = float(low + draw(st.floats(0, 1)) * (high - low))
         if draw(st.booleans()):  # exactly the total of some choice, summed naively
             pick = [draw(st.integers(0, C - 1)) for _ in range(L)]
             limits[name] = float(sum(table[i, c] for i, c in enumerate(pick)))
+        if floors and draw(st.integers(0, 3)) == 0:
+            least[name] = draw(st.floats(0, 1)) * limits[name]
+            if draw(st.booleans()):
+                least[name] = limits[name]  # this total and no other
+            elif draw(st.booleans()):
+                del limits[name]
     names = tuple(f"l{i}" for i in range(L)), tuple(f"s{c}" for c in range(C))
-    return Problem(*names, loss, costs, limits, allowed=allowed, groups=groups)
+    return Problem(*names, loss, costs, limits, allowed=allowed, groups=groups, floors=least)
 
 
 def widened(problem: Problem) -> Problem:
-    """Limits with the rounding that allocators grant: (L + 1)·eps·Σ|terms| + 4·eps·limit."""
-    limits = {}
-    for name, limit in problem.limits.items():
-        size = float(np.abs(problem.costs[name]).max(axis=1).sum()) + limit
-        limits[name] = limit + ((len(problem.layers) + 1) * size + 4 * limit) * EPS
-    return dataclasses.replace(problem, limits=limits)
+    """Limits and floors with the rounding granted: (L + 1)·eps·Σ|terms| + 4·eps·limit."""
+    limits: dict[str, float] = {}
+    floors: dict[str, float] = {}
+    for sign, bounds, wide in ((1, problem.limits, limits), (-1, problem.floors, floors)):
+        for name, bound in bounds.items():
+            size = float(np.abs(problem.costs[name]).max(axis=1).sum()) + bound
+            wide[name] = bound + sign * ((len(problem.layers) + 1) * size + 4 * bound) * EPS
+    return dataclasses.replace(problem, limits=limits, floors=floors)
+
+
+def kept(problem: Problem, costs: Mapping[str, float]) -> bool:
+    """Whether totals are within limits and floors, up to the rounding that is granted."""
+    wide = widened(problem)
+    below = all(costs[name] <= limit for name, limit in wide.limits.items())
+    return below and all(costs[name] >= floor for name, floor in wide.floors.items())
 
 
 @settings(max_examples=300, deadline=None)
@@ -85,8 +103,7 @@ def test_ilp_finds_the_optimum(problem: Problem) -> None:
     if strict is None:
         return  # within the limits by rounding only: either answer is right
     got = allocate(problem)
-    limits = widened(problem).limits
-    assert all(got.costs[name] <= limit for name, limit in limits.items())
+    assert kept(problem, got.costs)
     assert all(len({got.choice[i] for i in group}) == 1 for group in problem.groups)
     # each loss is a rounded double: totals closer than eps·Σ|loss| are equal to an allocator
     rounding = 2 * EPS * float(np.abs(np.where(problem.allowed, problem.loss, 0)).max(axis=1).sum())
@@ -116,6 +133,7 @@ def test_heuristics_bound_the_optimum(problem: Problem, solver: str) -> None:
     except Infeasible:
         assert solver == "uniform" or reference.optimum(problem) is None
         return
+    assert kept(problem, got.costs)
     best = reference.optimum(widened(problem))
     assert best is not None
     rounding = 2 * EPS * float(np.abs(np.where(problem.allowed, problem.loss, 0)).max(axis=1).sum())
@@ -137,11 +155,12 @@ def test_greedy_up_ends_where_no_single_step_up_fits(problem: Problem) -> None:
             name: sum((Fraction(float(table[k, c])) for k, c in enumerate(moved)), Fraction(0))
             for name, table in problem.costs.items()
         }
-        assert any(total > problem.limits[name] for name, total in totals.items())
+        above = any(totals[name] > limit for name, limit in problem.limits.items())
+        assert above or any(totals[name] < floor for name, floor in problem.floors.items())
 
 
 @settings(max_examples=100, deadline=None)
-@given(problems(resources=1))
+@given(problems(resources=1, floors=False))
 def test_greedy_up_is_never_worse_than_the_least_cost(problem: Problem) -> None:
     assume(reference.optimum(problem) is not None)
     limit = {"r0": float(reference.least(dataclasses.replace(problem, limits={}), "r0"))}
@@ -156,8 +175,7 @@ def test_greedy_up_is_never_worse_than_the_least_cost(problem: Problem) -> None:
 def test_random_keeps_limits_and_looks_at_no_loss(problem: Problem, seed: int) -> None:
     assume(reference.optimum(problem) is not None)
     found = randomized(problem, seed=seed)
-    wide = widened(problem).limits
-    assert all(found.costs[name] <= limit for name, limit in wide.items())
+    assert kept(problem, found.costs)
     other = dataclasses.replace(problem, loss=-3 * problem.loss[::-1])
     assert randomized(other, seed=seed).choice == found.choice
 

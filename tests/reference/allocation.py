@@ -53,13 +53,18 @@ def totals(problem: Problem) -> list[tuple[tuple[int, ...], int, dict[str, int]]
     ]
 
 
+def inside(problem: Problem, costs: dict[str, int], apart: str = "") -> bool:
+    """Whether totals in units are within every limit, but that on ``apart``, and every floor."""
+    above = any(costs[n] > whole(b) for n, b in problem.limits.items() if n != apart)
+    return not above and all(costs[n] >= whole(b) for n, b in problem.floors.items())
+
+
 def optimum(problem: Problem) -> tuple[Fraction, Fraction] | None:
     """The least loss and its least first cost within the limits; None when nothing fits."""
-    limits = {name: whole(limit) for name, limit in problem.limits.items()}
     fitting = [
         (loss, next(iter(costs.values()), 0))
         for _, loss, costs in totals(problem)
-        if all(costs[name] <= limit for name, limit in limits.items())
+        if inside(problem, costs)
     ]
     if not fitting:
         return None
@@ -68,12 +73,11 @@ def optimum(problem: Problem) -> tuple[Fraction, Fraction] | None:
 
 
 def least(problem: Problem, resource: str) -> Fraction:
-    """The least total of one resource within the limits on the others."""
-    limits = {name: whole(limit) for name, limit in problem.limits.items() if name != resource}
+    """The least total of one resource within the floors, and the limits on the others."""
     return min(
         Fraction(costs[resource], UNIT)
         for _, _, costs in totals(problem)
-        if all(costs[name] <= limit for name, limit in limits.items())
+        if inside(problem, costs, resource)
     )
 
 
