@@ -116,20 +116,20 @@ class Point:
             problems = {name: self._problem(source) for name, source in sources.items()}
             evaluations += self._explored(pool, problem, problems, trials, first, progress)
         chosen = pool.best(problem)
-        by_id = {trial.id: name for name, trial in reversed(trials.items())}
         best = chosen.looked.trial
-        name = by_id.get(best.id)
-        if name is None:
-            best, name = self._complete(best), str(best.settings.get("table", best.solver))
-            evaluations += 1
+        origin = next((name for name, trial in trials.items() if trial.id == best.id), None)
+        if origin is None:
+            best, evaluations = self._complete(best), evaluations + 1
+            predicted = problem.total_loss(best.schemes)
+            bound = next(iter(candidates.values())).bound  # of that problem
+        else:
+            predicted, bound = candidates[origin].loss, candidates[origin].bound
         return Answer(
             budgets=self.budgets,
             trial=best,
-            predicted=candidates[name].loss
-            if best.id in by_id
-            else problem.total_loss(best.schemes),
-            bound=candidates[name if best.id in by_id else next(iter(candidates))].bound,
-            table=name,
+            predicted=predicted,
+            bound=bound,
+            table=origin or str(best.settings.get("table", best.solver)),
             verified=fresh,
             unverified=self._unverified(best.schemes),
             evaluations=evaluations,

@@ -109,7 +109,7 @@ def _local(
 ) -> Problem:
     """The problem whose loss is the expected change of KL by each move, over the KL there is."""
     change = problem(_expanded(study, around, template, progress))
-    now = max(base.value("kl"), np.finfo(np.float32).tiny)
+    now = max(base.value("kl"), float(np.finfo(np.float32).tiny))
     return replace(change, loss=np.where(change.allowed, change.loss / now, 0.0))
 
 

@@ -6,7 +6,8 @@
     w         (G, C)   what y gains when an item leaves x0 for a scheme; 0 at x0
     m, s      (G, C)   mean and standard deviation of w beforehand: s = a + b·|m|
     d_k                in how many items x_k differs from x0
-    τ                  what moves do to each other, as noise: y_k = Σ w[g, x_k[g]] + N(0, (τ d_k)²)
+    τ                  what two moves do to each other, as noise:
+                       y_k = Σ w[g, x_k[g]] + N(0, τ² d_k (d_k - 1))
 
 The logarithm makes effects of moves far from full precision nearly additive: a loss that is large
 already is multiplied, not added to. a, b and τ are those of a grid under which what was measured is
@@ -87,7 +88,7 @@ def fitted(at: Picks, relative: Float, seen: Sequence[Picks], values: Sequence[f
 
     def model(a: float, b: float, tau: float) -> tuple[float, Float, Float, Float]:
         spread = np.where(stays, 0.0, a + b * np.abs(prior))
-        noise = np.sqrt((tau * differs) ** 2 + JITTER)
+        noise = np.sqrt(tau**2 * differs * (differs - 1) + JITTER)
         scaled = flat * spread.ravel()
         covariance = scaled @ scaled.T + np.diag(noise**2)
         inverse = np.linalg.inv(covariance)

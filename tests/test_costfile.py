@@ -125,22 +125,22 @@ def test_a_search_within_seconds_on_a_target(tmp_path: Path) -> None:
     path, db = tmp_path / "costs.csv", tmp_path / "b.db"
     path.write_text(CSV)
     with bitfront.open_study("s", convolutional(), db) as study:
-        before = bitfront.search(study, "w2 w4 w8", ["8bpw"], refine=0)[0].trial
+        before = bitfront.search(study, "w2 w4 w8", ["8bpw"], explore=0)[0].trial
         choices = bitfront.Choices(costs=path)
         sweep = ["16ms@cpu:b1", "40%@cpu:b1", ">=2bpw"]
-        tight, share = bitfront.search(study, "w2 w4 w8", sweep, choices=choices, refine=0)
+        tight, share = bitfront.search(study, "w2 w4 w8", sweep, choices=choices, explore=0)
         for answer, most in ((tight, 0.016), (share, 0.4 * 0.045)):
             schemes = answer.trial.schemes
             total = 0.005 + sum(MS[s] for s in schemes.values()) / 1000
             assert answer.trial.costs["seconds@cpu:b1"] == pytest.approx(total)
             assert total <= most + 1e-12
-        again = bitfront.search(study, "w2 w4 w8", sweep, choices=choices, refine=0)
+        again = bitfront.search(study, "w2 w4 w8", sweep, choices=choices, explore=0)
         assert [a.trial.id for a in again] == [tight.trial.id, share.trial.id]
 
         slower = bitfront.Choices(costs=seconds(2.0))
-        (other,) = bitfront.search(study, "w2 w4 w8", ["22ms@cpu:b1"], choices=slower, refine=0)
+        (other,) = bitfront.search(study, "w2 w4 w8", ["22ms@cpu:b1"], choices=slower, explore=0)
         assert other.trial.costs["seconds@cpu:b1"] <= 0.022
-        (wide,) = bitfront.search(study, "w2 w4 w8", ["8bpw"], choices=slower, refine=0)
+        (wide,) = bitfront.search(study, "w2 w4 w8", ["8bpw"], choices=slower, explore=0)
         assert wide.trial.id == before.id
         assert wide.trial.costs["seconds@cpu:b1"] == pytest.approx(0.005 + 5 * 0.006)
         with pytest.raises(
@@ -164,7 +164,7 @@ def test_the_commands_read_the_file(tmp_path: Path, bitfront: Commands) -> None:
     line = bitfront.refused("search", "s", *given, "--budget", "7e-1s@cpu", "--costs", path)
     assert "budget 0.7s@cpu cannot be met, the least possible is 0.75s@cpu" in line
     assert "'conv' cannot take w8: its seconds@cpu are not given" in line
-    words = ("--budget", "2s@cpu", "--costs", path, "--refine", "0")
+    words = ("--budget", "2s@cpu", "--costs", path, "--explore", "0")
     (answer,) = bitfront.ok("search", "s", *given, *words, "--json").document["answers"]
     assert answer["trial"]["costs"]["seconds@cpu"] == 1.25
     front = bitfront.ok("front", "s", "--cost", "seconds@cpu", "--within", "2s@cpu", "--json")

@@ -183,7 +183,7 @@ def test_a_search_within_a_cache_and_its_export(tmp_path: Path) -> None:
     choices = bitfront.Choices(container="safetensors")
     with bitfront.open_study("s", tiny.language_task(tmp_path), tmp_path / "b.db") as study:
         schemes = "w4 w8 w4kv8 w8kv8 w8kv4"
-        (answer,) = bitfront.search(study, schemes, ["35%kv", "6bpw"], choices=choices, refine=4)
+        (answer,) = bitfront.search(study, schemes, ["35%kv", "6bpw"], choices=choices, explore=4)
         full = 4 * 8 * 4
         assert answer.trial.costs["kv"] <= 0.35 * full
         for name, scheme in answer.trial.schemes.items():

@@ -249,7 +249,7 @@ def test_a_search_keeps_lower_limits_and_limits_of_classes(tmp_path: Any, solver
     with bitfront.open_study("s", attentive(), tmp_path / "b.db") as study:
         (answer,) = bitfront.search(
             study, "w2 w4 w8", ["6bpw", ">=5bpw", "self-attention:3bpw", "down:>=8bpw"],
-            solver=solver, refine=3,
+            solver=solver, explore=3,
         )  # fmt: skip
     schemes = answer.trial.schemes
     assert {schemes[n] for n in "qkv"} == {"w2"}

@@ -242,7 +242,7 @@ def test_a_search_within_activation_memory(tmp_path: Path, solver: str) -> None:
         schemes = "w4 w8 w8a8 w4a4"
         costs = bitfront.cost(study, schemes, budgets=["80%act"])
         assert costs.full["activations"] == 2304
-        (answer,) = bitfront.search(study, schemes, ["80%act", "6bpw"], solver=solver, refine=3)
+        (answer,) = bitfront.search(study, schemes, ["80%act", "6bpw"], solver=solver, explore=3)
         assert answer.trial.costs["activations"] <= 0.8 * 2304
         assert answer.trial.costs == costs.total(answer.trial.schemes)
         # of 1152 bytes each, one of two is read by a layer alone and can have 4 bits

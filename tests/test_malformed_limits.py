@@ -55,7 +55,7 @@ def test_is_refused(name: str, tmp_path: Path, bitfront: Commands) -> None:
 
 def test_a_front_within_what_no_trial_has(tmp_path: Path, bitfront: Commands) -> None:
     task = f"{tiny.code(tmp_path / 'bring.py')}:task"
-    given = ("--function", task, "--schemes", "w4 w8", "--budget", "6bpw", "--refine", "0")
+    given = ("--function", task, "--schemes", "w4 w8", "--budget", "6bpw", "--explore", "0")
     bitfront.ok("search", "s", *given)
     for within, words in (
         ("5ms@cpu", "limits seconds@cpu, which no trial has"),
