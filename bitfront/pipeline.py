@@ -27,6 +27,7 @@ from bitfront.tasks.selection import Selection, select
 from bitfront.types import (
     Budget,
     Costs,
+    Interactions,
     Layer,
     Scheme,
     Sensitivities,
@@ -83,6 +84,23 @@ def profile(
     tables = chosen.tables(recorded.values(), [la.name for la in layers], [str(s) for s in wanted])
     warn_of_tail(next(iter(tables.values())))
     return tables
+
+
+def interactions_of(
+    study: Study,
+    schemes: str | Iterable[str | Scheme],
+    profiler: Profiler,
+    layers: Sequence[Layer],
+    table: Sensitivities,
+) -> Interactions | None:
+    """What layers add to each other's loss, to go with ``table`` of ``profile``.
+
+    None where the profiler does not know.
+    """
+    wanted, pairs = measurable(study, schemes, layers)
+    recorded = complete(study, profiler, pairs, silent)
+    names = [la.name for la in layers], [str(s) for s in wanted]
+    return profiler.interactions(recorded.values(), *names, table)
 
 
 def warn_of_tail(table: Sensitivities) -> None:
