@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from bitfront.errors import Infeasible
@@ -23,7 +24,15 @@ from bitfront.sensitivity.perturb import Perturb
 from bitfront.shares import Shared, shared, shares_of
 from bitfront.study import Progress, Study
 from bitfront.tasks.selection import Selection
-from bitfront.types import Allocation, Budget, Costs, Problem, Sensitivities, Trial
+from bitfront.types import (
+    Allocation,
+    Budget,
+    Costs,
+    Interactions,
+    Problem,
+    Sensitivities,
+    Trial,
+)
 from bitfront.verification import Pair, verified
 
 
@@ -51,7 +60,10 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """One point of a sweep, and all that decides its answer."""
+    """One point of a sweep, and all that decides its answer.
+
+    interactions: temperature -> what layers add to each other's loss, for tables of it.
+    """
 
     study: Study
     tables: Mapping[str, Sensitivities]
@@ -63,6 +75,7 @@ class Point:
     refine: int
     shares: int
     settings: Mapping[str, Any]
+    interactions: Mapping[float, Interactions] = MappingProxyType({})
 
     def answer(self, allowance: int | None, progress: Progress) -> Answer:
         """Candidates, each measured; the best one. allowance: measurements for verifying."""
@@ -103,7 +116,7 @@ class Point:
             if better.trial.id != chosen.id:
                 best, chosen = "refined", self._complete(better.trial)
                 evaluations += 1
-                predicted = problem.total_loss(chosen.schemes)
+                predicted = problem.objective(chosen.schemes)
                 bound = candidates.get("verified", candidates[first]).bound  # of that problem
         return Answer(
             budgets=self.budgets,
@@ -137,7 +150,7 @@ class Point:
             spent = shares_of(self.costs, self.budgets[0].resource, table, allocation)
             return self._measure(
                 allocation.schemes, self.solver, evaluation=False,
-                predicted=self._problem(table).total_loss(allocation.schemes),
+                predicted=self._problem(table).objective(allocation.schemes),
                 settings={
                     **self.settings, "table": "shares", "estimates": first,
                     "factors": factors, "shares": spent,
@@ -157,7 +170,7 @@ class Point:
         def look(schemes: Mapping[str, str]) -> Trial:
             return self._measure(
                 schemes, "refine", evaluation=False,
-                predicted=problem.total_loss(schemes), settings=settings,
+                predicted=problem.objective(schemes), settings=settings,
             )  # fmt: skip
 
         return refined(
@@ -171,8 +184,9 @@ class Point:
     def _problem(self, table: Sensitivities) -> Problem:
         selection = self.selection
         return build_problem(
-            table, self.costs, self.budgets, groups=selection.groups, pins=selection.pins
-        )
+            table, self.costs, self.budgets, groups=selection.groups, pins=selection.pins,
+            interactions=self.interactions.get(table.notes.get("temperature", 0.0)),
+        )  # fmt: skip
 
     def _measured(
         self, candidates: Mapping[str, Allocation], first: str, progress: Progress

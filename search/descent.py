@@ -21,9 +21,9 @@ from .dual import climb, excess
 from .items import EPS, Float, Items, Picks
 from .moves import descend, fill
 
-STARTS = 4  # relaxed answers of a step that are repaired
+STARTS = 2  # relaxed answers of a step that are repaired
 FEWEST = 3  # items of a step; fewer are moves
-SHRINKING = 4  # of a radius
+SHRINKING = 2  # of a radius
 MOVES = 400  # single moves that are paired
 FITTING = 100  # of these the best that fit by themselves, whatever their price
 TRIED = 200  # pairs of a round that are looked at exactly

@@ -24,7 +24,7 @@ from .limits import require
 from .moves import descend, fill
 from .relaxation import relaxed
 
-SUGGESTED = 2  # of the relaxation's allocations that are improved
+SUGGESTED = 4  # of the relaxation's allocations that are improved
 
 
 @ALLOCATORS.register("quadratic")
