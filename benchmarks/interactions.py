@@ -7,7 +7,7 @@ predicted with measured KL, on the calibration data and on data that calibration
 
     random  allocations: bits by lot, stepped down by lot to a budget drawn from 2.5 to 6 bits
     near    allocations: at each of four budgets the best by measured values, those of the best that
-            differ from it, and changes of one to four layers of it by lot, of the same bits (1 %)
+            differ from it, and changes of one to four groups of it by lot, of the same bits (1 %)
             and at most half as much again of predicted loss; the mean over the budgets of the rank
             correlations at each
 
@@ -170,12 +170,15 @@ def near_allocations(of: Profiled, bits: float, count: int) -> list[Choice]:
     best = np.array(found[0])
     most = WORSE * problem.loss[np.arange(len(best)), best].sum()
     size = problem.totals(found[0])["bits"]
+    tied = {layer for group in problem.groups for layer in group}
+    groups = sorted([*problem.groups, *((i,) for i in range(len(best)) if i not in tied)])
     rng = np.random.default_rng(int(10 * bits))
     seen = set(found)
     while len(found) < count:
         choice = best.copy()
-        for layer in rng.choice(len(best), size=rng.integers(1, 5), replace=False):
-            choice[layer] = rng.choice(np.flatnonzero(problem.allowed[layer]))
+        for g in rng.choice(len(groups), size=rng.integers(1, 5), replace=False):
+            members = list(groups[g])
+            choice[members] = rng.choice(np.flatnonzero(problem.allowed[members].all(axis=0)))
         like = abs(problem.totals(choice)["bits"] - size) <= LIKE * size
         good = problem.loss[np.arange(len(best)), choice].sum() <= most
         if like and good and tuple(choice.tolist()) not in seen:

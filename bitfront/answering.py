@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any
 
 from bitfront.errors import Infeasible
@@ -75,7 +74,7 @@ class Point:
     refine: int
     shares: int
     settings: Mapping[str, Any]
-    interactions: Mapping[float, Interactions] = MappingProxyType({})
+    interactions: Mapping[float, Interactions] = field(default_factory=dict)
 
     def answer(self, allowance: int | None, progress: Progress) -> Answer:
         """Candidates, each measured; the best one. allowance: measurements for verifying."""
