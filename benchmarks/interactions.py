@@ -1,4 +1,4 @@
-"""Whether what layers add to each other's loss, predicted, helps: ranks of allocations, and answers.
+"""Whether predicting what layers add to each other's loss helps: ranks and answers.
 
     python -m benchmarks.interactions > benchmarks/results/interactions.json
 
@@ -133,9 +133,7 @@ def profiled(study: Study, model: Model) -> Profiled:
     selection = select(study.task, head=model.head, exclude=model.exclude, groups="off")
     layers = selection.layers
     schemes = setting(layers, "rtn") if model.grouped else "w2 w3 w4 w5 w6 w8"
-    choices = Choices(
-        head=model.head, exclude=model.exclude, groups="off", container="safetensors"
-    )
+    choices = Choices(head=model.head, exclude=model.exclude, groups="off", container="safetensors")
     costs = bitfront.cost(study, schemes, choices)
     profiler = Fisher(temperatures=TEMPERATURES)
     tables = bitfront.profile(study, schemes, profiler, layers=layers)

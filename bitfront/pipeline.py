@@ -163,8 +163,8 @@ def search(
     is searched for first, by at most ``shares`` measurements (``shares``).
 
     Before anything is profiled, raises ``Infeasible`` for a point that cannot be met, and
-    ``InvalidInput`` for a ``metric`` that the profiler gives no table of, and for ``quadratic`` with
-    a profiler without interactions.
+    ``InvalidInput`` for a ``metric`` that the profiler gives no table of, and for ``quadratic``
+    with a profiler without interactions.
     """
     chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
     wanted = parse_schemes(schemes)

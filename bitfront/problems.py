@@ -88,9 +88,7 @@ def _aligned(interactions: Interactions, costs: Costs) -> Interactions:
     for j, scheme in enumerate(costs.schemes):
         if scheme in interactions.schemes:
             vectors[:, j] = interactions.vectors[rows, interactions.schemes.index(scheme)]
-    return replace(
-        interactions, layers=costs.layers, schemes=costs.schemes, vectors=vectors
-    )
+    return replace(interactions, layers=costs.layers, schemes=costs.schemes, vectors=vectors)
 
 
 def feasible(

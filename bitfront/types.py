@@ -309,8 +309,8 @@ class Problem:
     def objective(self, schemes: Mapping[str, str]) -> float:
         """``total_loss`` of an allocation and what its layers add to each other, if known."""
         loss = self.total_loss(schemes)
-        return loss if self.interactions is None else loss + self.interactions.of(
-            self._picks(schemes)
+        return (
+            loss if self.interactions is None else loss + self.interactions.of(self._picks(schemes))
         )
 
     def _picks(self, schemes: Mapping[str, str]) -> list[int]:
@@ -330,8 +330,9 @@ class Problem:
 class Allocation:
     """One scheme per layer, as an allocator returns it.
 
-    choice: scheme per layer, in the problem's order. loss: predicted total. costs: resource ->
-    total, fixed part included. bound: proven lower bound on the least loss (nan if the allocator
+    choice: scheme per layer, in the problem's order. loss: predicted total, from ``quadratic`` with
+    what layers add to each other (``Problem.objective``). costs: resource -> total, fixed part
+    included. bound: proven lower bound on the least loss (nan if the allocator
     proves none). gap: loss - bound. optimal: whether the gap is proven to be 0 up to rounding;
     from ``search.cheapest``, whether the cost is proven least (bound and gap are nan there).
     """

@@ -4,7 +4,8 @@ An allocator is a function ``(problem, *, time_limit=None) -> Allocation``. It
 - chooses one allowed scheme for each layer, the same one throughout a group, within every limit;
 - is deterministic, prints nothing, keeps nothing between calls;
 - reports loss and costs as correctly rounded sums over layers, and a ``bound`` that is below the
-  loss of every allocation within the limits (nan if it proves none);
+  loss of every allocation within the limits (nan if it proves none); ``quadratic`` means by loss,
+  bound and gap its own objective, ``Problem.objective``;
 - raises ``Infeasible`` when it finds that nothing fits, saying which limit binds and the least
   that would do, and ``ProblemError`` when some group has no scheme that all its layers may take;
 - given ``time_limit`` (seconds), returns the best found until then; heuristics may ignore it.

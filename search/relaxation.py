@@ -11,10 +11,13 @@ bounds F from below at its own minimum, so the bound does not rest on how far th
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from ortools.linear_solver import pywraplp
+
+from bitfront.errors import Infeasible
 
 from .coupled import Coupled
 from .dual import Dual, climb
@@ -61,10 +64,11 @@ def relaxed(objective: Coupled, start: Picks, deadline: float) -> Relaxed:
             break
         step = 1.0 if fall >= steepness else fall / steepness
         linear, r = linear + step * (to - linear), r + step * away
-    if objective.base.size <= WHOLE and time.perf_counter() < deadline:
-        found = solve(objective.linearized(point), deadline, explain=False)
-        here = found.bound - objective.half(point) - objective.rounding(point)
-        bound, picks = max(bound, here), (found.picks, *picks)
+    if objective.base.size <= WHOLE:
+        with suppress(Infeasible):  # in the time left
+            found = solve(objective.linearized(point), deadline, explain=False)
+            here = found.bound - objective.half(point) - objective.rounding(point)
+            bound, picks = max(bound, here), (found.picks, *picks)
     return Relaxed(bound, prices, picks)
 
 

@@ -224,7 +224,7 @@ def test_interactions_that_cannot_be_are_refused() -> None:
         dataclasses.replace(problem, interactions=other)
     broken = np.array(found.vectors)
     broken[1, 1, 0] = np.inf
-    with pytest.raises(ProblemError, match="layer 'l1' under 'w8.00' is not finite"):
+    with pytest.raises(ProblemError, match=r"layer 'l1' under 'w8\.00' is not finite"):
         dataclasses.replace(problem, interactions=dataclasses.replace(found, vectors=broken))
     allowed = np.ones((3, 2), dtype=bool)
     allowed[1, 1] = False

@@ -1,4 +1,4 @@
-"""Interactions from recorded scores against gradients of single samples, pair by pair in float64."""
+"""Interactions from recorded scores against gradients of single samples, pair by pair."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ from tests.small_tasks import TASKS
 SCHEMES = [Scheme.parse(s) for s in ("w2", "w4")]
 
 
-def measured(
-    subject: Subject, profiler: Fisher
-) -> tuple[list[Measurement], list[str], list[str]]:
+def measured(subject: Subject, profiler: Fisher) -> tuple[list[Measurement], list[str], list[str]]:
     layers = subject.task.layers
     pairs = [(la, s) for la in layers for s in SCHEMES if takes(la, s) is None]
     (found,) = profiler.measure(subject, pairs, NoCheckpoints())
