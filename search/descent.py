@@ -14,11 +14,10 @@ import dataclasses
 import time
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .coupled import Coupled
 from .dual import climb, excess
-from .items import EPS, Float, Items, Picks
+from .items import EPS, Bool, Float, Items, Picks
 from .moves import descend, fill
 
 STARTS = 2  # relaxed answers of a step that are repaired
@@ -91,7 +90,7 @@ def _moved(objective: Coupled, picks: Picks, prices: Float) -> Picks | None:
     change = objective.changes(picks)
     more = items.cost - items.cost[:, rows, picks][:, :, None]
     left = items.room + items.slack - items.usage(picks)
-    alone = (more <= left[:, None, None]).all(axis=0)
+    alone: Bool = np.logical_and.reduce(more <= left[:, None, None])
     g, c = _promising(change, more, alone, picks, prices)
     value, cost = change[g, c], more[:, g, c]
     steps = objective.vectors[g, c] - objective.vectors[g, picks[g]]
@@ -118,7 +117,7 @@ def _moved(objective: Coupled, picks: Picks, prices: Float) -> Picks | None:
 
 
 def _promising(
-    change: Float, more: Float, alone: NDArray[np.bool_], picks: Picks, prices: Float
+    change: Float, more: Float, alone: Bool, picks: Picks, prices: Float
 ) -> tuple[Picks, Picks]:
     """Items and schemes of single moves: those of least change at ``prices``, and that fit."""
     priced = change + np.tensordot(prices, more, axes=1)

@@ -45,7 +45,8 @@ def relaxed(objective: Coupled, start: Picks, deadline: float) -> Relaxed:
     """The bound, from ``start`` on, until it is close or the ``deadline`` (perf_counter) passes."""
     rows = np.arange(len(start))
     linear, r = float(objective.base[rows, start].sum()), objective.sum(start)
-    bound, point, prices, picks = -np.inf, r, np.zeros(0), ()
+    bound, point, prices = -np.inf, r, np.zeros(0)
+    picks: tuple[Picks, ...] = ()
     for _ in range(STEPS):
         items = objective.linearized(r)
         dual = climb(items)

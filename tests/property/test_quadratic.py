@@ -40,7 +40,7 @@ def interacting(draw: st.DrawFn) -> Problem:
         vectors = np.abs(vectors)
     vectors[~problem.allowed] = np.nan
     shrink = draw(st.sampled_from([0.0, 0.2, 0.7, 1.0]))
-    found = Interactions(problem.layers, problem.schemes, vectors, shrink)
+    found = Interactions(problem.layers, problem.schemes, vectors.astype(np.float32), shrink)
     return dataclasses.replace(problem, interactions=found)
 
 
@@ -152,7 +152,9 @@ def many(L: int, C: int, n: int, seed: int = 0, R: int = 1) -> Problem:
     costs = dict(list(costs.items())[:R])
     limits = {k: 0.65 * t.min(1).sum() + 0.35 * t.max(1).sum() for k, t in costs.items()}
     names = tuple(f"l{i}" for i in range(L)), tuple(f"w{b:.2f}" for b in bits)
-    return Problem(*names, loss, costs, limits, interactions=Interactions(*names, v, 0.3))
+    return Problem(
+        *names, loss, costs, limits, interactions=Interactions(*names, v.astype(np.float32), 0.3)
+    )
 
 
 @pytest.mark.parametrize("R", [1, 2])

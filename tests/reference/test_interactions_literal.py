@@ -125,8 +125,8 @@ def literal_reliability(S: np.ndarray, layer: np.ndarray, weights: np.ndarray) -
 @pytest.mark.parametrize("common", [0.0, 0.5, 2.0])
 def test_reliability_is_that_of_its_definition(common: float) -> None:
     rng = np.random.default_rng(1)
-    S = rng.standard_normal((9, 2, 21)) + common * rng.standard_normal(21)
-    S = (S * rng.lognormal(0, 2, (9, 1, 1))).astype(np.float32)
+    drawn = rng.standard_normal((9, 2, 21)) + common * rng.standard_normal(21)
+    S = (drawn * rng.lognormal(0, 2, (9, 1, 1))).astype(np.float32)
     layer = np.repeat(np.arange(3), 3)
     weights = rng.integers(0, 4, 21).astype(float)
     S[..., weights == 0] = 0
