@@ -258,15 +258,16 @@ def run(name: str, options: argparse.Namespace) -> dict[str, Any]:
         result: dict[str, Any] = {
             "model": name,
             "layers": len(of.base.layers),
+            "allocations": {"random": options.random, "near": options.near},
             "reliability": {f"{T:g}": i.shrink for T, i in of.interactions.items()},
         }
-        choices = random_allocations(of, options.count)
+        choices = random_allocations(of, options.random)
         trials = [of.measure(c) for c in choices]
         result["random"] = ranks(predicted(of, choices), trials)
         print(name, "random done", file=sys.stderr)
         parts = []
         for bits in BUDGETS:
-            choices = near_allocations(of, bits, options.count // len(BUDGETS))
+            choices = near_allocations(of, bits, options.near // len(BUDGETS))
             parts.append(ranks(predicted(of, choices), [of.measure(c) for c in choices]))
         print(name, "near done", file=sys.stderr)
         result["near"] = averaged(parts)
@@ -299,7 +300,8 @@ def report(result: dict[str, Any]) -> None:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
-    parser.add_argument("--count", type=int, default=200, help="allocations of each kind")
+    parser.add_argument("--random", type=int, default=200, help="random allocations")
+    parser.add_argument("--near", type=int, default=200, help="near ones, of all budgets together")
     parser.add_argument("--db", type=Path, help="where measurements are kept (default: nowhere)")
     options = parsed(parser, threads=1)
     results = []
@@ -308,7 +310,7 @@ def main() -> None:
         for name in options.models:
             results.append(run(name, options))
             report(results[-1])
-    write({**head(), "allocations of each kind": options.count, "models": results})
+    write({**head(), "models": results})
 
 
 if __name__ == "__main__":
