@@ -66,12 +66,12 @@ EARLIER = {
 }
 
 
-def llama(assets: Path, samples: int) -> Task:
-    """Calibrated on windows of earlier stories, judged on windows of later ones."""
+def llama(assets: Path, samples: int, held: int = 256) -> Task:
+    """Calibrated on windows of earlier stories, judged on ``held`` windows of later ones."""
     texts = assets / "text" / "tinystories_917_clean.json"
     folder = assets / "stories260K_llama"
     return LanguageTask(
-        folder, texts, samples=samples, eval_samples=256, layout="joined", hold_back=0
+        folder, texts, samples=samples, eval_samples=held, layout="joined", hold_back=0
     )
 
 

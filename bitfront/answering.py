@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bitfront.errors import Infeasible
@@ -25,7 +25,15 @@ from bitfront.shares import Shared, shared, shares_of
 from bitfront.study import Progress, Study
 from bitfront.tasks.selection import Selection
 from bitfront.tempering import tempered
-from bitfront.types import Allocation, Budget, Costs, Problem, Sensitivities, Trial
+from bitfront.types import (
+    Allocation,
+    Budget,
+    Costs,
+    Interactions,
+    Problem,
+    Sensitivities,
+    Trial,
+)
 from bitfront.verification import Pair, verified
 
 UNIFORM = "uniform"
@@ -61,7 +69,10 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """One point of a sweep, and all that decides its answer."""
+    """One point of a sweep, and all that decides its answer.
+
+    interactions: temperature -> what layers add to each other's loss, for tables of it.
+    """
 
     study: Study
     tables: Mapping[str, Sensitivities]
@@ -73,6 +84,7 @@ class Point:
     explore: int
     shares: int
     settings: Mapping[str, Any]
+    interactions: Mapping[float, Interactions] = field(default_factory=dict)
 
     def answer(self, allowance: int | None, known: Sequence[Trial], progress: Progress) -> Answer:
         """Candidates, each measured, and what explorations from the best of them lead to.
@@ -120,7 +132,7 @@ class Point:
         origin = next((name for name, trial in trials.items() if trial.id == best.id), None)
         if origin is None:
             best, evaluations = self._complete(best), evaluations + 1
-            predicted = problem.total_loss(best.schemes)
+            predicted = problem.objective(best.schemes)
             bound = next(iter(candidates.values())).bound  # of that problem
         else:
             predicted, bound = candidates[origin].loss, candidates[origin].bound
@@ -171,7 +183,7 @@ class Point:
     ) -> Trial:
         """An allocation measured on the calibration data only."""
         return self._measure(
-            schemes, solver, evaluation=False, predicted=problem.total_loss(schemes),
+            schemes, solver, evaluation=False, predicted=problem.objective(schemes),
             settings={**self.settings, **settings},
         )  # fmt: skip
 
@@ -211,8 +223,9 @@ class Point:
     def _problem(self, table: Sensitivities) -> Problem:
         selection = self.selection
         return build_problem(
-            table, self.costs, self.budgets, groups=selection.groups, pins=selection.pins
-        )
+            table, self.costs, self.budgets, groups=selection.groups, pins=selection.pins,
+            interactions=self.interactions.get(table.notes.get("temperature", 0.0)),
+        )  # fmt: skip
 
     def _measured(
         self, candidates: Mapping[str, Allocation], first: str, progress: Progress

@@ -34,6 +34,7 @@ from bitfront.tasks.selection import Selection, select
 from bitfront.types import (
     Budget,
     Costs,
+    Interactions,
     Layer,
     Problem,
     Scheme,
@@ -45,6 +46,7 @@ from bitfront.types import (
 
 FULL = "full"  # the solver of the trial that is the full model
 EXPLORE = 20  # measured allocations of each point's exploration
+QUADRATIC = "quadratic"  # the solver that needs interactions
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,23 @@ def profile(
     tables = chosen.tables(recorded.values(), [la.name for la in layers], [str(s) for s in wanted])
     warn_of_tail(next(iter(tables.values())))
     return tables
+
+
+def interactions_of(
+    study: Study,
+    schemes: str | Iterable[str | Scheme],
+    profiler: Profiler,
+    layers: Sequence[Layer],
+    table: Sensitivities,
+) -> Interactions | None:
+    """What layers add to each other's loss, to go with ``table`` of ``profile``.
+
+    None where the profiler does not know.
+    """
+    wanted, pairs = measurable(study, schemes, layers)
+    recorded = complete(study, profiler, pairs, silent)
+    names = [la.name for la in layers], [str(s) for s in wanted]
+    return profiler.interactions(recorded.values(), *names, table)
 
 
 def warn_of_tail(table: Sensitivities) -> None:
@@ -150,11 +169,15 @@ def search(
     ``refine`` of them (``refinement``; not with the solver ``uniform``), and answers the point. The
     full model is a trial as well, so that a front has its end.
 
+    The solver ``quadratic`` is given what layers add to each other's loss at the temperature of the
+    table (``Profiler.interactions``); predicted losses are then its objective's.
+
     Where the best table has classes of layers (``decoupled``), the split of the budget between them
     is searched for first, by at most ``shares`` measurements (``shares``).
 
     Before anything is profiled, raises ``Infeasible`` for a point that cannot be met, and
-    ``InvalidInput`` for a ``metric`` that the profiler gives no table of.
+    ``InvalidInput`` for a ``metric`` that the profiler gives no table of, and for ``quadratic``
+    with a profiler without interactions.
     """
     chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
     wanted = parse_schemes(schemes)
@@ -166,6 +189,7 @@ def search(
             raise InvalidInput(f"{name} {value}", "give 0 or more measurements")
     measured = [n for n in study.task.metrics if study.task.metric(n).whole is None]
     _check_metric(metric, chosen, measured)
+    check_solver(solver, chosen)
     sweep = points(budgets)
     selection = selected(study, choices)
     costs = _costs(study, wanted, choices, selection, [b for point in sweep for b in point])
@@ -181,12 +205,15 @@ def search(
         if found is None:
             feasible(costs, point, groups=selection.groups, pins=selection.pins, solver=solver)
     tables: dict[str, Sensitivities] = {}  # made once, and only if some point is new
+    interactions: dict[float, Interactions] = {}
     answers: list[Answer] = []
     for point, key, found in zip(sweep, keys, known, strict=True):
         if found is None:
             if not tables:
                 tables = profile(study, wanted, chosen, layers=selection.layers, progress=progress)
                 _full_model(study, costs)
+                if solver == QUADRATIC:
+                    interactions = _interactions(study, wanted, chosen, selection.layers, tables)
             left = None if max_measurements is None else max_measurements - _spent(answers)
             settings = {
                 "profiler": chosen.name,
@@ -195,8 +222,9 @@ def search(
                 "budgets": [str(b) for b in point],
             }
             place = Point(
-                study, tables, costs, selection, point, solver, metric, explore, shares, settings
-            )
+                study, tables, costs, selection, point, solver, metric, explore, shares, settings,
+                interactions,
+            )  # fmt: skip
             answer = place.answer(left if verify else 0, _measured(study), progress)
             details = {name: getattr(answer, name) for name in _DETAILS}
             study.store.add_selection(study.record, key, answer.trial.id, details)
@@ -215,6 +243,19 @@ def search(
     return improved(study, answers, problem, _measured(study), completed)
 
 
+def _interactions(
+    study: Study,
+    schemes: Sequence[Scheme],
+    profiler: Profiler,
+    layers: Sequence[Layer],
+    tables: Mapping[str, Sensitivities],
+) -> dict[float, Interactions]:
+    """Temperature -> interactions, for tables that have one."""
+    of = {table.notes["temperature"]: table for table in tables.values()}
+    found = {T: interactions_of(study, schemes, profiler, layers, of[T]) for T in sorted(of)}
+    return {T: known for T, known in found.items() if known is not None}
+
+
 def cost(
     study: Study,
     schemes: str | Iterable[str | Scheme],
@@ -228,6 +269,15 @@ def cost(
     choices = choices or Choices()
     asked = [b if isinstance(b, Budget) else Budget.parse(b) for b in budgets]
     return _costs(study, parse_schemes(schemes), choices, selected(study, choices), asked)
+
+
+def check_solver(solver: str, profiler: Profiler) -> None:
+    """Refuse ``quadratic`` where the profiler says nothing of interactions (``InvalidInput``)."""
+    if solver == QUADRATIC and not profiler.interacts:
+        raise InvalidInput(
+            f"solver {solver} with {profiler.name}, which says nothing of interactions",
+            "profile with fisher, or solve with another, like ilp",
+        )
 
 
 def _check_metric(metric: str | None, profiler: Profiler, measured: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -11,7 +12,7 @@ from bitfront.errors import BudgetError, Infeasible, ProblemError
 from bitfront.limits import in_units, rows
 from bitfront.scheme import KEEP
 from bitfront.search import allocate
-from bitfront.types import Budget, Costs, Problem, Sensitivities, closure
+from bitfront.types import Budget, Costs, Interactions, Problem, Sensitivities, closure
 
 
 def points(budgets: Sequence[str | Budget]) -> list[tuple[Budget, ...]]:
@@ -39,10 +40,11 @@ def build_problem(
     *,
     groups: Sequence[Sequence[str]] = (),
     pins: Mapping[str, str] | None = None,
+    interactions: Interactions | None = None,
 ) -> Problem:
-    """The problem of ``table`` under ``costs`` and ``budgets``.
+    """The problem of ``table``, and of ``interactions``, under ``costs`` and ``budgets``.
 
-    ``keep`` costs no loss where the table has no column of it.
+    ``keep`` costs no loss where the table has no column of it, and interacts with nothing.
 
     A pair is allowed where costs know it and no pin bars it. Raises ``ProblemError`` for a layer
     that can take none of the schemes (with the reasons), and for an allowed pair without a
@@ -74,7 +76,19 @@ def build_problem(
         allowed=allowed,
         groups=tied,
         floors=limited.floors,
+        interactions=None if interactions is None else _aligned(interactions, costs),
     )
+
+
+def _aligned(interactions: Interactions, costs: Costs) -> Interactions:
+    """In the order of ``costs``; zero for schemes without vectors, of which only ``keep`` is."""
+    rows = [interactions.layers.index(name) for name in costs.layers]
+    shape = (len(costs.layers), len(costs.schemes), interactions.vectors.shape[2])
+    vectors = np.zeros(shape, dtype=np.float32)
+    for j, scheme in enumerate(costs.schemes):
+        if scheme in interactions.schemes:
+            vectors[:, j] = interactions.vectors[rows, interactions.schemes.index(scheme)]
+    return replace(interactions, layers=costs.layers, schemes=costs.schemes, vectors=vectors)
 
 
 def lossless(

@@ -20,7 +20,7 @@ import numpy as np
 
 from bitfront.errors import InvalidInput
 from bitfront.instability import Instability, instability, settled, still
-from bitfront.pipeline import Choices, cost, measurable, selected, warn_of_tail
+from bitfront.pipeline import QUADRATIC, Choices, cost, measurable, selected, warn_of_tail
 from bitfront.problems import feasible, points
 from bitfront.recording import Pair, complete, of_part
 from bitfront.sensitivity import PROFILERS, Profiler
@@ -75,6 +75,15 @@ class Settled:
         return settled(self.last.points, self.until)
 
 
+def check_additive(solver: str) -> None:
+    """Refuse ``quadratic`` (``InvalidInput``): draws are of tables, without interactions."""
+    if solver == QUADRATIC:
+        raise InvalidInput(
+            f"solver {solver} on draws of tables, which have no interactions",
+            "settle with another, like ilp, then search",
+        )
+
+
 def profile_until(
     study: Study,
     schemes: str | Iterable[str | Scheme],
@@ -94,11 +103,12 @@ def profile_until(
     ``profile``, which uses them; it goes on with a pass that was stopped early.
 
     It ends also where all data are used: see ``Settled.reached``. Before anything is profiled,
-    raises ``Infeasible`` for a point that cannot be met and ``InvalidInput`` for ``until``; then
-    what ``profile`` does, and what the solver does.
+    raises ``Infeasible`` for a point that cannot be met and ``InvalidInput`` for ``until`` and for
+    the solver ``quadratic``; then what ``profile`` does, and what the solver does.
     """
     if not 0 <= until < 1:
         raise InvalidInput(f"until {until}", "give a share of the weights from 0 to 1, like 0.05")
+    check_additive(solver)
     chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
     wanted, choices = parse_schemes(schemes), choices or Choices()
     sweep, selection = points(budgets), selected(study, choices)

@@ -64,7 +64,7 @@ def shared(
     progress("splitting the budget", allowance, allowance)
     every = list(tried.values())
     best, factor, _ = every[_best([sums for _, _, sums in every], metric)]
-    loss, bound = problem(table).total_loss(best.schemes), every[0][0].bound  # by the table itself
+    loss, bound = problem(table).objective(best.schemes), every[0][0].bound  # by the table itself
     optimal = best is every[0][0] and best.optimal
     best = replace(best, loss=loss, bound=bound, gap=loss - bound, optimal=optimal)
     return Shared(best, factor, len(tried))

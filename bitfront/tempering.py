@@ -68,4 +68,5 @@ def _power(problem: Problem, power: float) -> Problem:
     """Losses to a power, with their signs; the greatest is 1."""
     loss = np.where(problem.allowed, problem.loss, 0.0)
     scale = float(np.abs(loss).max()) or 1.0
-    return replace(problem, loss=np.sign(loss) * (np.abs(loss) / scale) ** power)
+    powers = np.sign(loss) * (np.abs(loss) / scale) ** power
+    return replace(problem, loss=powers, interactions=None)

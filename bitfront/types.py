@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -28,6 +29,7 @@ __all__ = [
     "Budget",
     "Costs",
     "Estimate",
+    "Interactions",
     "Layer",
     "Measurement",
     "Part",
@@ -207,6 +209,49 @@ class Costs:
 
 
 @dataclass(frozen=True, eq=False)
+class Interactions:
+    """What layers add to each other's loss, as inner products of per-sample vectors.
+
+    vectors: (L, C, n) float32, scaled so that v[l,c] · v[m,d] is what layer l under c and layer m
+    under d add together beyond what each adds alone; nan where a layer cannot take a scheme.
+    shrink: 0 to 1, what the products are multiplied by: how far they are believed. notes: what a
+    reader should know. Takes 4·L·C·n bytes; the (L·C)² products are never made.
+    """
+
+    layers: tuple[str, ...]
+    schemes: tuple[str, ...]
+    vectors: NDArray[np.float32]
+    shrink: float
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = (len(self.layers), len(self.schemes))
+        vectors = frozen(self.vectors, np.float32)
+        if vectors.ndim != 3 or vectors.shape[:2] != shape:
+            raise ProblemError(
+                f"vectors of interactions have shape {vectors.shape}", f"expected {shape} + (n,)"
+            )
+        if not 0 <= self.shrink <= 1:
+            raise ProblemError(f"shrink {self.shrink}", "give a number from 0 to 1")
+        object.__setattr__(self, "vectors", vectors)
+        object.__setattr__(self, "notes", MappingProxyType(dict(self.notes)))
+
+    @cached_property
+    def known(self) -> Bool:
+        """(L, C) where the vectors are finite."""
+        return frozen(np.isfinite(self.vectors).all(axis=2), np.bool_)
+
+    def of(self, choice: Sequence[int]) -> float:
+        """What scheme indices ``choice`` (length L) add beyond the layers' own losses.
+
+        shrink · Σ_{l<m} v[l] · v[m] over the chosen vectors, from their sum: ½ (|Σ v|² - Σ |v|²).
+        """
+        chosen = self.vectors[np.arange(len(self.layers)), np.asarray(choice)].astype(np.float64)
+        whole = chosen.sum(axis=0)
+        return self.shrink * 0.5 * (float(whole @ whole) - float(np.square(chosen).sum()))
+
+
+@dataclass(frozen=True, eq=False)
 class Problem:
     """A multiple-choice knapsack: one scheme per layer, least total loss, costs within limits.
 
@@ -214,7 +259,8 @@ class Problem:
     fixed part included. fixed: resource -> what everything else costs. allowed: (L, C), False where
     a scheme is barred (by a pin, or because the layer cannot take it); entries of loss and costs
     there are ignored. groups: disjoint tuples of layer indices that must take the same scheme;
-    layers in no group stand alone.
+    layers in no group stand alone. interactions: of the same layers and schemes, for the
+    solver ``quadratic``; all others minimize the loss alone.
     """
 
     layers: tuple[str, ...]
@@ -226,6 +272,7 @@ class Problem:
     allowed: Bool = None  # type: ignore[assignment]  # all, once checked
     groups: tuple[tuple[int, ...], ...] = ()
     floors: Mapping[str, float] = field(default_factory=dict)
+    interactions: Interactions | None = None
 
     def __post_init__(self) -> None:
         L, C = shape = (len(self.layers), len(self.schemes))
@@ -274,6 +321,7 @@ class Problem:
                         f"groups are disjoint sets of indices from 0 to {L - 1}",
                     )
                 seen.add(index)
+        self._check_interactions(allowed)
         set_ = object.__setattr__
         set_(self, "loss", loss)
         set_(self, "allowed", allowed)
@@ -282,12 +330,38 @@ class Problem:
             numbers = {k: float(v) for k, v in getattr(self, name).items()}
             set_(self, name, MappingProxyType(numbers))
 
+    def _check_interactions(self, allowed: Bool) -> None:
+        found = self.interactions
+        if found is None:
+            return
+        if (found.layers, found.schemes) != (self.layers, self.schemes):
+            raise ProblemError(
+                "interactions of other layers or schemes than the problem's",
+                "give them in the problem's order",
+            )
+        bad = np.argwhere(allowed & ~found.known)
+        if len(bad):
+            layer, scheme = self.layers[bad[0][0]], self.schemes[bad[0][1]]
+            raise ProblemError(
+                f"the vector of layer {layer!r} under {scheme!r} is not finite",
+                "every allowed pair needs a vector of finite numbers",
+            )
+
     def total_loss(self, schemes: Mapping[str, str]) -> float:
         """Of an allocation, layer -> scheme."""
-        index = {scheme: j for j, scheme in enumerate(self.schemes)}
-        return math.fsum(
-            row[index[schemes[layer]]] for layer, row in zip(self.layers, self.loss, strict=True)
+        picks = self._picks(schemes)
+        return math.fsum(row[j] for j, row in zip(picks, self.loss, strict=True))
+
+    def objective(self, schemes: Mapping[str, str]) -> float:
+        """``total_loss`` of an allocation and what its layers add to each other, if known."""
+        loss = self.total_loss(schemes)
+        return (
+            loss if self.interactions is None else loss + self.interactions.of(self._picks(schemes))
         )
+
+    def _picks(self, schemes: Mapping[str, str]) -> list[int]:
+        index = {scheme: j for j, scheme in enumerate(self.schemes)}
+        return [index[schemes[layer]] for layer in self.layers]
 
     def totals(self, choice: Sequence[int]) -> dict[str, float]:
         """Resource -> total cost, fixed part included, of scheme indices ``choice`` (length L)."""
@@ -302,8 +376,9 @@ class Problem:
 class Allocation:
     """One scheme per layer, as an allocator returns it.
 
-    choice: scheme per layer, in the problem's order. loss: predicted total. costs: resource ->
-    total, fixed part included. bound: proven lower bound on the least loss (nan if the allocator
+    choice: scheme per layer, in the problem's order. loss: predicted total, from ``quadratic`` with
+    what layers add to each other (``Problem.objective``). costs: resource -> total, fixed part
+    included. bound: proven lower bound on the least loss (nan if the allocator
     proves none). gap: loss - bound. optimal: whether the gap is proven to be 0 up to rounding;
     from ``search.cheapest``, whether the cost is proven least (bound and gap are nan there).
     """

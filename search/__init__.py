@@ -1,6 +1,6 @@
 """Allocators: a problem in, an allocation out. No torch, no SQL; reads problem files."""
 
-from . import greedy, ilp, lagrange, randomized, uniform
+from . import greedy, ilp, lagrange, quadratic, randomized, uniform
 from .base import ALLOCATORS, Allocator, allocate
 from .cheapest import cheapest
 from .lagrange import front
@@ -27,6 +27,7 @@ __all__ = [
     "near",
     "parse_problem",
     "proposals",
+    "quadratic",
     "randomized",
     "read_problem",
     "several",

@@ -5,7 +5,8 @@ An allocator is a function ``(problem, *, time_limit=None) -> Allocation``. It
   and floor (least total);
 - is deterministic, prints nothing, keeps nothing between calls;
 - reports loss and costs as correctly rounded sums over layers, and a ``bound`` that is below the
-  loss of every allocation within the limits (nan if it proves none);
+  loss of every allocation within the limits (nan if it proves none); ``quadratic`` means by loss,
+  bound and gap its own objective, ``Problem.objective``;
 - raises ``Infeasible`` when it finds that nothing fits, saying which limit binds and the least
   that would do (of a floor, the greatest), and ``ProblemError`` when some group has no scheme that
   all its layers may take;

@@ -22,7 +22,7 @@ from bitfront.registry import Registry
 from bitfront.scratch import Scratch
 from bitfront.tasks.base import Batch, Task
 from bitfront.tasks.evaluation import Evaluator
-from bitfront.types import Layer, Measurement, Scheme, Sensitivities, content_key
+from bitfront.types import Interactions, Layer, Measurement, Scheme, Sensitivities, content_key
 
 from .prefix import Prefix
 
@@ -111,6 +111,7 @@ class Profiler(ABC):
     name: ClassVar[str]
     one_pass: ClassVar[bool]  # whether all pairs come from one pass, checkpointed by batch
     by_class: ClassVar[bool] = False  # whether its best table has classes of layers
+    interacts: ClassVar[bool] = False  # whether it knows what layers add to each other's loss
 
     def settings(self) -> dict[str, Any]:
         """Everything besides study, layer and scheme that the numbers depend on, JSON-like."""
@@ -147,6 +148,20 @@ class Profiler(ABC):
         self, measurements: Iterable[Measurement], layers: Sequence[str], schemes: Sequence[str]
     ) -> dict[str, Sensitivities]:
         """Name -> table, from recorded measurements. The first one is the profiler's best."""
+
+    def interactions(
+        self,
+        measurements: Iterable[Measurement],
+        layers: Sequence[str],
+        schemes: Sequence[str],
+        table: Sensitivities,
+    ) -> Interactions | None:
+        """What layers add to each other's loss, to go with one of its ``tables``; None if unknown.
+
+        measurements: with their vectors. Asked of profilers that have ``interacts``.
+        """
+        del measurements, layers, schemes, table
+        return None
 
     def resampled(self, measurement: Measurement, table: str, W: Float) -> Float | None:
         """What ``measurement`` says of a table, had other samples been drawn; None if unknown.

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from bitfront.errors import InvalidInput
 from bitfront.quant.weights import QuantizedLayer
-from bitfront.types import Estimate, Measurement, Sensitivities
+from bitfront.types import Estimate, Interactions, Measurement, Sensitivities
 
 from .base import (
     PROFILERS,
@@ -37,6 +37,7 @@ from .base import (
     by_batch,
 )
 from .bootstrap import ratios
+from .interactions import interactions
 from .passes import scored
 from .probes import PROBES, labels_of, probe
 from .scores import LayerScores
@@ -66,6 +67,7 @@ class Fisher(Profiler):
 
     name: ClassVar[str] = "fisher"
     one_pass: ClassVar[bool] = True
+    interacts: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.probe not in PROBES:
@@ -118,6 +120,16 @@ class Fisher(Profiler):
         if chosen is None:
             chosen = max(found, key=lambda f: np.nan_to_num(f[1].notes["split_half"], nan=-1.0))[0]
         return dict(sorted(found, key=lambda f: f[0] != chosen))
+
+    def interactions(
+        self,
+        measurements: Iterable[Measurement],
+        layers: Sequence[str],
+        schemes: Sequence[str],
+        table: Sensitivities,
+    ) -> Interactions | None:
+        """Of the per-sample scores at the table's temperature, for either estimator."""
+        return interactions(measurements, layers, schemes, table.notes["temperature"])
 
     def resampled(self, measurement: Measurement, table: str, W: Float) -> Float | None:
         """From the scores of samples, draws of probes included."""

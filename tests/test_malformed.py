@@ -736,6 +736,14 @@ OPTIONS: dict[str, Case] = {
         asked(solver="magic"),
         "no solver named 'magic': choose from greedy, greedy-up, ilp",
     ),
+    "interactions of a profiler without": (
+        asked(solver="quadratic", profiler="mse"),
+        "solver quadratic with mse, which says nothing of interactions: profile with fisher",
+    ),
+    "interactions while settling": (
+        profile(schemes="w2 w4", until="0.05", budget="4bpw", solver="quadratic"),
+        "solver quadratic on draws of tables, .*: settle with another, like ilp",
+    ),
     "unknown profiler": (asked(profiler="hessian"), "no profiler named 'hessian': choose from"),
     "unknown metric": (
         asked(metric="bleu"),

@@ -41,7 +41,8 @@ def search(
         ),
     ],
     solver: Annotated[
-        str, typer.Option(help="ilp, lagrange, greedy, greedy-up, uniform, random.")
+        str,
+        typer.Option(help="ilp, lagrange, quadratic (fisher), greedy, greedy-up, uniform, random."),
     ] = "ilp",
     metric: Annotated[
         str | None, typer.Option(help="To be kept low (default: the profiler's, else kl).")
@@ -72,11 +73,12 @@ def search(
 ) -> None:
     """Find, build and measure the best allocation within each budget."""
     with quiet_stdout(), shown() as progress:
-        from bitfront.pipeline import EXPLORE, SHARES
+        from bitfront.pipeline import EXPLORE, SHARES, check_solver
         from bitfront.pipeline import search as find
 
         counts = {"max-measurements": max_measurements, "explore": explore, "shares": shares}
         _check(schemes, budget, solver, choices.container, counts)
+        check_solver(solver, profiler)
         if shares is not None and not profiler.by_class:
             raise InvalidInput(
                 f"--shares with {profiler.name}, which has no classes of layers",

@@ -63,6 +63,11 @@ def solve(
 ) -> None:
     """Choose one scheme per layer: least total loss, or least cost, within the limits."""
     limits, floors = _limits(limit or [])
+    if solver == "quadratic":
+        raise InvalidInput(
+            "solver quadratic on a file, which holds no interactions",
+            "solve with another, like ilp; bitfront search has interactions",
+        )
     if count == 1 and distance is not None:
         raise InvalidInput(f"--distance {distance} of one allocation", "give --count too")
     if count > 1 and solver != "ilp":

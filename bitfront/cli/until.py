@@ -56,6 +56,7 @@ def check_until(
     from bitfront.problems import points
     from bitfront.quant.exporters import EXPORTERS
     from bitfront.search import ALLOCATORS
+    from bitfront.settling import check_additive
 
     if until is None:
         if budgets or solver is not None or choices != Choices():
@@ -69,6 +70,8 @@ def check_until(
     if not budgets:
         raise InvalidInput(f"--until {until} without a budget", "add one, like --budget 4bpw")
     points(budgets)
+    if solver is not None:
+        check_additive(solver)
     check_names((ALLOCATORS, solver), (EXPORTERS, choices.container))
 
 
