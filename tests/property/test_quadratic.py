@@ -65,10 +65,12 @@ def grain(problem: Problem) -> float:
 
 def fitting(problem: Problem) -> list[Choice]:
     limits = {name: reference.whole(limit) for name, limit in problem.limits.items()}
+    floors = {name: reference.whole(floor) for name, floor in problem.floors.items()}
     return [
         choice
         for choice, _, costs in reference.totals(problem)
         if all(costs[name] <= limit for name, limit in limits.items())
+        and all(costs[name] >= floor for name, floor in floors.items())
     ]
 
 
