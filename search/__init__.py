@@ -1,8 +1,9 @@
 """Allocators: a problem in, an allocation out. No torch, no SQL; reads problem files."""
 
-from . import greedy, ilp, lagrange, randomized, uniform
+from . import evolution, greedy, ilp, lagrange, randomized, uniform
 from .base import ALLOCATORS, Allocator, allocate
 from .cheapest import cheapest
+from .explorer import EXPLORERS, Explorer, ExplorerFactory
 from .lagrange import front
 from .neighbours import combined, near, within
 from .problem_file import parse_problem, read_problem
@@ -11,10 +12,14 @@ from .shares import factors, weighted
 
 __all__ = [
     "ALLOCATORS",
+    "EXPLORERS",
     "Allocator",
+    "Explorer",
+    "ExplorerFactory",
     "allocate",
     "cheapest",
     "combined",
+    "evolution",
     "factors",
     "front",
     "greedy",

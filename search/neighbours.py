@@ -32,7 +32,7 @@ def near(problem: Problem, schemes: Sequence[str], count: int) -> list[Allocatio
     """
     start = time.perf_counter()
     items = merge(problem)
-    here = _picks(items, schemes)
+    here = picks_of(items, schemes)
     rows = np.arange(len(here))
     left = items.room + items.slack - items.usage(here)
     rise = items.loss - items.loss[rows, here][:, None]
@@ -74,7 +74,7 @@ def within(problem: Problem, schemes: Sequence[str], radius: int) -> Allocation:
 def changes(items: Items, schemes: Sequence[str]) -> Float:
     """(L, C) 1 where a group leaves ``schemes``, told at its first layer, so that groups add up."""
     changed = np.zeros(items.problem.loss.shape)
-    for members, pick in zip(items.members, _picks(items, schemes), strict=True):
+    for members, pick in zip(items.members, picks_of(items, schemes), strict=True):
         changed[members[0]] = 1.0
         changed[members[0], pick] = 0.0
     return changed
@@ -90,10 +90,10 @@ def combined(
     """
     start = time.perf_counter()
     items = merge(problem)
-    here = _picks(items, schemes)
+    here = picks_of(items, schemes)
     picks, joined = here.copy(), 0
     for move in moves:
-        there = _picks(items, move.choice)
+        there = picks_of(items, move.choice)
         changed = there != here
         if (picks != here)[changed].any():
             continue
@@ -117,7 +117,7 @@ def _singles(items: Items, here: Picks) -> np.ndarray:
     return np.stack(np.unravel_index(chosen, promise.shape), axis=1)
 
 
-def _picks(items: Items, schemes: Sequence[str]) -> Picks:
+def picks_of(items: Items, schemes: Sequence[str]) -> Picks:
     index = {scheme: i for i, scheme in enumerate(items.problem.schemes)}
     picks = []
     for item, members in enumerate(items.members):
