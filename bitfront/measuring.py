@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitfront.heldout import CALIBRATION, HELD_BACK, evaluated
+from bitfront.heldout import CALIBRATION, HELD_BACK, PARTIAL, evaluated
+from bitfront.pruning import Hopeless, begun, gives_up, recorded, watched
 from bitfront.quant.surgery import Lazily, applied
 from bitfront.scheme import KEEP
 from bitfront.sensitivity.taps import evaluating
@@ -32,6 +33,7 @@ def measure(
     *,
     evaluation: bool = True,
     wholes: Collection[str] = (),
+    hopeless: Hopeless | None = None,
     **known: Any,
 ) -> Trial:
     """Build an allocation and measure it on all calibration and the evaluation data, each once.
@@ -40,12 +42,21 @@ def measure(
     what each sample adds (``contributions``), and those on data held back as ``held-back/NAME``.
     evaluation: False leaves out the evaluation data, which a later call makes good. wholes: metrics
     of wholes that are measured on the calibration data too. known: further fields of the ``Trial``.
+
+    hopeless: what gives up on it after a part of the calibration data (``pruning``). Then nothing
+    else is measured, and its metrics on that part are recorded as ``partial/NAME``; the same call
+    again finds them. A call that does not give up on it goes on from there. Not looked at with
+    ``wholes``, of which there are no parts.
     """
     found = study.store.find_trial(study.record, schemes)
     wanted: dict[str, Evaluator] = {}
     vectored = {} if found is None else study.store.trial_vectors(study.record, found.id)
-    if not vectored or not vectored.keys() >= set(wholes):
-        wanted[CALIBRATION] = study.calibration_judge_of(wholes)
+    part: Measured | None = None
+    if found is None or not _whole(vectored, wholes):
+        judge = wanted[CALIBRATION] = study.calibration_judge_of(wholes)
+        part = None if wholes else begun(vectored, judge)
+        if found and part and hopeless and gives_up(part, judge.baseline, hopeless):
+            return found
     if study.task.held_back and (found is None or not _has(found, HELD_BACK)):
         wanted[HELD_BACK] = study.held_back_judge
     if evaluation and (found is None or not evaluated(found)):
@@ -64,9 +75,19 @@ def measure(
         applied(study.task.model, layers),
     ):
         for prefix, evaluator in wanted.items():
-            measured = evaluator.measure() if changed else evaluator.baseline
+            given_up = False
+            if not changed:
+                measured = evaluator.baseline
+            elif prefix == CALIBRATION and (hopeless or part) and not wholes:
+                measured, given_up = watched(evaluator, hopeless, part)
+            else:
+                measured = evaluator.measure()
             of_task = measured.estimates().items()
-            metrics |= {prefix + n: e for n, e in of_task if n in study.task.metrics}
+            named = PARTIAL if given_up else prefix
+            metrics |= {named + n: e for n, e in of_task if n in study.task.metrics}
+            if given_up:
+                vectors = recorded(measured)
+                break
             if prefix == CALIBRATION:
                 vectors = contributions(measured, evaluator.baseline)
     seconds = time.perf_counter() - began
@@ -75,6 +96,12 @@ def measure(
         schemes=schemes, solver=solver, costs=costs, metrics=metrics, seconds=seconds, **known
     )
     return study.store.add_trial(study.record, trial, vectors=vectors)
+
+
+def _whole(vectors: Collection[str], wholes: Collection[str]) -> bool:
+    """Whether it was measured on all calibration data."""
+    judged = {name for name in vectors if not name.startswith(PARTIAL)}
+    return bool(judged) and judged >= set(wholes)
 
 
 def _has(trial: Trial, prefix: str) -> bool:

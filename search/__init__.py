@@ -1,6 +1,6 @@
 """Allocators: a problem in, an allocation out. No torch, no SQL; reads problem files."""
 
-from . import evolution, greedy, ilp, lagrange, randomized, uniform
+from . import bayes, evolution, greedy, ilp, lagrange, randomized, uniform
 from .base import ALLOCATORS, Allocator, allocate
 from .cheapest import cheapest
 from .explorer import EXPLORERS, Explorer, ExplorerFactory

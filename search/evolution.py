@@ -29,7 +29,7 @@ from .explorer import EXPLORERS
 from .fronts import near_front
 from .items import Float, Items, Picks
 from .quiet import quiet
-from .sweep import Sweep, repaired, squashed
+from .sweep import Sweep, repaired, squashed, stepped
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -38,10 +38,9 @@ if TYPE_CHECKING:
 
 POPULATION = 16
 SWAPPED = 0.5  # of the genes in which a mate differs
-MORE = 0.5  # chance of each further move
+MORE = 0.5  # chance that no further move is made, after each
 ELSEWHERE = 0.25  # chance that a child is brought within another point than its mother's
 FULL = 0.5  # chance that it may use all of that point's limits, not only what its mother uses
-HEAD = 4.0  # of the order of moves by predicted rise: a move's weight is 1 / (HEAD + its place)
 TRIES = 100  # children, until one is new
 
 
@@ -139,7 +138,8 @@ class Evolution:
         if not of or random.random() < ELSEWHERE:
             of = [int(random.integers(len(sweep.points)))]
         point = of[0]
-        moved = self._move(picks, sweep.values[point], int(random.geometric(MORE)) + more)
+        value = None if self.blind else sweep.values[point]
+        moved = stepped(sweep, picks, value, int(random.geometric(MORE)) + more, random)
         items = sweep.points[point]
         if self.resources and random.random() >= FULL and items.fits(mother):
             items = replace(items, room=np.minimum(items.room, items.usage(mother)))
@@ -152,25 +152,6 @@ class Evolution:
         here = items.usage(mother)
         away = [float(np.abs(items.usage(parents[i]) - here) @ items.per_span()) for i in two]
         return parents[two[int(np.argmin(away))]]
-
-    def _move(self, picks: Picks, value: Float, count: int) -> list[int]:
-        """Move ``count`` items of ``picks`` by one rank, in place; which."""
-        sweep, rows = self.sweep, np.arange(len(picks))
-        places = sweep.rank[rows, picks]
-        most = sweep.points[0].allowed.sum(axis=1) - 1
-        steps = [(g, s) for g in rows for s in (-1, 1) if 0 <= places[g] + s <= most[g]]
-        if not steps:
-            return []
-        to = np.array([sweep.order[g, places[g] + s] for g, s in steps])
-        at = np.array([g for g, _ in steps])
-        weight = np.ones(len(steps))
-        if not self.blind:
-            by_rise = np.argsort(value[at, to] - value[at, picks[at]], kind="stable")
-            weight[by_rise] = 1 / (HEAD + np.arange(len(steps)))
-        count = min(count, len(steps))
-        taken = self.random.choice(len(steps), count, replace=False, p=weight / weight.sum())
-        picks[at[taken]] = to[taken]
-        return sorted(set(at[taken].tolist()))
 
     def _repaired(
         self, items: Items, picks: Picks, value: Float, moved: Sequence[int] = ()

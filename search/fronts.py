@@ -52,14 +52,14 @@ def _between(sweep: Sweep, count: int) -> Iterator[Picks]:
             continue
         items = replace(sweep.points[inside[0]], room=room)
         if len(items.resources) == 1:
-            yield fill(items, _supported(items))
+            yield fill(items, supported(items))
         else:
             picks = descend(items, items.best(), sweep.values[inside[0]])
             if picks is not None:
                 yield fill(items, picks)
 
 
-def _supported(items: Items) -> Picks:
+def supported(items: Items) -> Picks:
     """The last supported picks within the one limit."""
     steps = walk(items, items.cost[0])
     low, high = 0, len(steps.group)

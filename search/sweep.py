@@ -25,6 +25,7 @@ from .limits import require
 from .moves import descend, fill
 from .neighbours import picks_of
 
+HEAD = 4.0  # of the order of moves by predicted rise: a move's weight is 1 / (HEAD + its place)
 VISITS = 200_000  # partial allocations that are looked at for one that is new
 
 
@@ -137,6 +138,31 @@ def repaired(items: Items, picks: Picks, value: Float, moved: Sequence[int] = ()
             return fill(locked, found)
     found = descend(items, picks, value)
     return None if found is None else fill(items, found)
+
+
+def stepped(
+    sweep: Sweep, picks: Picks, value: Float | None, count: int, random: np.random.Generator
+) -> list[int]:
+    """Move ``count`` items of ``picks`` up or down by one rank, in place; which were moved.
+
+    The less a move adds to ``value`` (G, C) the likelier it is; all alike without.
+    """
+    rows = np.arange(len(picks))
+    places = sweep.rank[rows, picks]
+    most = sweep.points[0].allowed.sum(axis=1) - 1
+    steps = [(g, s) for g in rows for s in (-1, 1) if 0 <= places[g] + s <= most[g]]
+    if not steps:
+        return []
+    at = np.array([g for g, _ in steps])
+    to = np.array([sweep.order[g, places[g] + s] for g, s in steps])
+    weight = np.ones(len(steps))
+    if value is not None:
+        by_rise = np.argsort(value[at, to] - value[at, picks[at]], kind="stable")
+        weight[by_rise] = 1 / (HEAD + np.arange(len(steps)))
+    count = min(count, len(steps))
+    taken = random.choice(len(steps), count, replace=False, p=weight / weight.sum())
+    picks[at[taken]] = to[taken]
+    return sorted(set(at[taken].tolist()))
 
 
 def _alike(problems: Sequence[Problem]) -> None:
