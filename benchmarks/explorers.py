@@ -10,7 +10,7 @@ another one finds in the study's database, but pays for as well. Nothing is veri
 beforehand, so all begin from the same unverified table.
 
     ilp                    the best allocation of each point by the table: no more than that
-    top-k                  the best few of each point that differ in two groups at least (``several``)
+    top-k                  the best few of each point that differ in two groups (``several``)
     random                 by lot within each budget, in turn
     evolution, nothing     ``evolution`` without starts: no table
     evolution, front       ``evolution`` from the ilp's allocations
@@ -231,14 +231,14 @@ def run(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def report(result: dict[str, Any]) -> None:
     for figure in ("hypervolume", "ratio"):
-        at = [n for n in AT if any(n in r["measured"] for m in result["methods"].values() for r in m)]
+        at = [
+            n for n in AT if any(n in r["measured"] for m in result["methods"].values() for r in m)
+        ]
         rows = []
         for method, runs in result["methods"].items():
             cells = []
             for n in at:
-                values = [
-                    r[figure][r["measured"].index(n)] for r in runs if n in r["measured"]
-                ]
+                values = [r[figure][r["measured"].index(n)] for r in runs if n in r["measured"]]
                 known = [v for v in values if v is not None]
                 cells.append(_spread(known) if known and len(known) == len(values) else None)
             end = [r["unseen ratio"] for r in runs]
@@ -256,7 +256,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--budgets", type=float, nargs="+", default=list(BUDGETS))
     parser.add_argument("--samples", type=int, default=128, help="calibration samples")
-    parser.add_argument("--allowance", type=int, default=100, help="measured allocations")
+    parser.add_argument("--allowance", type=int, default=60, help="measured allocations")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))

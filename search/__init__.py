@@ -17,6 +17,7 @@ __all__ = [
     "Explorer",
     "ExplorerFactory",
     "allocate",
+    "bayes",
     "cheapest",
     "combined",
     "evolution",

@@ -5,8 +5,8 @@
     s        sharpness, -SHARPEST to SHARPEST
     L'[g,c]  f_b(g) · L[g,c] · (L[g,c] / median L)^s, the table as it is read
 
-What is optimized over is (log2 f, s), at most nine numbers whatever the number of layers, so that 20
-measurements say something. A proposal is the supported allocation within a point's limits by L',
+What is optimized over is (log2 f, s), at most nine numbers whatever the number of layers, so that
+20 measurements say something. A proposal is the supported allocation within a point's limits by L',
 filled up: always feasible, always a plausible one, and the solver's own at (0, 0). Factors move
 bits between parts of the network, where errors add up or cancel by more than the table knows; a
 sharpness above 0 spares the layers that are worst, one below 0 spreads.

@@ -45,7 +45,7 @@ TRIES = 100  # children, until one is new
 
 
 class Evolution:
-    """See ``explorer``. Without ``starts`` it begins from random allocations, and looks at no table.
+    """See ``explorer``. Without ``starts`` it looks at no table, from random allocations on.
 
     That is evolution from nothing: moves and repairs are drawn without regard to predicted losses.
     """
@@ -175,9 +175,7 @@ def _study(objectives: int, parents: Any, seed: int) -> Study:
 
     kind = optuna.samplers.NSGAIISampler if objectives < 3 else optuna.samplers.NSGAIIISampler
     with quiet():
-        sampler = kind(
-            population_size=POPULATION, child_generation_strategy=parents, seed=seed
-        )
+        sampler = kind(population_size=POPULATION, child_generation_strategy=parents, seed=seed)
         return optuna.create_study(sampler=sampler, directions=["minimize"] * objectives)
 
 

@@ -1,9 +1,9 @@
 """The points of a sweep as explorers see them: one table of items, several sets of limits.
 
-    G items, C schemes, R limited resources     picks (G,) one scheme index per item
-    order    (G, C)  the schemes of each item from the least cost to the greatest, barred ones last
-    rank     (G, C)  the place of each scheme in ``order``
-    value    (G, C)  of a point: what a choice is above its item's best at that point's prices
+G items, C schemes, R limited resources     picks (G,) one scheme index per item
+order    (G, C)  the schemes of each item from the least cost to the greatest, barred ones last
+rank     (G, C)  the place of each scheme in ``order``
+value    (G, C)  of a point: what a choice is above its item's best at that point's prices
 """
 
 from __future__ import annotations
