@@ -46,7 +46,7 @@ BLOCKS = 8
 WIDEST = 2.0  # of |log2 f|
 SHARPEST = 0.3
 DRAWN = 8  # observations, before which factors are drawn at random
-ASKED = 6  # factors for each proposal, at most
+ASKED = 6  # factors for each proposal, at most; half as many after each that they failed
 WORST = 1.0  # log of a loss over the table's own: by how much more it is worse does not matter
 TRIES = 100  # moves of the best, until one is new
 SHARPNESS = "sharpness"
@@ -76,7 +76,7 @@ class Bayes:
     ) -> None:
         self.sweep = Sweep(problems, "bayes", seed)
         self.seed, self.sampler = seed, sampler
-        self.turn = 0
+        self.turn, self.patience = 0, ASKED
         blocks = np.array_split(np.arange(self.sweep.size), min(BLOCKS, self.sweep.size))
         self.names = [f"block {b}" for b in range(len(blocks))]
         self.block = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
@@ -101,12 +101,14 @@ class Bayes:
         self.sweep.tell(allocation, loss)
 
     def _proposal(self, point: int) -> Picks | None:
-        for _ in range(ASKED):
+        for _ in range(self.patience):
             factors = self._factors()
             picks = self._read(point, factors)
             self.asked.append(Asked(point, factors, tuple(picks.tolist())))
             if not self.sweep.known(picks):
+                self.patience = ASKED
                 return picks
+        self.patience = max(self.patience // 2, 1)
         return self._moved(point)
 
     def _factors(self) -> dict[str, float]:
