@@ -29,8 +29,11 @@ def near_front(sweep: Sweep, count: int) -> list[Picks]:
     each = -(-count // (2 * len(points)))
     best = [_best_few(items, 1 + each) for items in points]
     between = list(_between(sweep, count - count // 2)) if len(points) > 1 else []
-    turns = [list(filter(None.__ne__, t)) for t in itertools.zip_longest(*(b[1:] for b in best))]
-    found = [b[0] for b in best]
+    turns = [
+        [picks for picks in turn if picks is not None]
+        for turn in itertools.zip_longest(*(few[1:] for few in best))
+    ]
+    found = [few[0] for few in best]
     for one, others in itertools.zip_longest(between, turns):
         found += [] if one is None else [one]
         found += others or []

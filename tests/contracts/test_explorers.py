@@ -144,8 +144,8 @@ def test_goes_on_as_if_never_interrupted(name: str, pending: int) -> None:
         measured.append(allocation.choice)
         return loss(allocation)
 
-    whole = explore(EXPLORERS[name](problems, starts, seed=3), counted, 14, pending=pending)
-    known = {a.choice: value for a, value in whole[:10]}  # what a run that was killed recorded
+    whole = explore(EXPLORERS[name](problems, starts, seed=3), counted, 18, pending=pending)
+    known = {a.choice: value for a, value in whole[:14]}  # what a run that was killed recorded
     measured.clear()
 
     def replayed(allocation: Allocation) -> float:
@@ -153,9 +153,9 @@ def test_goes_on_as_if_never_interrupted(name: str, pending: int) -> None:
             return known[allocation.choice]
         return counted(allocation)
 
-    again = explore(EXPLORERS[name](problems, starts, seed=3), replayed, 14, pending=pending)
+    again = explore(EXPLORERS[name](problems, starts, seed=3), replayed, 18, pending=pending)
     assert [a.choice for a, _ in again] == [a.choice for a, _ in whole]
-    assert set(measured) == {a.choice for a, _ in whole[10:]}
+    assert set(measured) == {a.choice for a, _ in whole[14:]}
     assert len(measured) == 4
 
 
@@ -163,7 +163,7 @@ def test_seeds_differ(name: str) -> None:
     problems, loss = SWEEPS["three points"]
     starts = solved(problems, loss)
     runs = [
-        [a.choice for a in asked(EXPLORERS[name](problems, starts, seed=seed), 12, loss)]
+        [a.choice for a in asked(EXPLORERS[name](problems, starts, seed=seed), 16, loss)]
         for seed in (0, 1)
     ]
     assert runs[0] != runs[1]
