@@ -54,6 +54,8 @@ def write_optuna(
     partial = Path(name)
     try:
         _write(found, partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
         partial.chmod(0o666 & ~umask)
@@ -65,7 +67,7 @@ def write_optuna(
 
 def _write(found: Front, path: Path) -> None:
     import optuna
-    from sqlalchemy import URL
+    from sqlalchemy import URL, event
     from sqlalchemy.pool import NullPool
 
     from bitfront.search.quiet import quiet
@@ -74,6 +76,7 @@ def _write(found: Front, path: Path) -> None:
     directions = ["maximize" if sense == "max" else "minimize" for sense in found.senses]
     with quiet():
         storage = optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
+        event.listen(storage.engine, "connect", _unsynchronized)
         try:
             written = optuna.create_study(
                 storage=storage, study_name=found.study.name, directions=directions
@@ -82,6 +85,12 @@ def _write(found: Front, path: Path) -> None:
             written.add_trials(_trials(found))
         finally:
             storage.engine.dispose()
+
+
+def _unsynchronized(connection: Any, record: Any) -> None:
+    """Optuna commits each trial; nobody has the file before it is whole."""
+    del record
+    connection.execute("PRAGMA synchronous = OFF")
 
 
 def _trials(found: Front) -> list[FrozenTrial]:

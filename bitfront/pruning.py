@@ -1,17 +1,20 @@
 """Giving up on a hopeless candidate before all calibration data is spent on it.
 
-    N  calibration samples    n  of them measured so far    z  ``SURE``
-    d  (n,) what each adds to the candidate's loss, less what it adds to the incumbent's
+    N  calibration samples    n  of them measured so far, the rest N − n    z  ``SURE``
+    x  (N,) what each sample adds to the incumbent's loss
+    d  (n,) what each adds to the candidate's loss, less x
 
-A candidate is hopeless once  mean(d) > z · std(d)/√n · √(1 − n/N):  worse than the incumbent on the
-same samples by more than z standard errors of what is still to come. The last factor is that of
-drawing without replacement (Cochran 1977, "Sampling Techniques", eq. 2.20): the question is what
-all N samples will say, not those that nobody has. A few samples that hold most of a loss do not
-trick it easily: one that outweighs all others makes mean and error equal, so it alone never tells.
-Batches are taken in an order by lot, since data may be sorted.
+A candidate is hopeless once  mean(d) > z · error,  where
 
-Whoever asks after each of some 10 batches with z = 3 gives up a candidate that would have come out
-equal in about one of 200 cases, and a better one more rarely.
+    error² = var(d)/n · (1 − n/N)  +  Σd²/Σx² · Σ_rest x² / N²
+
+The first term is that of drawing without replacement (Cochran 1977, "Sampling Techniques", eq.
+2.20): the question is what all N samples will say, not those that nobody has. It knows nothing of a
+few samples still to come that hold most of the loss. The incumbent's are known, though: the second
+term is the error where the rest differ by as large a part of x as those that were seen, either way.
+Where one sample outweighs all others, mean over error is 1/√(1 − n/N) at most, so that it alone
+tells only once 1 − 1/z² of the samples are seen. Batches are taken in an order by lot, since data
+may be sorted.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from bitfront.study import Study
     from bitfront.types import Trial
 
-SURE = 3.0
+SURE = 2.0
 LEAST = 32  # samples, before which nothing is decided
 BATCHES = PARTIAL + "batches"
 _KINDS = ("sums", "counts")
@@ -56,9 +59,12 @@ class Hopeless:
         n, N = len(rows), len(self.incumbent)
         if n < max(self.least, 2):
             return False
-        d = part.astype(np.float64) - self.incumbent[rows]
-        error = d.std(ddof=1) / np.sqrt(n) * np.sqrt(1 - n / N)
-        return bool(n < N and d.mean() > self.sure * error)
+        x = self.incumbent.astype(np.float64)
+        d = part.astype(np.float64) - x[rows]
+        rest = np.delete(x, rows)
+        size = (d @ d) / max(x[rows] @ x[rows], np.finfo(np.float64).tiny)
+        error2 = d.var(ddof=1) / n * (1 - n / N) + size * (rest @ rest) / N**2
+        return bool(n < N and d.mean() > self.sure * np.sqrt(error2))
 
     def expected(self, part: Float, rows: NDArray[np.intp]) -> float:
         """The loss on all samples, by the incumbent's and the paired differences so far."""
