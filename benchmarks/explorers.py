@@ -14,7 +14,7 @@ beforehand, so all begin from the same unverified table.
     random                 by lot within each budget, in turn
     evolution, nothing     ``evolution`` without starts: no table
     evolution, front       ``evolution`` from the ilp's allocations
-    bayes, bayes-tpe       from the ilp's allocations; a Gaussian process, and TPE
+    bayes, bayes-gp        from the ilp's allocations; TPE, and a Gaussian process
 
 After each of ``AT`` measurements, mean and standard deviation over the seeds of
 
@@ -126,7 +126,7 @@ METHODS: dict[str, Method] = {
     "evolution, nothing": exploring("evolution", nothing=True),
     "evolution, front": exploring("evolution"),
     "bayes": exploring("bayes"),
-    "bayes-tpe": exploring("bayes-tpe"),
+    "bayes-gp": exploring("bayes-gp"),
 }
 SEEDLESS = ("ilp", "top-k")
 MODELS: dict[str, tuple[Callable[[Path, int], Any], bool | None, str | None]] = {

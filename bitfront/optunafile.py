@@ -67,13 +67,15 @@ def write_optuna(
 
 def _write(found: Front, path: Path) -> None:
     import optuna
+    from optuna.study import StudyDirection
     from sqlalchemy import URL, event
     from sqlalchemy.pool import NullPool
 
     from bitfront.search.quiet import quiet
 
     url = URL.create("sqlite", database=str(path.resolve())).render_as_string()
-    directions = ["maximize" if sense == "max" else "minimize" for sense in found.senses]
+    way = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
+    directions = [way[sense] for sense in found.senses]
     with quiet():
         storage = optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
         event.listen(storage.engine, "connect", _unsynchronized)

@@ -62,7 +62,7 @@ class Hopeless:
         x = self.incumbent.astype(np.float64)
         d = part.astype(np.float64) - x[rows]
         rest = np.delete(x, rows)
-        size = (d @ d) / max(x[rows] @ x[rows], np.finfo(np.float64).tiny)
+        size = float(d @ d) / max(float(x[rows] @ x[rows]), float(np.finfo(np.float64).tiny))
         error2 = d.var(ddof=1) / n * (1 - n / N) + size * (rest @ rest) / N**2
         return bool(n < N and d.mean() > self.sure * np.sqrt(error2))
 
@@ -111,7 +111,8 @@ def begun(vectors: Mapping[str, Float], evaluator: Evaluator) -> Measured | None
         return None
     batches = tuple(map(int, vectors[BATCHES]))
     sums, counts = (
-        {name: vectors[f"{PARTIAL}{kind}/{name}"] for name in evaluator.metrics} for kind in _KINDS
+        {n: vectors[f"{PARTIAL}{kind}/{n}"].astype(np.float64) for n in evaluator.metrics}
+        for kind in _KINDS
     )
     sizes = tuple(evaluator.batches[i].samples for i in batches)
     return Measured(sums, counts, batches, sizes, evaluator.metrics)

@@ -17,7 +17,7 @@ cheap are the likelier ones. The first generation is what was told, then the sol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -67,10 +67,11 @@ class Evolution:
         self.parents: list[Picks] = []
         for allocation, loss in starts:
             self.tell(allocation, loss)
-        if self.blind:
-            self.first = (self._random() for _ in range(POPULATION))
-        else:
-            self.first = iter(near_front(self.sweep, POPULATION))
+        self.first: Iterator[Picks | None] = (
+            (self._random() for _ in range(POPULATION))
+            if self.blind
+            else iter(near_front(self.sweep, POPULATION))
+        )
 
     def ask(self) -> Allocation | None:
         picks = next((p for p in self.first if p is not None and not self.sweep.known(p)), None)

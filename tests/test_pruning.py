@@ -76,9 +76,9 @@ def study(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Study]:
         yield opened
 
 
-def measured(study: Study, scheme: str, hopeless: Hopeless | None = None, **more: bool) -> Trial:
+def measured(study: Study, scheme: str, hopeless: Hopeless | None = None) -> Trial:
     names = [layer.name for layer in study.task.layers if layer.kind != "embedding"]
-    return measure(study, dict.fromkeys(names, scheme), "test", {}, hopeless=hopeless, **more)
+    return measure(study, dict.fromkeys(names, scheme), "test", {}, hopeless=hopeless)
 
 
 def rule_of(study: Study) -> Hopeless:
