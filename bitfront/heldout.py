@@ -16,6 +16,9 @@ CALIBRATION = "calibration/"
 HELD_BACK = "held-back/"
 """Before the name of a metric on calibration data that was held back."""
 
+PARTIAL = "partial/"
+"""Before the name of a metric on a part of the calibration data, after which it was given up."""
+
 SURE = 2.0  # joint standard errors, from which a difference counts
 
 _MEANING = {
@@ -68,7 +71,7 @@ def sides(trial: Trial, metric: str, better: str = "lower") -> Sides:
 
 def bare(name: str) -> str:
     """The name of a recorded metric without what says on which data it was measured."""
-    return name.removeprefix(CALIBRATION).removeprefix(HELD_BACK)
+    return name.removeprefix(CALIBRATION).removeprefix(HELD_BACK).removeprefix(PARTIAL)
 
 
 def evaluated(trial: Trial) -> bool:

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitfront.heldout import CALIBRATION, HELD_BACK, evaluated
+from bitfront.heldout import CALIBRATION, HELD_BACK, PARTIAL, evaluated
+from bitfront.pruning import Hopeless, begun, gives_up, recorded, watched
 from bitfront.quant.costs import RESOURCES
 from bitfront.quant.surgery import Lazily, applied
 from bitfront.scheme import KEEP
@@ -34,6 +35,7 @@ def measure(
     *,
     evaluation: bool = True,
     wholes: Collection[str] = (),
+    hopeless: Hopeless | None = None,
     **known: Any,
 ) -> Trial:
     """Build an allocation and measure it on all calibration and the evaluation data, each once.
@@ -45,6 +47,11 @@ def measure(
     were given from outside (``costfile``); nan are left out.
     evaluation: False leaves out the evaluation data, which a later call makes good. wholes: metrics
     of wholes that are measured on the calibration data too. known: further fields of the ``Trial``.
+
+    hopeless: what gives up on it after a part of the calibration data (``pruning``). Then nothing
+    else is measured, and its metrics on that part are recorded as ``partial/NAME``; the same call
+    again finds them. A call that does not give up on it goes on from there. Not looked at with
+    ``wholes``, of which there are no parts.
     """
     costs = {name: value for name, value in costs.items() if not math.isnan(value)}
     found = study.store.find_trial(study.record, schemes)
@@ -53,8 +60,12 @@ def measure(
     wanted: dict[str, Evaluator] = {}
     vectored = {} if found is None else study.store.trial_vectors(study.record, found.id)
     held = {name for name in vectored if name.startswith(HELD_BACK)}
-    if vectored.keys() <= held or not vectored.keys() >= set(wholes):
-        wanted[CALIBRATION] = study.calibration_judge_of(wholes)
+    part: Measured | None = None
+    if not _whole(vectored, wholes):
+        judge = wanted[CALIBRATION] = study.calibration_judge_of(wholes)
+        part = None if wholes else begun(vectored, judge)
+        if found and part and hopeless and gives_up(part, judge.baseline, hopeless):
+            return found
     if study.task.held_back and not held:
         wanted[HELD_BACK] = study.held_back_judge
     if evaluation and (found is None or not evaluated(found)):
@@ -73,9 +84,19 @@ def measure(
         applied(study.task.model, layers),
     ):
         for prefix, evaluator in wanted.items():
-            measured = evaluator.measure() if changed else evaluator.baseline
+            given_up = False
+            if not changed:
+                measured = evaluator.baseline
+            elif prefix == CALIBRATION and (hopeless or part) and not wholes:
+                measured, given_up = watched(evaluator, hopeless, part)
+            else:
+                measured = evaluator.measure()
             of_task = measured.estimates().items()
-            metrics |= {prefix + n: e for n, e in of_task if n in study.task.metrics}
+            named = PARTIAL if given_up else prefix
+            metrics |= {named + n: e for n, e in of_task if n in study.task.metrics}
+            if given_up:
+                vectors = recorded(measured)
+                break
             if prefix:
                 kept = "" if prefix == CALIBRATION else prefix
                 added = contributions(measured, evaluator.baseline).items()
@@ -94,6 +115,12 @@ def _new_costs(trial: Trial, costs: Mapping[str, float]) -> dict[str, float]:
         for name, value in costs.items()
         if name not in trial.costs or (name not in RESOURCES and trial.costs[name] != value)
     }
+
+
+def _whole(vectors: Collection[str], wholes: Collection[str]) -> bool:
+    """Whether it was measured on all calibration data."""
+    judged = {name for name in vectors if not name.startswith((PARTIAL, HELD_BACK))}
+    return bool(judged) and judged >= set(wholes)
 
 
 def contributions(measured: Measured, baseline: Measured) -> dict[str, NDArray[np.float32]]:

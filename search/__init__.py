@@ -1,8 +1,9 @@
 """Allocators: a problem in, an allocation out. No torch, no SQL; reads problem files."""
 
-from . import greedy, ilp, lagrange, quadratic, randomized, uniform
+from . import bayes, evolution, greedy, ilp, lagrange, quadratic, randomized, uniform
 from .base import ALLOCATORS, Allocator, allocate
 from .cheapest import cheapest
+from .explorer import EXPLORERS, Explorer, ExplorerFactory
 from .lagrange import front
 from .limits import fitting
 from .neighbours import combined, near, within
@@ -13,11 +14,16 @@ from .shares import factors, weighted
 
 __all__ = [
     "ALLOCATORS",
+    "EXPLORERS",
     "Allocator",
+    "Explorer",
+    "ExplorerFactory",
     "Proposal",
     "allocate",
+    "bayes",
     "cheapest",
     "combined",
+    "evolution",
     "factors",
     "fitting",
     "front",

@@ -11,13 +11,14 @@ log f proposes the next (Optuna's ``GPSampler``).
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from bitfront.types import Sensitivities
+
+from .quiet import quiet
 
 WIDEST = 3.0  # of |log2 f|
 STARTS = 4  # proposals that are drawn at random, before there is something to model
@@ -36,17 +37,17 @@ def factors(classes: Sequence[str], seed: int = 0) -> Generator[dict[str, float]
     moved: dict[str, BaseDistribution] = {
         name: FloatDistribution(-WIDEST, WIDEST) for name in classes[1:]
     }
-    with _quiet():
+    with quiet():
         study = optuna.create_study(
             sampler=optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTS)
         )
         study.enqueue_trial(dict.fromkeys(moved, 0.0))
     while True:
-        with _quiet():
+        with quiet():
             trial = study.ask(moved)
         loss = yield {**ones, **{name: 2.0 ** trial.params[name] for name in moved}}
         tiny = np.finfo(np.float64).tiny
-        with _quiet():
+        with quiet():
             study.tell(trial, math.log(min(max(loss, tiny), 1 / tiny)))
 
 
@@ -54,16 +55,3 @@ def weighted(table: Sensitivities, factor: Mapping[str, float]) -> Sensitivities
     """``table`` with the rows of each class multiplied by its factor."""
     f = np.array([factor[cls] for cls in table.classes])[:, None]
     return replace(table, values=table.values * f, stderr=table.stderr * f)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Optuna says nothing of its trials, which are none of the user's."""
-    import optuna
-
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)

@@ -25,6 +25,7 @@ from .demo import demo
 from .doctor import doctor
 from .export import export
 from .front import front
+from .optuna import optuna
 from .output import STDOUT, naming
 from .profile import profile
 from .report import report
@@ -49,7 +50,7 @@ _REMEDIES = {
 app = typer.Typer(
     name="bitfront", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
 )
-for command in (profile, search, front, show, report, export, solve, studies, doctor, demo):
+for command in (profile, search, front, show, report, export, optuna, solve, studies, doctor, demo):
     app.command()(command)
 
 

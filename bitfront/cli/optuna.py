@@ -1,0 +1,49 @@
+"""``bitfront optuna``: a study's trials for optuna-dashboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import Db, StudyName
+from .output import Json, check_file, emit, naming, quiet_stdout
+
+
+def optuna(
+    study: StudyName,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The SQLite file to write.")],
+    cost: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="To be low: bytes (default), bits, bops; repeatable."),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="To be good: kl (default), top1, ...; repeatable."),
+    ] = None,
+    within: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIMIT",
+            help="Only trials within it: a budget, like 700MB, or 'kl<=0.1'; repeatable.",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Write a study's trials as an Optuna study, which optuna-dashboard opens."""
+    from bitfront.optunafile import write_optuna
+
+    check_file("--out", out)
+    costs, metrics = tuple(cost or ["bytes"]), tuple(metric or ["kl"])
+    with quiet_stdout(), naming(out):
+        found = write_optuna(
+            study, out, costs, metrics, db, within=within or (), overwrite=overwrite
+        )
+    if as_json:
+        best = [found.trials[i].id for i in found.best]
+        emit({"file": str(out), "study": study, "trials": len(found.trials), "best": best})
+        return
+    typer.echo(f"{len(found.trials)} trials, {len(found.best)} of them best, written to {out}")

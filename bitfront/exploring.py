@@ -1,0 +1,54 @@
+"""The loop around an explorer: ask, measure, tell, within an allowance of measurements."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from bitfront.errors import InvalidInput
+from bitfront.search import Explorer
+from bitfront.types import Allocation
+
+
+def explore(
+    explorer: Explorer,
+    measure: Callable[[Allocation], float],
+    allowance: int,
+    *,
+    pending: int = 1,
+) -> list[tuple[Allocation, float]]:
+    """At most ``allowance`` measured allocations with their losses, in the order of asking.
+
+    measure: the loss of an allocation (less is better); one that was measured before may return at
+    once, so a run that was cut off goes on with the same call: the explorer is asked and told the
+    same again, and what is recorded is not measured twice. pending: how many are measured at the
+    same time, each in a thread. Losses are told in the order of asking, so with any ``pending`` the
+    same proposals follow, however long each measurement takes.
+
+    Ends early when the explorer has nothing new. Raises ``InvalidInput`` for an allowance below 0
+    or ``pending`` below 1, and what ``measure`` raises.
+    """
+    if allowance < 0:
+        raise InvalidInput(f"an allowance of {allowance}", "give 0 or more measurements")
+    if pending < 1:
+        raise InvalidInput(f"{pending} pending measurements", "give 1 or more")
+    found: list[tuple[Allocation, float]] = []
+    with ThreadPoolExecutor(pending) as pool:
+        running: deque[tuple[Allocation, Future[float]]] = deque()
+        while True:
+            while len(running) < pending and len(found) + len(running) < allowance:
+                asked = explorer.ask()
+                if asked is None:
+                    break
+                running.append((asked, pool.submit(measure, asked)))
+            if not running:
+                return found
+            allocation, future = running.popleft()
+            try:
+                loss = future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            explorer.tell(allocation, loss)
+            found.append((allocation, loss))
