@@ -158,7 +158,11 @@ def rise(items: Items, picks: Picks) -> Picks:
         if (after > limit).any():
             picks[g] = before
             open_[g, c] = False
-            short[g] = True
+            # all whose best step does not fit any more would come to the top and be looked at again
+            more = items.cost[:, rows, to] - items.cost[:, rows, picks]
+            stale = (ratio > 0) & (more > (limit - used + drift)[:, None]).any(axis=0)
+            stale[g] = True
+            again = np.flatnonzero(stale)
         else:
             used = after
             if (step < 0).any():  # there is room again for steps that did not fit
