@@ -18,7 +18,6 @@ limit's own rounding (it may be a product, like 3.5 bits × weights) is granted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -74,17 +73,26 @@ class Items:
 
     def least(self) -> Float:
         """(R,) the least total of each limited resource, whatever the others."""
-        return np.array([math.fsum(row.tolist()) for row in self._extreme(np.min, np.inf)])
+        return np.array([math.fsum(row.tolist()) for row in self._ends[0]])
 
     def span(self) -> Float:
         """(R,) greatest minus least total of each limited resource."""
-        return (self._extreme(np.max, -np.inf) - self._extreme(np.min, np.inf)).sum(axis=1)
+        return (self._ends[1] - self._ends[0]).sum(axis=1)
 
-    def _extreme(self, of: Callable[..., Float], barred: float) -> Float:
-        """(R, G) the least or greatest cost of each item; one table at a time, for the memory."""
-        allowed = self.allowed
-        tables = self.cost if allowed.all() else (np.where(allowed, t, barred) for t in self.cost)
-        return np.array([of(t, axis=1) for t in tables]).reshape(len(self.cost), len(self.loss))
+    @cached_property
+    def _ends(self) -> tuple[Float, Float]:
+        """(R, G) the least and the greatest cost of each item."""
+        shape = len(self.cost), len(self.loss)
+        low = [t.min(axis=1, where=self.allowed, initial=np.inf) for t in self.cost]
+        high = [t.max(axis=1, where=self.allowed, initial=-np.inf) for t in self.cost]
+        return np.array(low).reshape(shape), np.array(high).reshape(shape)
+
+    @cached_property
+    def sizes(self) -> Float:
+        """(1 + R, G) the greatest magnitude of each item's loss, then of each of its costs."""
+        loss = np.maximum(-self.loss.min(axis=1), self.loss.max(axis=1, where=self.allowed, initial=0))
+        low, high = self._ends
+        return np.array([loss, *np.maximum(high, -low)])
 
     def per_span(self) -> Float:
         """(R,) one over ``span``; 0 where that is 0, as no choice changes such a total."""
