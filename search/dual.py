@@ -61,14 +61,15 @@ class Dual:
     def prices(self) -> Float:
         return self.tangents[0].prices
 
-    def keep(self, items: Items, loss: float) -> Bool:
-        """(G, C) which choices may be in an allocation of at most ``loss``."""
+    def keep(self, items: Items, loss: float, among: Bool | None = None) -> Bool:
+        """(G, C) which choices, of those ``among``, may be in an allocation of at most ``loss``."""
         best, *others = self.tangents
         left = loss + EPS * abs(loss)
-        largest = items.sizes.max(axis=1, initial=0.0)
-        coarse = (len(best.prices) + 2) * EPS * (largest[0] + best.prices @ largest[1:])
-        kept = best.bound + excess(items, best.prices) <= left + coarse
-        g, c = np.nonzero(kept)  # few, as a rule
+        if among is None:
+            largest = items.sizes.max(axis=1, initial=0.0)
+            coarse = (len(best.prices) + 2) * EPS * (largest[0] + best.prices @ largest[1:])
+            among = best.bound + excess(items, best.prices) <= left + coarse
+        g, c = np.nonzero(among)  # few, as a rule
         own, cost = items.loss[g, c], items.cost[:, g, c]
         stays = np.ones(len(g), dtype=bool)
         for tangent in (best, *others):
@@ -76,6 +77,7 @@ class Dual:
             size = np.abs(own) + tangent.prices @ np.abs(cost)
             low = own + tangent.prices @ cost - tangent.least[g]
             stays &= tangent.bound + low - (len(tangent.prices) + 2) * EPS * size <= left
+        kept = np.zeros(items.loss.shape, dtype=bool)
         kept[g, c] = stays
         return kept
 
@@ -116,8 +118,11 @@ def tangent(items: Items, prices: Float) -> Tangent:
     return Tangent(prices, value - rounding, value, picks, least, usage)
 
 
-def climb(items: Items, deadline: float = math.inf) -> Dual:
-    """The maximum of f, to the resolution of the linear program, or the best by ``deadline``."""
+def climb(items: Items, deadline: float = math.inf, precision: float = 0.0) -> Dual:
+    """The maximum of f, to ``precision`` (relative) or the resolution of the linear program.
+
+    At ``deadline`` the best so far.
+    """
     R = len(items.resources)
     start = tangent(items, np.zeros(R))
     room = items.room + items.slack
@@ -138,7 +143,8 @@ def climb(items: Items, deadline: float = math.inf) -> Dual:
         master.add(t)
     for _ in range(MAX_CUTS):
         prices, ceiling = master.solve()
-        if prices is None or ceiling <= best.value or time.perf_counter() > deadline:
+        enough = best.value + precision * abs(best.value)
+        if prices is None or ceiling <= enough or time.perf_counter() > deadline:
             break
         here = tangent(items, prices)
         tangents.append(here)

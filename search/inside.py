@@ -27,11 +27,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .core import Answer, Row, Scaled, scaled
+from .core import Answer, Row, Scaled, open_items, scaled
 from .items import EPS, Bool, Float, Picks
 
-FACTORS = (1.0, 0.98, 1.02, 0.8, 1.25, 0.93, 1.07, 0.5, 2.0)  # that cuts multiply the prices by
-MOST_CUTS = 128
+# cuts multiply each price by 1 + scale, by its inverse or by 1, in all combinations at each scale
+SCALES = (0.001, 0.005, 0.02, 0.07, 0.25, 1.0, 4.0)
 SAMPLE = 256  # states that tell which cuts are of use
 BLOCK = 4096  # states whose cuts are looked at together, so that they stay in the cache
 MEMORY = 20_000_000  # states kept in all, of six bytes each
@@ -56,7 +56,8 @@ def decide_inside(
     loss = scaled(objective.table, kept, objective.precision)
     costs = [scaled(row.table, kept, row.precision) for row in rows]
     room = np.array([c.most(r.room) for c, r in zip(costs, rows, strict=True)], dtype=np.int64)
-    known = int(loss.table[np.arange(len(hint)), hint].sum())
+    free = open_items(kept)
+    known = int(loss.table[np.arange(len(free)), hint[free]].sum())
     units = np.array([c.unit for c in costs]) / loss.unit
     search = _Search.of(kept, loss, costs, room, prices * units, known)
     picks, total, least = search.run(width, deadline)
@@ -95,12 +96,12 @@ class _Search:
         prices: Float,
         known: int,
     ) -> _Search:
-        free = np.flatnonzero(kept.sum(axis=1) > 1)
+        free = open_items(kept)
         found = []
-        for g in free.tolist():
-            c = np.flatnonzero(kept[g])
-            cost = np.array([table.table[g, c] for table in costs], dtype=np.int64)
-            found.append((c, loss.table[g, c], cost.reshape(len(costs), len(c)).T))
+        for i, row in enumerate(kept[free]):
+            c = np.flatnonzero(row)
+            cost = np.array([table.table[i, c] for table in costs], dtype=np.int64)
+            found.append((c, loss.table[i, c], cost.reshape(len(costs), len(c)).T))
         weight = [float(np.ptp(cost @ prices)) for _, _, cost in found]
         order = np.argsort(-np.array(weight), kind="stable")
         choices = [found[i] for i in order.tolist()]
@@ -183,12 +184,11 @@ class _Search:
 def _grid(prices: Float) -> Float:
     """(T, R) the prices, then others around them."""
     binding = np.flatnonzero(prices > 0)
-    factors = FACTORS
-    while len(factors) ** len(binding) > MOST_CUTS and len(factors) > 1:
-        factors = factors[:-2]
-    grid = np.tile(prices, (len(factors) ** len(binding), 1))
-    for row, around in zip(grid, itertools.product(factors, repeat=len(binding)), strict=True):
-        row[binding] *= around
+    powers = [*itertools.product((0.0, -1.0, 1.0), repeat=len(binding))]
+    around = [(1 + scale) ** np.array(powers[1:]) for scale in SCALES if len(binding)]
+    factors = np.concatenate([np.ones((1, len(binding))), *around])
+    grid = np.tile(prices, (len(factors), 1))
+    grid[:, binding] *= factors
     return grid
 
 
