@@ -3,15 +3,16 @@
 from . import greedy, ilp, lagrange, randomized, uniform
 from .base import ALLOCATORS, Allocator, allocate
 from .cheapest import cheapest
-from .lagrange import front
 from .neighbours import combined, near, within
 from .problem_file import parse_problem, read_problem
 from .several import several
 from .shares import factors, weighted
+from .supported import Front, front
 
 __all__ = [
     "ALLOCATORS",
     "Allocator",
+    "Front",
     "allocate",
     "cheapest",
     "combined",

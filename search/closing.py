@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .core import Row
+from .core import Row, open_items
 from .dual import Dual, excess
 from .inside import decide_inside
 from .items import Bool, Float, Items, Picks
@@ -22,10 +22,19 @@ FIRST_WIDTH = 256  # states of a first search
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """picks (G,) within all limits; no allocation within them has a loss below ``bound``."""
+    """picks (G,) within all limits; no allocation within them has a loss below ``bound``.
+
+    kept: (G, C) the choices that a better one may have; None where that was not looked at.
+    """
 
     picks: Picks
     bound: float
+    kept: Bool | None = None
+
+    @property
+    def contested(self) -> int:
+        """How many items have a choice left."""
+        return 0 if self.kept is None else len(open_items(self.kept))
 
 
 def enough(items: Items, picks: Picks, gap: float) -> float:
@@ -48,7 +57,7 @@ def close(
     """
     best, bound = found.picks, found.bound
     value = excess(items, dual.prices)
-    size, kept = FIRST_SIZE, None
+    size, kept = FIRST_SIZE, found.kept
     while bound < enough(items, best, gap) and time.perf_counter() < deadline:
         kept = dual.keep(items, items.losses(best), kept)
         kept[np.arange(len(best)), best] = True
@@ -65,7 +74,7 @@ def close(
             bound = max(bound, min(answer.bound, items.losses(best)))
             break
         size *= 4
-    return Solution(best, bound)
+    return Solution(best, bound, kept)
 
 
 def cheapest_choices(kept: Bool, value: Float, best: Picks, size: int) -> Bool:

@@ -33,10 +33,11 @@ FIRST_CORE = 2048  # choices decided at first, beyond one an item; four times as
 STARTS = 2  # relaxed answers that are repaired
 FINER = 8.0  # than the gap asked for is the bound's own precision
 COARSE = 4096.0  # parts of the gap that a first decision tells apart
-# states of the bounded search, then CP-SAT's units (about a second each), in turn until proven:
-# the one is better where many choices are left, the other where few are (docs/allocators.md)
-TURNS = ((256, 0.0), (2048, 1.0), (16_384, 8.0), (131_072, math.inf))
-TIE_WIDTH = 16_384
+# states of the bounded search; CP-SAT comes between where few items have a choice left, else at
+# last: it is better at those and worse at others (figures in docs/allocators.md)
+NARROW, WIDE = (256, 2048), (16_384, 131_072)
+FEW = 128
+WORK = 8.0  # of CP-SAT's units, about a second each
 TIE_WORK = 4.0  # CP-SAT's units, about a second each, spent on equal losses at most
 EXPLAIN_SECONDS = 10.0  # for each figure in the message on limits that clash
 
@@ -54,13 +55,18 @@ def solve(
     if items.fits(best):
         return Solution(best, items.losses(best))
     dual = climb(items, deadline, gap / FINER)
-    found = Solution(_start(items, dual, deadline, explain), dual.bound)
-    for width, work in TURNS:
+    found = Solution(repaired(items, dual, deadline, explain), dual.bound)
+    for width in NARROW:
         found = close(items, dual, found, width, deadline, gap)
-        if work:
-            found = _decided(items, dual, found, work, deadline, gap)
+    few = found.contested <= FEW
+    if few:
+        found = _decided(items, dual, found, WORK, deadline, gap)
+    for width in WIDE:
+        found = close(items, dual, found, width, deadline, gap)
+    found = _decided(items, dual, found, math.inf, deadline, gap)
     if found.bound >= enough(items, found.picks, 0.0):
-        found = Solution(_thrifty(items, dual, found.picks, deadline), found.bound)
+        best = _thrifty(items, dual, found, few, deadline)
+        found = dataclasses.replace(found, picks=best)
     return found
 
 
@@ -69,8 +75,7 @@ def _decided(
 ) -> Solution:
     """What ``close`` left open, by CP-SAT within ``work`` of its units."""
     best, bound, size, fine = found.picks, found.bound, FIRST_CORE, False
-    value = excess(items, dual.prices)
-    kept = None
+    value, kept = excess(items, dual.prices), found.kept
     while bound < enough(items, best, gap) and time.perf_counter() < deadline:
         kept = dual.keep(items, items.losses(best), kept)
         kept[np.arange(len(best)), best] = True
@@ -87,7 +92,7 @@ def _decided(
         if not answer.proven:
             break
         size *= 4
-    return Solution(best, bound)
+    return Solution(best, bound, kept)
 
 
 def foothold(
@@ -113,12 +118,12 @@ def foothold(
     )
 
 
-def _start(items: Items, dual: Dual, deadline: float, explain: bool) -> Picks:
+def repaired(items: Items, dual: Dual, deadline: float, explain: bool = True) -> Picks:
     """An allocation within the limits, by repairing relaxed answers."""
     value = excess(items, dual.prices)
     fitting = [t.picks for t in dual.tangents if (t.usage <= items.room + items.slack).all()]
-    repaired = [descend(items, t.picks, value) for t in dual.tangents[:STARTS]]
-    found = [picks for picks in [*fitting, *repaired] if picks is not None and items.fits(picks)]
+    lowered = [descend(items, t.picks, value) for t in dual.tangents[:STARTS]]
+    found = [picks for picks in [*fitting, *lowered] if picks is not None and items.fits(picks)]
     if not found:
         found = [foothold(items, items.best(), items.loss, deadline, explain)]
     return fill(items, min(found, key=items.rank), deadline)
@@ -142,12 +147,12 @@ def _decide(
     return decide(core, objective, limit_rows(items, grain, prices), best, seconds, work)
 
 
-def _thrifty(items: Items, dual: Dual, best: Picks, deadline: float) -> Picks:
-    """Of the allocations whose loss equals that of ``best``, one with the least first cost.
+def _thrifty(items: Items, dual: Dual, found: Solution, few: bool, deadline: float) -> Picks:
+    """Of the allocations whose loss equals that of ``found``, one with the least first cost.
 
     Proves that none is cheaper, or gives up after a fixed amount of work.
     """
-    seconds = deadline - time.perf_counter()
+    best, seconds = found.picks, deadline - time.perf_counter()
     if not items.problem.costs or seconds <= 0:
         return best
     loss = items.losses(best)
@@ -157,8 +162,9 @@ def _thrifty(items: Items, dual: Dual, best: Picks, deadline: float) -> Picks:
     rows = [*limit_rows(items), Row(items.loss, half, loss + half)]
     precision = EPS * math.fsum(np.abs(items.first[np.arange(len(best)), best]).tolist())
     objective = Row(items.first, precision)
+    width = NARROW[-1] if few else WIDE[-1]
     prices = _first_prices(items, dual, best)
-    answer = decide_inside(kept, objective, rows, best, prices, TIE_WIDTH, deadline)
+    answer = decide_inside(kept, objective, rows, best, prices, width, deadline)
     if not answer.proven:
         answer = decide(kept, objective, rows, best, seconds, TIE_WORK)
     if answer.picks is None or not items.fits(answer.picks):
