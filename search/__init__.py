@@ -4,6 +4,7 @@ from . import greedy, ilp, lagrange, randomized, uniform
 from .base import ALLOCATORS, Allocator, allocate
 from .cheapest import cheapest
 from .neighbours import combined, near, within
+from .problem_arrays import write_arrays
 from .problem_file import parse_problem, read_problem
 from .several import several
 from .shares import factors, weighted
@@ -29,4 +30,5 @@ __all__ = [
     "uniform",
     "weighted",
     "within",
+    "write_arrays",
 ]

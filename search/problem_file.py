@@ -1,4 +1,4 @@
-"""Allocation problems in JSON.
+"""Allocation problems in files: JSON, NumPy's .npz, Parquet.
 
     {"schemes": ["int4", "int8"],              names, C of them
      "loss": [[0.46, 0.0016], ...],            layers × schemes, L × C
@@ -6,16 +6,21 @@
      "tied": [[14, 16], ...],                  optional: layers (from 0) that share a scheme
      "layers": ["conv1", ...]}                 optional: names, else layer0, layer1, ...
 
-Other keys are ignored. Scheme names need not be in Bitfront's grammar.
+Other keys are ignored. Scheme names need not be in Bitfront's grammar. ``problem_arrays`` and
+``problem_parquet`` say how the same stands in the other two.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bitfront.errors import ProblemError
 from bitfront.types import Problem, closure
@@ -26,22 +31,30 @@ _FORM = "give a JSON object with schemes, loss (layers × schemes) and costs (na
 def read_problem(path: str | Path, limits: Mapping[str, float] | None = None) -> Problem:
     """The problem in the file ``path``, under ``limits`` (resource -> greatest total).
 
-    Raises ``ProblemError`` for a file that cannot be read or does not hold a problem.
+    A name that ends in ``.npz`` or ``.parquet`` is read as such, any other as JSON. Raises
+    ``ProblemError`` for a file that cannot be read or does not hold a problem, ``InvalidInput`` for
+    Parquet without pyarrow.
     """
+    from .problem_arrays import read_arrays
+    from .problem_parquet import read_parquet
+
+    readers = {".npz": read_arrays, ".parquet": read_parquet}
+    read = readers.get(Path(path).suffix.lower(), _read_json)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return read(Path(path), limits or {})
     except OSError as error:
         raise ProblemError(f"cannot read {str(path)!r}", error.strerror or str(error)) from None
-    except UnicodeDecodeError:
-        raise ProblemError(f"{str(path)!r} is not a text file", _FORM) from None
-    try:
-        data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ProblemError(f"{str(path)!r} is not JSON ({error})", _FORM) from None
-    try:
-        return parse_problem(data, limits or {})
     except ProblemError as error:
         raise ProblemError(f"{str(path)!r}: {error.what}", error.remedy) from None
+
+
+def _read_json(path: Path, limits: Mapping[str, float]) -> Problem:
+    try:
+        return parse_problem(json.loads(path.read_text(encoding="utf-8")), limits)
+    except UnicodeDecodeError:
+        raise ProblemError("not a text file", _FORM) from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ProblemError(f"not JSON ({error})", _FORM) from None
 
 
 def parse_problem(data: Any, limits: Mapping[str, float]) -> Problem:
@@ -59,26 +72,56 @@ def parse_problem(data: Any, limits: Mapping[str, float]) -> Problem:
         name: _table(rows, f"costs of {name}", len(loss), schemes)
         for name, rows in data["costs"].items()
     }
-    layers = tuple(f"layer{i}" for i in range(len(loss)))
-    if data.get("layers") is not None:
-        layers = _names(data["layers"], "layers")
-        if len(layers) != len(loss):
-            raise ProblemError(f"{len(layers)} layers are named", f"loss has {len(loss)} rows")
-    tied = _tied(data.get("tied"), len(loss))
-    return Problem(layers, schemes, loss, costs, dict(limits), groups=tied)  # type: ignore[arg-type]
+    layers = None if data.get("layers") is None else _names(data["layers"], "layers")
+    return assembled(layers, schemes, loss, costs, limits, _tied(data.get("tied"), len(loss)))
+
+
+def assembled(
+    layers: Sequence[str] | None,
+    schemes: Sequence[str],
+    loss: NDArray[np.float64],
+    costs: Mapping[str, NDArray[np.float64]],
+    limits: Mapping[str, float],
+    tied: tuple[tuple[int, ...], ...],
+) -> Problem:
+    """The problem of checked tables; layers without names get numbers."""
+    if layers is None:
+        layers = [f"layer{i}" for i in range(len(loss))]
+    if len(layers) != len(loss):
+        raise ProblemError(f"{len(layers)} layers are named", f"loss has {len(loss)} rows")
+    return Problem(tuple(layers), tuple(schemes), loss, costs, dict(limits), groups=tied)
+
+
+def distinct(names: Sequence[str], key: str) -> tuple[str, ...]:
+    """``names``, which must be some, each once."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if not names or twice:
+        some = ", ".join(sorted(twice)[:5])
+        raise ProblemError(f"{key} names {some} twice" if twice else f"{key} is empty", _FORM)
+    return tuple(names)
+
+
+def finite(table: NDArray[np.float64], key: str, schemes: Sequence[str]) -> NDArray[np.float64]:
+    """``table`` (L, C), whose entries must all be finite."""
+    bad = np.argwhere(~np.isfinite(table))
+    if len(bad):
+        i, c = bad[0].tolist()
+        raise ProblemError(
+            f"{key} of layer {i} under {schemes[c]!r} is {table[i, c]}",
+            "every entry must be a finite number",
+        )
+    return table
 
 
 def _names(value: Any, key: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise ProblemError(f"{key} is not a list of names", f"write {key} as a list of strings")
-    twice = {name for name in value if value.count(name) > 1}
-    if not value or twice:
-        names = ", ".join(sorted(twice))
-        raise ProblemError(f"{key} names {names} twice" if twice else f"{key} is empty", _FORM)
-    return tuple(value)
+    return distinct(value, key)
 
 
-def _table(value: Any, key: str, length: int | None, schemes: tuple[str, ...]) -> list[list[float]]:
+def _table(
+    value: Any, key: str, length: int | None, schemes: tuple[str, ...]
+) -> NDArray[np.float64]:
     if not isinstance(value, list) or not value:
         raise ProblemError(f"{key} is not a list of rows", _FORM)
     if length is not None and len(value) != length:
@@ -96,7 +139,7 @@ def _table(value: Any, key: str, length: int | None, schemes: tuple[str, ...]) -
                     f"{key} of layer {i} under {schemes[c]!r} is {json.dumps(entry)[:40]}",
                     "every entry must be a finite number",
                 )
-    return value
+    return np.array(value, dtype=np.float64)
 
 
 def _finite(entry: Any) -> bool:
