@@ -124,7 +124,8 @@ def mathopt(problem: Problem, seconds: float, gap: float, engine: str) -> tuple[
     model.minimize(total(problem.loss))
     options = mo.SolveParameters(
         time_limit=timedelta(seconds=seconds), relative_gap_tolerance=gap,
-        absolute_gap_tolerance=0.0, threads=1,
+        absolute_gap_tolerance=0.0,
+        threads=None if engine == "HIGHS" else 1,  # which MathOpt's HiGHS refuses
     )  # fmt: skip
     done = mo.solve(model, getattr(mo.SolverType, engine), params=options)
     if not done.has_primal_feasible_solution():
