@@ -136,7 +136,25 @@ def golden(case: str, assets: Path) -> Problem:
     data = json.loads((assets / "golden" / "hawq_v3_resnet18.json").read_text())
     middle = {c["resource"]: c["limit"] for c in data["instances"] if c["fraction"] == 0.5}
     limits = middle if case == "all" else {case: middle[case]}
-    return parse_problem(data, limits)
+    return _untied(parse_problem(data, limits))
+
+
+def _untied(tied: Problem) -> Problem:
+    """The same with each group as one layer: the rivals know no groups."""
+    members = {group[0]: list(group) for group in tied.groups}
+    later = {i for group in tied.groups for i in group[1:]}
+    rows = [members.get(i, [i]) for i in range(len(tied.layers)) if i not in later]
+
+    def total(table: Any) -> Any:
+        return np.array([[math.fsum(column) for column in table[row].T] for row in rows])
+
+    return Problem(
+        tuple(tied.layers[row[0]] for row in rows),
+        tied.schemes,
+        total(tied.loss),
+        {name: total(table) for name, table in tied.costs.items()},
+        tied.limits,
+    )
 
 
 def solve(name: str, solver: str, options: Any) -> dict[str, Any]:

@@ -56,6 +56,8 @@ def close(
     Stops once all choices that are left were searched, at a relative ``gap``, and at ``deadline``.
     """
     best, bound = found.picks, found.bound
+    if bound >= enough(items, best, gap) or time.perf_counter() > deadline:
+        return found
     value = excess(items, dual.prices)
     size, kept = FIRST_SIZE, found.kept
     while bound < enough(items, best, gap) and time.perf_counter() < deadline:

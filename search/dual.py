@@ -164,17 +164,22 @@ def _first(items: Items, alike: Float, start: Tangent) -> tuple[float, list[Tang
     if len(items.loss) >= 2 * THIN:
         rough = climb(_thinned(items, THIN)).prices
         factor = float(np.max(rough[alike > 0] / alike[alike > 0], initial=0.0))
-        if factor > 0:  # one tangent there, and one on each side
-            around = np.tile(rough, (1 + 2 * len(rough), 1))
-            around[np.arange(1, len(around)), np.repeat(np.arange(len(rough)), 2)] *= np.tile(
-                [1 - ASIDE, 1 + ASIDE], len(rough)
-            )
-            return factor, [tangent(items, p) for p in np.unique(around, axis=0)]
+        if factor > 0:
+            return factor, [tangent(items, rough * f) for f in _around(len(rough))]
     # a limit that holds at no price yet may come to bind, but would hide on the ray those that do
     room = items.room + items.slack
     along = _along(items, np.where(start.usage > room, alike, 0.0))
     factor, _ = max(along, key=lambda pair: pair[1].value)
     return factor, [t for _, t in along]
+
+
+def _around(R: int) -> Float:
+    """(2R + 2, R) factors of prices: one on each side, and all dearer, where most limits hold."""
+    factors = np.ones((2 * R + 2, R))
+    for r in range(R):
+        factors[2 * r + 1, r], factors[2 * r + 2, r] = 1 - ASIDE, 1 + ASIDE
+    factors[-1] = 1 + ASIDE
+    return np.unique(factors, axis=0)
 
 
 def _thinned(items: Items, count: int) -> Items:

@@ -75,6 +75,8 @@ def _decided(
 ) -> Solution:
     """What ``close`` left open, by CP-SAT within ``work`` of its units."""
     best, bound, size, fine = found.picks, found.bound, FIRST_CORE, False
+    if bound >= enough(items, best, gap) or time.perf_counter() > deadline:
+        return found
     value, kept = excess(items, dual.prices), found.kept
     while bound < enough(items, best, gap) and time.perf_counter() < deadline:
         kept = dual.keep(items, items.losses(best), kept)
@@ -120,10 +122,15 @@ def foothold(
 
 def repaired(items: Items, dual: Dual, deadline: float, explain: bool = True) -> Picks:
     """An allocation within the limits, by repairing relaxed answers."""
+    limit = items.room + items.slack
+    fitting = [t.picks for t in dual.tangents if (t.usage <= limit).all()]
+    found = [picks for picks in fitting if items.fits(picks)]  # running sums drift
     value = excess(items, dual.prices)
-    fitting = [t.picks for t in dual.tangents if (t.usage <= items.room + items.slack).all()]
-    lowered = [descend(items, t.picks, value) for t in dual.tangents[:STARTS]]
-    found = [picks for picks in [*fitting, *lowered] if picks is not None and items.fits(picks)]
+    for tangent in dual.tangents[:STARTS]:
+        if found and time.perf_counter() > deadline:
+            break
+        lowered = descend(items, tangent.picks, value)
+        found += [] if lowered is None else [lowered]
     if not found:
         found = [foothold(items, items.best(), items.loss, deadline, explain)]
     return fill(items, min(found, key=items.rank), deadline)

@@ -87,7 +87,7 @@ def _steps(
 ) -> tuple[Float, Picks]:
     """For each of ``rows`` the least rise per drop of any step, inf if none drops, and its end."""
     here = picks[rows]
-    cost = np.tensordot(weight, items.cost[:, rows], axes=1)
+    cost = _weighted(items, weight, rows)
     drop = cost[np.arange(len(rows)), here][:, None] - cost
     rise = value[rows] - value[rows, here][:, None]
     good = open_[rows] & (drop > 0)
@@ -95,6 +95,15 @@ def _steps(
     np.divide(rise, drop, out=ratio, where=good)
     to = ratio.argmin(axis=1)
     return ratio[np.arange(len(rows)), to], to
+
+
+def _weighted(items: Items, weight: Float, rows: Picks) -> Float:
+    """(n, C) the weighted sum of the costs of ``rows``, which are in order."""
+    total = np.zeros((len(rows), items.loss.shape[1]))
+    for w, table in zip(weight, items.cost, strict=True):
+        if w:
+            total += w * (table if len(rows) == len(table) else table[rows])
+    return total
 
 
 def _slide(items: Items, picks: Picks, value: Float, open_: Bool, weight: Float) -> Float:
@@ -106,7 +115,7 @@ def _slide(items: Items, picks: Picks, value: Float, open_: Bool, weight: Float)
     limit = items.room + items.slack
     used = items.usage(picks)
     exceeded = used > limit
-    cost = np.tensordot(weight * exceeded, items.cost, axes=1)
+    cost = _weighted(items, weight * exceeded, rows)
     here = cost[rows, picks]
     below = np.where(open_ & (cost < here[:, None]), value, np.inf)
     below[rows, picks] = value[rows, picks]
@@ -180,7 +189,7 @@ def _ascend(items: Items, picks: Picks, weight: Float, limit: Float) -> None:
     The step of most loss saved per cost leads along the item's lower hull, so all are known.
     """
     rows = np.arange(len(picks))
-    cost = np.tensordot(weight, items.cost, axes=1)
+    cost = _weighted(items, weight, rows)
     above = items.allowed & (cost > cost[rows, picks][:, None])
     above[rows, picks] = True
     steps = walk(np.where(above, items.loss, np.inf), cost)
@@ -234,20 +243,22 @@ def fill(items: Items, picks: Picks, deadline: float = math.inf) -> Picks:
 
     Of equal losses the lower first cost wins. ``picks`` must fit. Stops at ``deadline``.
     """
+    if time.perf_counter() > deadline:
+        return picks
     picks = picks.copy()
-    left = items.room + items.slack - items.usage(picks)
+    limit = items.room + items.slack
+    left = limit - items.usage(picks)
     steps = _fitting(items, picks, left)
     while len(steps.group) and time.perf_counter() < deadline:
         s = np.lexsort((-steps.thrift, -steps.gain))[0]
-        g, c = int(steps.group[s]), int(steps.to[s])
-        trial = picks.copy()
-        trial[g] = c
-        if not items.fits(trial):  # by a rounding: ``more`` is a difference
+        g, c, before = int(steps.group[s]), int(steps.to[s]), int(picks[steps.group[s]])
+        picks[g] = c
+        used = items.usage(picks)
+        if (used > limit).any():  # by a rounding: ``more`` is a difference
+            picks[g] = before
             return picks
-        picks = trial
-        freed = (steps.more[:, s] < 0).any()
-        left = items.room + items.slack - items.usage(picks)
-        if freed:  # there may be room for steps that did not fit
+        left = limit - used
+        if (steps.more[:, s] < 0).any():  # there may be room for steps that did not fit
             steps = _fitting(items, picks, left)
             continue
         same = steps.group == g
@@ -264,12 +275,17 @@ def _fitting(items: Items, picks: Picks, left: Float) -> _Steps:
     """All steps that lower the loss, or the first cost at the same loss, and fit into ``left``."""
     rows = np.arange(len(picks))
     here = items.loss[rows, picks][:, None]
-    better = items.loss < here
-    tied = items.loss == here
-    tied &= items.first < items.first[rows, picks][:, None]
-    group, to = np.nonzero(better | tied)
+    good = items.loss == here
+    good &= items.first < items.first[rows, picks][:, None]
+    good |= items.loss < here
+    for table, room in zip(items.cost, left, strict=True):
+        good &= table - table[rows, picks][:, None] <= room
+    group, to = np.nonzero(good)
     at = picks[group]
-    more = items.cost[:, group, to] - items.cost[:, group, at]
-    gain = items.loss[group, at] - items.loss[group, to]
-    thrift = items.first[group, at] - items.first[group, to]
-    return _Steps(group, to, gain, thrift, more).only((more <= left[:, None]).all(axis=0))
+    return _Steps(
+        group,
+        to,
+        gain=items.loss[group, at] - items.loss[group, to],
+        thrift=items.first[group, at] - items.first[group, to],
+        more=items.cost[:, group, to] - items.cost[:, group, at],
+    )
