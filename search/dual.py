@@ -165,7 +165,7 @@ def _first(items: Items, alike: Float, start: Tangent) -> tuple[float, list[Tang
         rough = climb(_thinned(items, THIN)).prices
         factor = float(np.max(rough[alike > 0] / alike[alike > 0], initial=0.0))
         if factor > 0:
-            return factor, [tangent(items, rough * f) for f in _around(len(rough))]
+            return factor, [tangent(items, p) for p in _around(rough)]
     # a limit that holds at no price yet may come to bind, but would hide on the ray those that do
     room = items.room + items.slack
     along = _along(items, np.where(start.usage > room, alike, 0.0))
@@ -173,13 +173,14 @@ def _first(items: Items, alike: Float, start: Tangent) -> tuple[float, list[Tang
     return factor, [t for _, t in along]
 
 
-def _around(R: int) -> Float:
-    """(2R + 2, R) factors of prices: one on each side, and all dearer, where most limits hold."""
+def _around(prices: Float) -> Float:
+    """(n, R) the prices, each raised and lowered, and all much dearer, where most limits hold."""
+    R = len(prices)
     factors = np.ones((2 * R + 2, R))
     for r in range(R):
         factors[2 * r + 1, r], factors[2 * r + 2, r] = 1 - ASIDE, 1 + ASIDE
-    factors[-1] = 1 + ASIDE
-    return np.unique(factors, axis=0)
+    factors[-1] = 1 + 4 * ASIDE
+    return np.unique(prices * factors, axis=0)
 
 
 def _thinned(items: Items, count: int) -> Items:
