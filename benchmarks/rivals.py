@@ -7,7 +7,9 @@
               dropped, then all but ``BEAM`` states; one budget, costs in whole units
     mathopt-* the same program through OR-Tools' MathOpt: HiGHS, GSCIP
 
-All get the problem as tables and give (choice, bound), which the caller looks at.
+All get the problem as tables and give (choice, bound), which the caller looks at. The losses given
+to programs with absolute tolerances (HiGHS stops at a gap of 1e-6, CBC at 1e-5) are scaled up to a
+mean of ``SIZE``, or they would stop early on small ones.
 """
 
 from __future__ import annotations
@@ -21,7 +23,13 @@ import numpy as np
 from bitfront.types import Problem
 
 BEAM = 10_000
+SIZE = 1e8  # of all losses at the mean of each layer
 UNITS = 2.0**31  # that AutoRound's budget is counted in, where costs are not whole
+
+
+def _scale(problem: Problem) -> float:
+    mean = float(problem.loss.mean(axis=1).sum())
+    return SIZE / mean if mean > 0 else 1.0
 
 
 def milp(problem: Problem, seconds: float, gap: float) -> tuple[Any, float]:
@@ -36,7 +44,7 @@ def milp(problem: Problem, seconds: float, gap: float) -> tuple[Any, float]:
     limits = [v - problem.fixed.get(name, 0.0) for name, v in problem.limits.items()]
     low = np.concatenate([np.ones(L), np.full(len(rows), -np.inf)])
     found = milp(
-        problem.loss.ravel(),
+        problem.loss.ravel() * _scale(problem),
         integrality=np.ones(L * C),
         bounds=(0, 1),
         constraints=LinearConstraint(vstack([one, *rows]), low, np.concatenate([np.ones(L), limits])),
@@ -44,7 +52,7 @@ def milp(problem: Problem, seconds: float, gap: float) -> tuple[Any, float]:
     )
     if found.x is None:
         return None, math.nan
-    return found.x.reshape(L, C).argmax(axis=1).tolist(), float(found.mip_dual_bound)
+    return found.x.reshape(L, C).argmax(axis=1).tolist(), float(found.mip_dual_bound) / _scale(problem)
 
 
 def cbc(problem: Problem, seconds: float, gap: float) -> tuple[Any, float]:
@@ -58,7 +66,7 @@ def cbc(problem: Problem, seconds: float, gap: float) -> tuple[Any, float]:
     def total(table: Any) -> Any:
         return pulp.LpAffineExpression(zip(flat, table.ravel().tolist(), strict=True))
 
-    program += total(problem.loss)
+    program += total(problem.loss * _scale(problem))
     for row in x:
         program += pulp.lpSum(row) == 1
     for name, limit in problem.limits.items():
@@ -121,7 +129,7 @@ def mathopt(problem: Problem, seconds: float, gap: float, engine: str) -> tuple[
         model.add_linear_constraint(
             total(problem.costs[name]) <= limit - problem.fixed.get(name, 0.0)
         )
-    model.minimize(total(problem.loss))
+    model.minimize(total(problem.loss * _scale(problem)))
     options = mo.SolveParameters(
         time_limit=timedelta(seconds=seconds), relative_gap_tolerance=gap,
         absolute_gap_tolerance=0.0,
@@ -132,7 +140,7 @@ def mathopt(problem: Problem, seconds: float, gap: float, engine: str) -> tuple[
         return None, math.nan
     values = done.variable_values()
     choice = [int(np.argmax([values[v] for v in row])) for row in x]
-    return choice, float(done.termination.objective_bounds.dual_bound)
+    return choice, float(done.termination.objective_bounds.dual_bound) / _scale(problem)
 
 
 def highs(problem: Problem, seconds: float, gap: float) -> tuple[Any, float]:

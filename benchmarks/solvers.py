@@ -38,7 +38,7 @@ from benchmarks.golden import random_problem
 from bitfront.types import Problem
 
 SEEDS = 3
-GRACE = 15.0  # seconds after ``--patience`` until a process is killed
+GRACE = 10.0  # seconds after ``--patience`` until a process is killed
 OURS = ("ilp", "ilp 1e-4", "lagrange", "greedy", "greedy-up")
 THEIRS = ("milp", "milp 1e-4", "cbc", "cbc 1e-4", "autoround", "mathopt-highs", "mathopt-gscip")
 MOST = {"cbc": 30_000, "mathopt-highs": 20_000, "mathopt-gscip": 20_000, "milp": 1_000_000,
