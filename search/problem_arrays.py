@@ -30,11 +30,14 @@ _PREFIXES = ("cost_", "costs/")
 def read_arrays(path: Path, limits: Mapping[str, float]) -> Problem:
     """The problem in the .npz file ``path``. Raises ``ProblemError``, and ``OSError``."""
     try:
-        with np.load(path, allow_pickle=False) as data:
-            if not isinstance(data, np.lib.npyio.NpzFile):
+        with path.open("rb") as file:
+            data = np.load(file, allow_pickle=False)
+            if isinstance(data, np.ndarray):
                 raise ProblemError("one array instead of an archive", _FORM)
             names = [n for n in data.files if n in _KNOWN or n.startswith(_PREFIXES)]
             arrays = {name: data[name] for name in names}
+    except ProblemError:
+        raise
     except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
         raise ProblemError(f"not an .npz file of plain arrays ({error})", _FORM) from None
     for key in ("schemes", "loss"):

@@ -111,6 +111,28 @@ def test_help_and_version_are_quick_and_light() -> None:
     assert "HEAVY []" in done.stdout
 
 
+def test_a_gap_to_stop_at(problem: Path) -> None:
+    words = ("solve", str(problem), "--limit", "size=8", "--limit", "bops=15", "--json")
+    exact = json.loads(run(*words).stdout)
+    near = json.loads(run(*words, "--gap", "0.5").stdout)
+    assert near["gap"] <= 0.5 * near["loss"]
+    assert near["bound"] <= exact["loss"] <= near["loss"]
+    for extra, message in ((["--count", "2"], "proven in full"), ([], "a gap of -1")):
+        refused(run(*words, "--gap", "-1" if not extra else "0.5", *extra), message)
+
+
+def test_arrays_in_a_file(problem: Path, tmp_path: Path) -> None:
+    path = tmp_path / "problem.npz"
+    costs = {f"cost_{name}": np.array(table) for name, table in PROBLEM["costs"].items()}  # type: ignore[attr-defined]
+    np.savez(
+        path, schemes=np.array(PROBLEM["schemes"]), loss=np.array(PROBLEM["loss"]),
+        tied=np.array(PROBLEM["tied"]), **costs,
+    )  # fmt: skip
+    words = ("--limit", "size=8", "--limit", "bops=15", "--json")
+    found, same = (json.loads(run("solve", str(p), *words).stdout) for p in (path, problem))
+    assert {**found, "seconds": 0} == {**same, "seconds": 0}
+
+
 MALFORMED: dict[str, tuple[str, str]] = {
     "empty": ("", "not JSON"),
     "not json": ("{'schemes': []}", "not JSON"),
