@@ -47,12 +47,16 @@ def milp(problem: Problem, seconds: float, gap: float) -> tuple[Any, float]:
         problem.loss.ravel() * _scale(problem),
         integrality=np.ones(L * C),
         bounds=(0, 1),
-        constraints=LinearConstraint(vstack([one, *rows]), low, np.concatenate([np.ones(L), limits])),
+        constraints=LinearConstraint(
+            vstack([one, *rows]), low, np.concatenate([np.ones(L), limits])
+        ),
         options={"time_limit": seconds, "mip_rel_gap": gap},
     )
     if found.x is None:
         return None, math.nan
-    return found.x.reshape(L, C).argmax(axis=1).tolist(), float(found.mip_dual_bound) / _scale(problem)
+    return found.x.reshape(L, C).argmax(axis=1).tolist(), float(found.mip_dual_bound) / _scale(
+        problem
+    )
 
 
 def cbc(problem: Problem, seconds: float, gap: float) -> tuple[Any, float]:
@@ -81,7 +85,7 @@ def cbc(problem: Problem, seconds: float, gap: float) -> tuple[Any, float]:
 
 
 def autoround(problem: Problem, seconds: float, gap: float) -> tuple[Any, float]:
-    (name, limit), = problem.limits.items()
+    ((name, limit),) = problem.limits.items()
     cost = problem.costs[name]
     if not (cost == np.rint(cost)).all():
         cost, limit = np.ceil(cost * (UNITS / limit)), UNITS

@@ -7,7 +7,8 @@ process of its own, one thread, killed ``--patience`` seconds and a grace after 
 a run: seconds and CPU seconds of the solve alone (CPU seconds are what to compare on a busy
 machine), the excess of the loss over the best that any solver found, the gap that it proves.
 
-    random  losses over six orders of magnitude, costs in bytes, seconds and BOPs (``benchmarks.golden``)
+    random  layers of 10^3 to 10^6 weights, sensitivities over six orders of magnitude, losses that
+            fall by about 4 a bit, costs in bytes, seconds and BOPs; limits 30 % up from least to most
     coarse  losses and costs are small integers, as in published tables: many ties
     alike   few kinds of layers, each many times, as in a transformer, with 5 % noise on the losses
     golden  HAWQ-V3's ResNet18 under one limit, and under all three at once
@@ -34,7 +35,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import arguments, commit, show, write
-from benchmarks.golden import random_problem
 from bitfront.types import Problem
 
 SEEDS = 3
@@ -97,6 +97,27 @@ def problem(name: str, options: Any) -> Problem:
         return golden(numbers[0], options.assets)
     L, C, R, seed = map(int, numbers)
     return {"random": random_problem, "coarse": coarse, "alike": alike}[kind](L, C, R, seed)
+
+
+def random_problem(L: int, C: int, R: int, seed: int) -> Problem:
+    """See the module docstring."""
+    rng = np.random.default_rng(seed)
+    bits = np.linspace(2, 8, C)
+    weights = 10 ** rng.uniform(3, 6, (L, 1))
+    reuse = 10 ** rng.uniform(-0.5, 0.5, (L, 1))
+    loss = 10 ** rng.uniform(-6, 0, (L, 1)) * 4.0 ** (2 - bits) * rng.lognormal(0, 0.3, (L, C))
+    costs = {
+        "bytes": np.round(weights * bits / 8),
+        "seconds": weights**0.8 * (bits + 2 * rng.random((L, C))) * reuse * 1e-7,
+        "bops": np.round(weights * bits**2 * reuse**-1),
+    }
+    costs = dict(list(costs.items())[:R])
+    limits = {
+        name: float(0.7 * table.min(axis=1).sum() + 0.3 * table.max(axis=1).sum())
+        for name, table in costs.items()
+    }
+    layers = tuple(f"layer{i}" for i in range(L))
+    return Problem(layers, tuple(f"s{i}" for i in range(C)), loss, costs, limits)
 
 
 def coarse(L: int, C: int, R: int, seed: int) -> Problem:
@@ -198,9 +219,7 @@ def _cpu() -> float:
     return sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, both))
 
 
-def measured(
-    title: str, names: list[str], size: int, limits: int, options: Any
-) -> dict[str, Any]:
+def measured(title: str, names: list[str], size: int, limits: int, options: Any) -> dict[str, Any]:
     """All solvers on all of ``names``; medians and the worst."""
     row: dict[str, Any] = {"problem": title, "instances": len(names)}
     found: dict[str, list[dict[str, Any]]] = {}

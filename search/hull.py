@@ -1,8 +1,8 @@
 """Lower left convex hulls of (cost, loss) points, of all items at once.
 
-    hull     of an item, from its cheapest scheme to its least loss, by rising cost
-    segment  one edge of a hull: the step from a scheme to the next dearer one on the hull
-    slope    loss saved per cost of a segment; a hull's slopes fall from cheap to dear
+hull     of an item, from its cheapest scheme to its least loss, by rising cost
+segment  one edge of a hull: the step from a scheme to the next dearer one on the hull
+slope    loss saved per cost of a segment; a hull's slopes fall from cheap to dear
 """
 
 from __future__ import annotations

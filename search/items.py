@@ -90,7 +90,9 @@ class Items:
     @cached_property
     def sizes(self) -> Float:
         """(1 + R, G) the greatest magnitude of each item's loss, then of each of its costs."""
-        loss = np.maximum(-self.loss.min(axis=1), self.loss.max(axis=1, where=self.allowed, initial=0))
+        loss = np.maximum(
+            -self.loss.min(axis=1), self.loss.max(axis=1, where=self.allowed, initial=0)
+        )
         low, high = self._ends
         return np.array([loss, *np.maximum(high, -low)])
 

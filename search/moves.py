@@ -60,7 +60,9 @@ def descend(items: Items, picks: Picks, value: Float) -> Picks | None:
 class _Ways:
     """The best step down of each item while the same resources are exceeded, least ratio first."""
 
-    def __init__(self, weight: Float, items: Items, picks: Picks, value: Float, open_: Bool) -> None:
+    def __init__(
+        self, weight: Float, items: Items, picks: Picks, value: Float, open_: Bool
+    ) -> None:
         self.weight = weight
         self.moved: list[int] = []
         self.ratio, self.to = _steps(items, picks, value, open_, weight, np.arange(len(picks)))
@@ -126,7 +128,9 @@ def _slide(items: Items, picks: Picks, value: Float, open_: Bool, weight: Float)
     ratio = (value[group, to] - value[group, at]) / (cost[group, at] - cost[group, to])
     order = np.lexsort((-place, group, ratio))  # of one item from dear to cheap
     group, to, at = group[order], to[order], at[order]
-    after = used + np.cumsum(items.cost[:, group, to] - items.cost[:, group, at], axis=1).T  # (S, R)
+    after = (
+        used + np.cumsum(items.cost[:, group, to] - items.cost[:, group, at], axis=1).T
+    )  # (S, R)
     changed = np.flatnonzero(((after > limit) != exceeded).any(axis=1))
     taken = int(changed[0]) + 1 if len(changed) else len(group)
     open_[group[:taken], at[:taken]] = False
@@ -195,7 +199,9 @@ def _ascend(items: Items, picks: Picks, weight: Float, limit: Float) -> None:
     steps = walk(np.where(above, items.loss, np.inf), cost)
     group, at, to = steps.group, steps.at, steps.to
     used = items.usage(picks)
-    after = used + np.cumsum(items.cost[:, group, to] - items.cost[:, group, at], axis=1).T  # (S, R)
+    after = (
+        used + np.cumsum(items.cost[:, group, to] - items.cost[:, group, at], axis=1).T
+    )  # (S, R)
     beyond = np.flatnonzero((after > limit).any(axis=1))
     taken = int(beyond[0]) if len(beyond) else len(group)
     picks[group[:taken]] = to[:taken]  # of equal groups the last one stays

@@ -1,11 +1,11 @@
 """Allocation problems as NumPy arrays, in .npz files. Never pickles.
 
-    schemes     (C,) text
-    loss        (L, C) numbers
-    cost_NAME   (L, C) numbers, of the resource NAME; costs/NAME means the same
-    tied        (N, 2) integers, optional: pairs of layers (from 0) that share a scheme
-    group       (L,) integers, optional: layers with the same number share a scheme; -1 is no group
-    layers      (L,) text, optional: names, else layer0, layer1, ...
+schemes     (C,) text
+loss        (L, C) numbers
+cost_NAME   (L, C) numbers, of the resource NAME; costs/NAME means the same
+tied        (N, 2) integers, optional: pairs of layers (from 0) that share a scheme
+group       (L,) integers, optional: layers with the same number share a scheme; -1 is no group
+layers      (L,) text, optional: names, else layer0, layer1, ...
 """
 
 from __future__ import annotations
@@ -130,7 +130,8 @@ def _groups(arrays: Mapping[str, NDArray[Any]], layers: int) -> tuple[tuple[int,
     tied = arrays.get("tied", np.zeros((0, 2), dtype=int))
     if tied.dtype.kind not in "iu" or tied.ndim != 2:
         raise ProblemError(
-            f"tied is an array of {tied.dtype} with shape {tied.shape}", "give pairs of layer indices"
+            f"tied is an array of {tied.dtype} with shape {tied.shape}",
+            "give pairs of layer indices",
         )
     outside = tied[(tied < 0) | (tied >= layers)]
     if len(outside):

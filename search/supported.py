@@ -78,7 +78,9 @@ def _totals(table: Float, steps: Walk, fixed: float) -> Float:
     Entries are cut into slices of whole numbers in common units, whose running sums are exact.
     """
     first = table[np.arange(len(steps.start)), steps.start]
-    entries = np.concatenate([[fixed], first, -table[steps.group, steps.at], table[steps.group, steps.to]])
+    entries = np.concatenate(
+        [[fixed], first, -table[steps.group, steps.at], table[steps.group, steps.to]]
+    )
     S = len(steps.group)
     total = np.zeros(S + 1)
     unit = math.ldexp(1.0, math.frexp(float(np.abs(entries).max()))[1]) / SLICE
@@ -87,7 +89,10 @@ def _totals(table: Float, steps: Walk, fixed: float) -> Float:
     for _ in range(SLICES):
         whole = np.rint(left / unit)
         left = left - whole * unit
-        start, (less, more) = whole[: -2 * S or None].sum(), np.split(whole[len(whole) - 2 * S :], 2)
+        start, (less, more) = (
+            whole[: -2 * S or None].sum(),
+            np.split(whole[len(whole) - 2 * S :], 2),
+        )
         parts.append(unit * (start + np.concatenate([[0.0], np.cumsum(less + more)])))
         unit /= SLICE
     for part in reversed(parts):

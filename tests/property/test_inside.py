@@ -25,9 +25,7 @@ WHOLE = 1e-12  # the precision of tables of integers, which are exact
     st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 4), st.integers(1, 3),
     st.sampled_from([1, 2, 5, 10_000]), st.booleans(),
 )  # fmt: skip
-def test_against_enumeration(
-    seed: int, G: int, C: int, R: int, width: int, signed: bool
-) -> None:
+def test_against_enumeration(seed: int, G: int, C: int, R: int, width: int, signed: bool) -> None:
     """Whatever the prices, the width and what is kept: true bounds, proofs that are true."""
     rng = np.random.default_rng(seed)
     loss = rng.integers(-6 if signed else 0, 12, (G, C)).astype(float)
