@@ -7,8 +7,8 @@ An allocator is a function ``(problem, *, time_limit=None, gap=0.0) -> Allocatio
   loss of every allocation within the limits (nan if it proves none);
 - raises ``Infeasible`` when it finds that nothing fits, saying which limit binds and the least
   that would do, and ``ProblemError`` when some group has no scheme that all its layers may take;
-- given ``time_limit`` (seconds), returns the best found until then; given ``gap``, may stop once the
-  loss is proven to be within that part of it from the least; heuristics may ignore both.
+- given ``time_limit`` (seconds), returns the best found until then; given ``gap``, may stop once
+  the loss is proven to be within that part of it from the least; heuristics may ignore both.
 
 A new allocator is one file here that registers itself, and one import in ``__init__``. The same
 contract runs as tests over every registered one.

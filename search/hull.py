@@ -18,7 +18,7 @@ BLOCK = 4096  # items at a time, so that they stay in the cache
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """start (G,): the cheapest picks. Segments by falling slope: ``group`` leaves ``at`` for ``to``.
+    """start (G,): the cheapest picks. The segments, by falling slope: of which item, from, to.
 
     Each prefix of the segments is an optimal allocation for the cost that it has, so one sort gives
     the whole supported front (Shoham and Gersho 1988, "Efficient bit allocation for an arbitrary

@@ -120,9 +120,9 @@ class _Search:
         return cls(base, free[order], choices, grid, rest, least, room, known, margin)
 
     def run(self, width: int, deadline: float) -> tuple[Picks | None, int, int | None]:
-        """(picks below ``known`` if any, the least total found, a total that none dropped is below).
+        """(picks below ``known`` if any, the least total found, a bound on all that was dropped).
 
-        The last is None when time ran out.
+        The bound is None when time ran out.
         """
         width = max(1, min(width, MEMORY // max(1, len(self.choices))))
         losses = np.zeros(1, dtype=np.int64)

@@ -28,7 +28,6 @@ def descend(items: Items, picks: Picks, value: Float) -> Picks | None:
     steps to any lower scheme instead of the next one.
     """
     picks = picks.copy()
-    rows = np.arange(len(picks))
     limit = items.room + items.slack
     weight = items.per_span()
     open_ = items.allowed.copy()

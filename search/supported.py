@@ -78,23 +78,21 @@ def _totals(table: Float, steps: Walk, fixed: float) -> Float:
     Entries are cut into slices of whole numbers in common units, whose running sums are exact.
     """
     first = table[np.arange(len(steps.start)), steps.start]
-    entries = np.concatenate(
+    left = np.concatenate(
         [[fixed], first, -table[steps.group, steps.at], table[steps.group, steps.to]]
     )
-    S = len(steps.group)
-    total = np.zeros(S + 1)
-    unit = math.ldexp(1.0, math.frexp(float(np.abs(entries).max()))[1]) / SLICE
-    left = entries
+    S, begin = len(steps.group), 1 + len(first)
+    unit = math.ldexp(1.0, math.frexp(float(np.abs(left).max()))[1]) / SLICE
     parts = []
     for _ in range(SLICES):
         whole = np.rint(left / unit)
         left = left - whole * unit
-        start, (less, more) = (
-            whole[: -2 * S or None].sum(),
-            np.split(whole[len(whole) - 2 * S :], 2),
-        )
-        parts.append(unit * (start + np.concatenate([[0.0], np.cumsum(less + more)])))
+        added = whole[begin : begin + S] + whole[begin + S :]
+        parts.append(unit * (whole[:begin].sum() + np.concatenate([[0.0], np.cumsum(added)])))
         unit /= SLICE
+        if unit < np.finfo(np.float64).tiny:
+            break
+    total = np.zeros(S + 1)
     for part in reversed(parts):
         total += part
     return total

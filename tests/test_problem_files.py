@@ -179,9 +179,9 @@ def test_parquet_reads_as_json_does(plain: Problem, tmp_path: Path) -> None:
 UNSTACKED: dict[str, tuple[dict[str, Any], str]] = {
     "no loss": ({"loss": None}, "column 'loss' is missing"),
     "no layer": ({"layer": None}, "column 'layer' is missing"),
-    "layers are numbers": ({"layer": [0, 0, 1, 1, 2, 2, 3, 3]}, "column 'layer' is int64: give text"),
+    "layers are numbers": ({"layer": [0, 0, 1, 1, 2, 2, 3, 3]}, "'layer' is int64: give text"),
     "empty layer": ({"layer": ["a", None, *"bbccdd"]}, "'layer' has empty entries"),
-    "a pair is missing": ({"scheme": ["x", "y"] * 3 + ["x", "z"]}, "0 rows for layer 'stem' under 'z'"),
+    "a pair is missing": ({"scheme": [*"xyxyxyxz"]}, "0 rows for layer 'stem' under 'z'"),
     "a pair twice": ({"scheme": ["x", "x"] * 4}, "2 rows for layer 'stem' under 'x'"),
     "loss is text": ({"loss": ["1"] * 8}, "column 'loss' is string: give numbers"),
     "loss is missing": ({"loss": [1.0, None] * 4}, "loss of layer 0 under 'int8' is nan"),

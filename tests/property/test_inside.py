@@ -38,19 +38,22 @@ def test_against_enumeration(seed: int, G: int, C: int, R: int, width: int, sign
     prices = rng.choice([0.0, 0.3, 1.0, 7.0], R)
     answer = decide_inside(kept, Row(loss, WHOLE), rows, hint, prices, width)
 
+    def total(table: np.ndarray, choice: tuple[int, ...]) -> float:
+        return float(sum(table[g, c] for g, c in enumerate(choice)))
+
     least = min(
-        sum(loss[g, c] for g, c in enumerate(choice))
+        total(loss, choice)
         for choice in itertools.product(*(np.flatnonzero(row).tolist() for row in kept))
-        if all(sum(t[g, c] for g, c in enumerate(choice)) <= m for t, m in zip(costs, room, strict=True))
-    )  # fmt: skip
+        if all(total(table, choice) <= most for table, most in zip(costs, room, strict=True))
+    )
     assert answer.bound <= least
     assert answer.picks is not None
     assert kept[np.arange(G), answer.picks].all()
     assert (costs[:, np.arange(G), answer.picks].sum(axis=1) <= room).all()
-    total = loss[np.arange(G), answer.picks].sum()
-    assert total >= least
+    found = loss[np.arange(G), answer.picks].sum()
+    assert found >= least
     if answer.proven:
-        assert total == least == answer.bound
+        assert found == least == answer.bound
     if width == 10_000:
         assert answer.proven
 
