@@ -4,8 +4,8 @@
 
 For each problem of ``benchmarks.solvers`` the allocation and the bound that ``ilp`` has after its
 first search (256 states) leave a core: the items with a choice left. Every engine proves the same
-core from the same start, to a gap of 0, in a process of its own. JSON on standard output, a table of
-CPU seconds on standard error; "-" is no proof within the patience.
+core from the same start, to a gap of 0, in a process of its own. JSON on standard output, a table
+of CPU seconds on standard error; "-" is no proof within the patience.
 """
 
 from __future__ import annotations

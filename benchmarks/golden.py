@@ -5,7 +5,7 @@ JSON on standard output:
     golden   the nine HAWQ-V3 ResNet18 instances: published bits found, gap, seconds; the excess of
              each solver's loss over the optimum
     joint    the same tables under limits on size, BOPs and latency at once, which the paper
-             has not: every combination of its three fractions, checked against all allocations there are
+             has not: every combination of its three fractions, checked against all allocations
 
 ``benchmarks.solvers`` has larger problems, and other solvers.
 """

@@ -48,7 +48,7 @@ def frozen(array: Any, dtype: Any = np.float64) -> NDArray[Any]:
     """A read-only copy of ``array``, or itself where it is one: tables may be large."""
     owned = isinstance(array, np.ndarray) and array.base is None and array.dtype == dtype
     if owned and not array.flags.writeable:
-        return array  # type: ignore[no-any-return]
+        return array
     copy = np.array(array, dtype=dtype)
     copy.setflags(write=False)
     return copy

@@ -151,8 +151,8 @@ class _Search:
         at = int(losses.argmin())
         total = int(losses[at])
         picks = self.base.copy()
-        for item, (before, schemes) in zip(self.items[::-1], trail[::-1], strict=True):
-            picks[item] = schemes[at]
+        for item, (before, taken) in zip(self.items[::-1], trail[::-1], strict=True):
+            picks[item] = taken[at]
             at = int(before[at])
         return picks, total, total if math.isinf(dropped) else least
 

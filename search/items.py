@@ -158,8 +158,8 @@ def merge(problem: Problem) -> Items:
     several = {g: list(m) for g, m in enumerate(members) if len(m) > 1}
     heads = np.array([m[0] for m in members])  # of most items the only layer
     allowed = problem.allowed[heads]
-    for g, m in several.items():
-        allowed[g] = problem.allowed[m].all(axis=0)
+    for g, rows in several.items():
+        allowed[g] = problem.allowed[rows].all(axis=0)
     free = bool(allowed.all())
     for g in np.flatnonzero(~allowed.any(axis=1)).tolist()[:1]:
         names = ", ".join(problem.layers[i] for i in members[g])
@@ -175,8 +175,8 @@ def merge(problem: Problem) -> Items:
         if not several:
             return table if free else np.where(allowed, table, barred)
         added = table[heads]
-        for g, m in several.items():
-            added[g] = _sum(table[m])
+        for g, rows in several.items():
+            added[g] = _sum(table[rows])
         return np.where(allowed, added, barred)
 
     firsts = [*problem.costs.values()][:1]

@@ -223,7 +223,8 @@ def _gains(
     ratio = np.where(good, np.inf, 0.0)
     np.divide(gain, cost, out=ratio, where=good & (cost > 0))
     to = ratio.argmax(axis=1)
-    return ratio[at, to], to, (saves & ~good).any(axis=1)
+    short: Bool = (saves & ~good).any(axis=1)
+    return ratio[at, to], to, short
 
 
 @dataclass
