@@ -2,13 +2,14 @@
 
 1. The Lagrangian dual gives a lower bound and, per choice, what taking it adds (``dual``).
 2. Local moves from the relaxed answers give an allocation, so an upper bound (``moves``).
-3. A choice that lifts the lower above the upper bound is out. What is left is the core; it is
-   decided exactly (``core``), the cheapest part first, since any better allocation shrinks it.
-4. Among equal losses the least first cost is found the same way, over what is left then.
+3. A choice that lifts the lower above the upper bound is out. What is left is searched inside the
+   gap, the cheapest part first, since any better allocation shrinks it (``closing``, ``inside``).
+4. What that leaves open is decided by CP-SAT (``core``).
+5. Among equal losses the least first cost is found the same way, over what is left then.
 
 Steps 1 and 3 follow the core concept for multiple-choice knapsacks (Pisinger, "A minimal algorithm
-for the multiple-choice knapsack problem", 1995), with several resources and CP-SAT in place of
-dynamic programming. All fixing allows for rounding, so the proof holds for the doubles as given.
+for the multiple-choice knapsack problem", 1995), with several resources. All fixing allows for
+rounding, so the proof holds for the doubles as given.
 """
 
 from __future__ import annotations
