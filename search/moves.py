@@ -223,8 +223,7 @@ def _gains(
     ratio = np.where(good, np.inf, 0.0)
     np.divide(gain, cost, out=ratio, where=good & (cost > 0))
     to = ratio.argmax(axis=1)
-    short: Bool = (saves & ~good).any(axis=1)
-    return ratio[at, to], to, short
+    return ratio[at, to], to, np.any(saves & ~good, axis=1)
 
 
 @dataclass

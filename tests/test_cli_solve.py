@@ -17,6 +17,7 @@ import pytest
 from bitfront import __version__
 from bitfront.cli import output
 from bitfront.errors import StorageError
+from bitfront.search import read_problem, write_arrays
 
 ROOT = Path(__file__).resolve().parents[1]
 PROBLEM = {
@@ -123,11 +124,7 @@ def test_a_gap_to_stop_at(problem: Path) -> None:
 
 def test_arrays_in_a_file(problem: Path, tmp_path: Path) -> None:
     path = tmp_path / "problem.npz"
-    costs = {f"cost_{name}": np.array(table) for name, table in PROBLEM["costs"].items()}  # type: ignore[attr-defined]
-    np.savez(
-        path, schemes=np.array(PROBLEM["schemes"]), loss=np.array(PROBLEM["loss"]),
-        tied=np.array(PROBLEM["tied"]), **costs,
-    )  # fmt: skip
+    write_arrays(read_problem(problem), path)
     words = ("--limit", "size=8", "--limit", "bops=15", "--json")
     found, same = (json.loads(run("solve", str(p), *words).stdout) for p in (path, problem))
     assert {**found, "seconds": 0} == {**same, "seconds": 0}
