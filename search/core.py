@@ -25,6 +25,7 @@ from .items import Bool, Float, Picks
 
 MAX_BITS = 60  # of any total
 FOREVER = 1e9  # seconds
+SPENT = 0.9  # of a limit that ran out: CP-SAT may stop a little before it
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,10 +144,11 @@ def decide(
     solver.parameters.max_deterministic_time = min(work, FOREVER)
     status = solver.solve(model)
 
-    if status in (cp_model.UNKNOWN, cp_model.FEASIBLE) and (
-        solver.wall_time < solver.parameters.max_time_in_seconds
-        and solver.response_proto.deterministic_time < solver.parameters.max_deterministic_time
-    ):
+    used = max(
+        solver.wall_time / solver.parameters.max_time_in_seconds,
+        solver.response_proto.deterministic_time / solver.parameters.max_deterministic_time,
+    )
+    if status in (cp_model.UNKNOWN, cp_model.FEASIBLE) and used < SPENT:
         raise KeyboardInterrupt  # which CP-SAT takes as a request to stop early
     if status == cp_model.INFEASIBLE:
         return Answer(None, math.inf, True)
