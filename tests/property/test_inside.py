@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -133,7 +134,8 @@ def test_a_time_limit_that_cp_sat_ends_a_little_early_is_no_interrupt(
     objective = Row(items.loss, items.rounding(hint) / 2)
     limit = 0.3
     for part, raises in ((0.999, False), (0.5, True)):
-        monkeypatch.setattr(cp_model.CpSolver, "wall_time", property(lambda _, p=part: p * limit))
+        told = mock.PropertyMock(return_value=part * limit)
+        monkeypatch.setattr(cp_model.CpSolver, "wall_time", told)
         if raises:  # the user pressed Ctrl-C, which CP-SAT takes as a request to stop
             with pytest.raises(KeyboardInterrupt):
                 decide(items.allowed, objective, rows, hint, limit)
