@@ -48,7 +48,10 @@ Bool = NDArray[np.bool_]
 
 
 def frozen(array: Any, dtype: Any = np.float64) -> NDArray[Any]:
-    """A read-only copy of ``array``."""
+    """A read-only copy of ``array``, or itself where it is one: tables may be large."""
+    owned = isinstance(array, np.ndarray) and array.base is None and array.dtype == dtype
+    if owned and not array.flags.writeable:
+        return array
     copy = np.array(array, dtype=dtype)
     copy.setflags(write=False)
     return copy

@@ -4,13 +4,14 @@ from . import bayes, evolution, greedy, ilp, lagrange, quadratic, randomized, un
 from .base import ALLOCATORS, Allocator, allocate
 from .cheapest import cheapest
 from .explorer import EXPLORERS, Explorer, ExplorerFactory
-from .lagrange import front
 from .limits import fitting
 from .neighbours import combined, near, within
+from .problem_arrays import write_arrays
 from .problem_file import parse_problem, read_problem
 from .proposals import Proposal, proposals
 from .several import several
 from .shares import factors, weighted
+from .supported import Front, front
 
 __all__ = [
     "ALLOCATORS",
@@ -18,6 +19,7 @@ __all__ = [
     "Allocator",
     "Explorer",
     "ExplorerFactory",
+    "Front",
     "Proposal",
     "allocate",
     "bayes",
@@ -40,4 +42,5 @@ __all__ = [
     "uniform",
     "weighted",
     "within",
+    "write_arrays",
 ]

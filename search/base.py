@@ -1,6 +1,6 @@
 """The contract of allocators: one frozen problem in, one allocation out.
 
-An allocator is a function ``(problem, *, time_limit=None) -> Allocation``. It
+An allocator is a function ``(problem, *, time_limit=None, gap=0.0) -> Allocation``. It
 - chooses one allowed scheme for each layer, the same one throughout a group, within every limit
   and floor (least total);
 - is deterministic, prints nothing, keeps nothing between calls;
@@ -10,7 +10,8 @@ An allocator is a function ``(problem, *, time_limit=None) -> Allocation``. It
 - raises ``Infeasible`` when it finds that nothing fits, saying which limit binds and the least
   that would do (of a floor, the greatest), and ``ProblemError`` when some group has no scheme that
   all its layers may take;
-- given ``time_limit`` (seconds), returns the best found until then; heuristics may ignore it.
+- given ``time_limit`` (seconds), returns the best found until then; given ``gap``, may stop once
+  the loss is proven to be within that part of it from the least; heuristics may ignore both.
 
 A new allocator is one file here that registers itself, and one import in ``__init__``. The same
 contract runs as tests over every registered one.
@@ -18,24 +19,34 @@ contract runs as tests over every registered one.
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
+from bitfront.errors import InvalidInput
 from bitfront.registry import Registry
 from bitfront.types import Allocation, Problem
 
 
 class Allocator(Protocol):
-    def __call__(self, problem: Problem, *, time_limit: float | None = None) -> Allocation: ...
+    def __call__(
+        self, problem: Problem, *, time_limit: float | None = None, gap: float = 0.0
+    ) -> Allocation: ...
 
 
 ALLOCATORS: Registry[Allocator] = Registry("solver")
 
 
 def allocate(
-    problem: Problem, solver: str = "ilp", *, time_limit: float | None = None
+    problem: Problem, solver: str = "ilp", *, time_limit: float | None = None, gap: float = 0.0
 ) -> Allocation:
     """One scheme per layer, by the allocator named ``solver``.
 
-    Raises ``UnknownName`` for a solver that is not registered, and what the allocator raises.
+    ``gap`` is relative to the loss: at 1e-4 a solver may stop where no allocation is better by more
+    than a ten-thousandth; at 0 ``ilp`` goes on to the proven optimum.
+
+    Raises ``UnknownName`` for a solver that is not registered, ``InvalidInput`` for a gap that is
+    negative or not finite, and what the allocator raises.
     """
-    return ALLOCATORS[solver](problem, time_limit=time_limit)
+    if not (math.isfinite(gap) and gap >= 0):
+        raise InvalidInput(f"a gap of {gap}", "give a part of the loss, like 1e-4, or 0")
+    return ALLOCATORS[solver](problem, time_limit=time_limit, gap=gap)

@@ -12,7 +12,9 @@ lifts f above a known loss is in no better allocation (Pisinger 1995, for one re
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,9 @@ from ortools.linear_solver import pywraplp
 from .items import EPS, Bool, Float, Items, Picks
 
 MAX_CUTS = 200
+THIN = 4096  # items that give the first prices of many
+ASIDE = 0.1  # of those prices, so far on each side the true ones are looked for
+BLOCK = 2**15  # choices priced at a time, so that they stay in the cache
 PIVOTS = 10_000  # of one linear program; a warm-started one was seen to cycle for ever
 OPTIMAL = pywraplp.Solver.OPTIMAL
 MAX_BOX = 4.0 * 16**4  # times the price on the ray
@@ -38,6 +43,7 @@ class Tangent:
     bound: float
     value: float
     picks: Picks
+    least: Float  # (G,) priced loss of picks
     usage: Float  # (R,) total cost of picks
 
 
@@ -55,46 +61,68 @@ class Dual:
     def prices(self) -> Float:
         return self.tangents[0].prices
 
-    def keep(self, items: Items, loss: float) -> Bool:
-        """(G, C) which choices may be in an allocation of at most ``loss``."""
-        kept = items.allowed
-        finite = np.where(kept, items.loss, 0.0)
-        for tangent in self.tangents:
+    def keep(self, items: Items, loss: float, among: Bool | None = None) -> Bool:
+        """(G, C) which choices, of those ``among``, may be in an allocation of at most ``loss``."""
+        best, *others = self.tangents
+        left = loss + EPS * abs(loss)
+        if among is None:
+            largest = items.sizes.max(axis=1, initial=0.0)
+            coarse = (len(best.prices) + 2) * EPS * (largest[0] + best.prices @ largest[1:])
+            among = best.bound + excess(items, best.prices) <= left + coarse
+        g, c = np.nonzero(among)  # few, as a rule
+        own, cost = items.loss[g, c], items.cost[:, g, c]
+        stays = np.ones(len(g), dtype=bool)
+        for tangent in (best, *others):
             # R + 2 roundings of a choice's own terms; the bound allows for those of the least
-            size = np.abs(finite) + np.tensordot(tangent.prices, np.abs(items.cost), axes=1)
-            low = excess(items, tangent.prices) - (len(tangent.prices) + 2) * EPS * size
-            kept = kept & (tangent.bound + low <= loss + EPS * abs(loss))
+            size = np.abs(own) + tangent.prices @ np.abs(cost)
+            low = own + tangent.prices @ cost - tangent.least[g]
+            stays &= tangent.bound + low - (len(tangent.prices) + 2) * EPS * size <= left
+        kept = np.zeros(items.loss.shape, dtype=bool)
+        kept[g, c] = stays
         return kept
 
 
-def priced(items: Items, prices: Float) -> Float:
-    """(G, C) loss plus the price of the costs."""
-    return items.loss + np.tensordot(prices, items.cost, axes=1)
+def priced(items: Items, prices: Float, rows: slice = slice(None)) -> Float:
+    """(G, C) loss plus the price of the costs, of some items."""
+    total = items.loss[rows].copy()
+    for price, table in zip(prices, items.cost, strict=True):
+        if price:
+            total += price * table[rows]
+    return total
 
 
 def excess(items: Items, prices: Float) -> Float:
     """(G, C) what each choice adds to its item's least priced loss; inf where barred."""
     total = priced(items, prices)
-    return total - total.min(axis=1, keepdims=True)
+    total -= total.min(axis=1, keepdims=True)
+    return total
 
 
 def tangent(items: Items, prices: Float) -> Tangent:
     """f and a supergradient of it at ``prices``."""
-    total = priced(items, prices)
-    picks = total.argmin(axis=1)
-    rows = np.arange(len(picks))
-    terms = total[rows, picks]
+    G, C = items.loss.shape
+    picks, least = np.empty(G, dtype=np.intp), np.empty(G)
+    step = max(1, BLOCK // C)
+    for start in range(0, G, step):
+        part = slice(start, start + step)
+        total = priced(items, prices, part)
+        picks[part] = total.argmin(axis=1)
+        least[part] = total.min(axis=1)
     room = items.room + items.slack
-    value = math.fsum([*terms, *(-prices * room)])
+    value = math.fsum([*least.tolist(), *(-prices * room)])
     # each term carries R + 1 roundings of its largest part; fsum adds none
-    size = np.abs(items.loss[rows, picks]) + np.tensordot(prices, np.abs(items.cost), 1).max(axis=1)
-    rounding = 2 * (len(prices) + 2) * EPS * (size.sum() + float(prices @ np.abs(room)))
+    rows = np.arange(G)
+    size = np.abs(items.loss[rows, picks]).sum() + float(prices @ items.sizes[1:].sum(axis=1))
+    rounding = 2 * (len(prices) + 2) * EPS * (size + float(prices @ np.abs(room)))
     usage = items.cost[:, rows, picks].sum(axis=1)
-    return Tangent(prices, value - rounding, value, picks, usage)
+    return Tangent(prices, value - rounding, value, picks, least, usage)
 
 
-def climb(items: Items) -> Dual:
-    """The maximum of f, to the resolution of the linear program."""
+def climb(items: Items, deadline: float = math.inf, precision: float = 0.0) -> Dual:
+    """The maximum of f, to ``precision`` (relative) or the resolution of the linear program.
+
+    At ``deadline`` the best so far.
+    """
     R = len(items.resources)
     start = tangent(items, np.zeros(R))
     room = items.room + items.slack
@@ -103,10 +131,8 @@ def climb(items: Items) -> Dual:
     span = items.span()
     alike = np.zeros(R)
     np.divide(max(float(_spread(items).sum()), TINY), span, out=alike, where=span > 0)
-    # a limit that holds at no price yet may come to bind, but would hide on the ray those that do
-    along = _along(items, np.where(start.usage > room, alike, 0.0))
-    tangents = [start, *(t for _, t in along)]
-    factor, _ = max(along, key=lambda pair: pair[1].value)
+    factor, first = _first(items, alike, start)
+    tangents = [start, *first]
     best = max(tangents, key=lambda t: t.value)
     # λ = unit·μ and f = start + rise·θ, so that the solution is near 1 in every direction
     unit = np.where(alike > 0, alike * factor, 1.0)
@@ -117,7 +143,8 @@ def climb(items: Items) -> Dual:
         master.add(t)
     for _ in range(MAX_CUTS):
         prices, ceiling = master.solve()
-        if prices is None or ceiling <= best.value:
+        enough = best.value + precision * abs(best.value)
+        if prices is None or ceiling <= enough or time.perf_counter() > deadline:
             break
         here = tangent(items, prices)
         tangents.append(here)
@@ -127,6 +154,43 @@ def climb(items: Items) -> Dual:
             break
     tangents.sort(key=lambda t: -t.bound)
     return Dual(tuple(tangents[:KEPT]))
+
+
+def _first(items: Items, alike: Float, start: Tangent) -> tuple[float, list[Tangent]]:
+    """How far along ``alike`` (R,) the best prices are, about, and tangents near them.
+
+    Of many items a part tells as much.
+    """
+    if len(items.loss) >= 2 * THIN:
+        rough = climb(_thinned(items, THIN)).prices
+        factor = float(np.max(rough[alike > 0] / alike[alike > 0], initial=0.0))
+        if factor > 0:
+            return factor, [tangent(items, p) for p in _around(rough)]
+    # a limit that holds at no price yet may come to bind, but would hide on the ray those that do
+    room = items.room + items.slack
+    along = _along(items, np.where(start.usage > room, alike, 0.0))
+    factor, _ = max(along, key=lambda pair: pair[1].value)
+    return factor, [t for _, t in along]
+
+
+def _around(prices: Float) -> Float:
+    """(n, R) the prices, each raised and lowered, and all much dearer, where most limits hold."""
+    R = len(prices)
+    factors = np.ones((2 * R + 2, R))
+    for r in range(R):
+        factors[2 * r + 1, r], factors[2 * r + 2, r] = 1 - ASIDE, 1 + ASIDE
+    factors[-1] = 1 + 4 * ASIDE
+    return np.unique(prices * factors, axis=0)
+
+
+def _thinned(items: Items, count: int) -> Items:
+    """About ``count`` of the items, with limits as far between least and greatest total."""
+    rows = np.arange(0, len(items.loss), len(items.loss) // count)
+    part = dataclasses.replace(
+        items, loss=items.loss[rows], cost=items.cost[:, rows], first=items.first[rows]
+    )
+    share = (items.room - items.least()) * items.per_span()
+    return dataclasses.replace(part, room=part.least() + share * part.span())
 
 
 def _along(items: Items, ray: Float) -> list[tuple[float, Tangent]]:
@@ -154,11 +218,14 @@ def _spread(items: Items) -> Float:
 
 
 class _Master:
-    """max θ s.t. θ <= each tangent, 0 <= μ <= box; the box grows when it holds the maximum back."""
+    """max θ s.t. θ <= each tangent, 0 <= μ <= box; the box grows when it holds the maximum back.
+
+    Where the program fails, the box is set back and stays.
+    """
 
     def __init__(self, base: float, span: float, unit: Float, room: Float) -> None:
         self.base, self.span, self.unit, self.room = base, span, unit, room
-        self.box = 4.0
+        self.box, self.settled = 4.0, False
         self.solver: Any = pywraplp.Solver.CreateSolver("GLOP")
         self.solver.SetSolverSpecificParametersAsString(f"max_number_of_iterations: {PIVOTS}")
         self.afresh = pywraplp.MPSolverParameters()
@@ -186,11 +253,21 @@ class _Master:
     def solve(self) -> tuple[Float | None, float]:
         """The next prices with the linear program's maximum; no prices when it fails."""
         while True:
-            if self.solver.Solve() != OPTIMAL and self.solver.Solve(self.afresh) != OPTIMAL:
-                return None, math.nan
+            if not self._solved():
+                if self.settled:
+                    return None, math.nan
+                self._bound(4.0)  # far bounds are hard on it
+                self.settled = True
+                continue
             mu = np.array([m.solution_value() for m in self.mu]).clip(0)
-            if (mu < self.box * (1 - 1e-9)).all() or self.box >= MAX_BOX:
+            if (mu < self.box * (1 - 1e-9)).all() or self.box >= MAX_BOX or self.settled:
                 return mu * self.unit, self.base + self.span * self.theta.solution_value()
-            self.box *= 16
-            for m in self.mu:
-                m.SetUb(self.box)
+            self._bound(self.box * 16)
+
+    def _solved(self) -> bool:
+        return self.solver.Solve() == OPTIMAL or self.solver.Solve(self.afresh) == OPTIMAL
+
+    def _bound(self, box: float) -> None:
+        self.box = box
+        for m in self.mu:
+            m.SetUb(box)

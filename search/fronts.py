@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from .items import Items, Picks
-from .lagrange import walk
+from .hull import walk
 from .moves import descend, fill
 from .neighbours import picks_of
 from .several import several
@@ -64,7 +64,7 @@ def _between(sweep: Sweep, count: int) -> Iterator[Picks]:
 
 def supported(items: Items) -> Picks:
     """The last supported picks within the one limit."""
-    steps = walk(items, items.cost[0])
+    steps = walk(items.loss, items.cost[0])
     low, high = 0, len(steps.group)
     while low < high:
         middle = (low + high + 1) // 2

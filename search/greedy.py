@@ -18,7 +18,7 @@ from .moves import rise
 
 
 @ALLOCATORS.register("greedy")
-def greedy(problem: Problem, *, time_limit: float | None = None) -> Allocation:
+def greedy(problem: Problem, *, time_limit: float | None = None, gap: float = 0.0) -> Allocation:
     """Greedy MP of MPTQ-ViT (arXiv:2401.14895), for any schemes and any number of limits.
 
     Each group starts at its least loss. A step takes one group to any scheme that uses less of the
@@ -35,7 +35,7 @@ def greedy(problem: Problem, *, time_limit: float | None = None) -> Allocation:
 
 
 @ALLOCATORS.register("greedy-up")
-def greedy_up(problem: Problem, *, time_limit: float | None = None) -> Allocation:
+def greedy_up(problem: Problem, *, time_limit: float | None = None, gap: float = 0.0) -> Allocation:
     """From each group's least cost, the step up that gains most per cost, while any fits.
 
     The cost of a step is what it adds over all limited resources, each in units of its span; a step

@@ -14,15 +14,18 @@ from .limits import require
 
 
 @ALLOCATORS.register("ilp")
-def ilp(problem: Problem, *, time_limit: float | None = None) -> Allocation:
+def ilp(problem: Problem, *, time_limit: float | None = None, gap: float = 0.0) -> Allocation:
     """The least loss within all limits, and of equal losses the least first cost, proven.
 
-    With a ``time_limit`` that runs out, the best found, with the bound proven until then.
+    With a relative ``gap`` it stops where the loss is proven to be within it of the least; with a
+    ``time_limit`` that runs out, the best found, with the bound proven until then.
     """
-    return proven(problem, time_limit)
+    return proven(problem, time_limit, gap=gap)
 
 
-def proven(problem: Problem, time_limit: float | None, *, explain: bool = True) -> Allocation:
+def proven(
+    problem: Problem, time_limit: float | None, *, explain: bool = True, gap: float = 0.0
+) -> Allocation:
     """As ``ilp``. Without ``explain``, ``Infeasible`` is sooner and says less of how limits clash.
 
     Whoever adds limits of its own has its own words for them.
@@ -30,5 +33,5 @@ def proven(problem: Problem, time_limit: float | None, *, explain: bool = True) 
     start = time.perf_counter()
     items = merge(problem)
     require(items)
-    found = solve(items, math.inf if time_limit is None else start + time_limit, explain)
+    found = solve(items, math.inf if time_limit is None else start + time_limit, explain, gap)
     return items.allocation(found.picks, "ilp", time.perf_counter() - start, found.bound)

@@ -8,6 +8,7 @@
     room   (R,)       limit, or floor, minus the fixed part, by its sign
     slack  (R,)       how far a total may exceed ``room`` by rounding alone
     picks  (G,)       one scheme index per item
+    owner  (L,)       the item of each layer
 
 On ``slack``: 52 layers of 0.1 are within a limit of 5.2, though the double nearest 0.1 is above
 0.1 and a limit may itself be a naive sum of costs. A naive sum of n doubles is off by at most
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +42,7 @@ class Items:
 
     problem: Problem
     members: tuple[tuple[int, ...], ...]
+    owner: Picks
     resources: tuple[str, ...]
     sign: Float
     loss: Float
@@ -48,14 +51,14 @@ class Items:
     room: Float
     slack: Float
 
-    @property
+    @cached_property
     def allowed(self) -> Bool:
         """(G, C)"""
         return np.isfinite(self.loss)
 
     def losses(self, picks: Picks) -> float:
         """Total loss, correctly rounded."""
-        return math.fsum(self.loss[np.arange(len(picks)), picks])
+        return math.fsum(self.loss[np.arange(len(picks)), picks].tolist())
 
     def bound(self, r: int) -> float:
         """The limit or floor that row ``r`` stands for, as the problem has it."""
@@ -65,7 +68,7 @@ class Items:
     def usage(self, picks: Picks) -> Float:
         """(R,) total cost of each row, without the fixed part, correctly rounded."""
         rows = np.arange(len(picks))
-        return np.array([math.fsum(table[rows, picks]) for table in self.cost])
+        return np.array([math.fsum(table[rows, picks].tolist()) for table in self.cost])
 
     def fits(self, picks: Picks) -> bool:
         """Whether every total is within its limits, up to rounding."""
@@ -73,18 +76,32 @@ class Items:
 
     def rank(self, picks: Picks) -> tuple[float, float]:
         """What allocators minimize: loss, then the first cost."""
-        return self.losses(picks), math.fsum(self.first[np.arange(len(picks)), picks])
+        return self.losses(picks), math.fsum(self.first[np.arange(len(picks)), picks].tolist())
 
     def least(self) -> Float:
         """(R,) the least total of each row, whatever the others."""
-        lowest = np.where(self.allowed, self.cost, np.inf).min(axis=2)
-        return np.array([math.fsum(row) for row in lowest])
+        return np.array([math.fsum(row.tolist()) for row in self._ends[0]])
 
     def span(self) -> Float:
         """(R,) greatest minus least total of each row."""
-        high = np.where(self.allowed, self.cost, -np.inf).max(axis=2)
-        low = np.where(self.allowed, self.cost, np.inf).min(axis=2)
-        return (high - low).sum(axis=1)
+        return (self._ends[1] - self._ends[0]).sum(axis=1)
+
+    @cached_property
+    def _ends(self) -> tuple[Float, Float]:
+        """(R, G) the least and the greatest cost of each item."""
+        shape = len(self.cost), len(self.loss)
+        low = [t.min(axis=1, where=self.allowed, initial=np.inf) for t in self.cost]
+        high = [t.max(axis=1, where=self.allowed, initial=-np.inf) for t in self.cost]
+        return np.array(low).reshape(shape), np.array(high).reshape(shape)
+
+    @cached_property
+    def sizes(self) -> Float:
+        """(1 + R, G) the greatest magnitude of each item's loss, then of each of its costs."""
+        loss = np.maximum(
+            -self.loss.min(axis=1), self.loss.max(axis=1, where=self.allowed, initial=0)
+        )
+        low, high = self._ends
+        return np.array([loss, *np.maximum(high, -low)])
 
     def per_span(self) -> Float:
         """(R,) one over ``span``; 0 where that is 0, as no choice changes such a total."""
@@ -102,26 +119,27 @@ class Items:
         EPS·Σ|loss| of such picks is greatest where they gain most from negative entries:
         Σ|loss| = Σ loss + 2·Σ (-loss)⁺, and Σ loss is at most that of ``picks``.
         """
-        below = math.fsum(np.maximum(-self.loss.min(axis=1), 0.0))
-        return EPS * (self.losses(picks) + 2 * below)
+        return EPS * (self.losses(picks) + 2 * self._below)
+
+    @cached_property
+    def _below(self) -> float:
+        return math.fsum(np.maximum(-self.loss.min(axis=1), 0.0).tolist())
 
     def allocation(
         self, picks: Picks, solver: str, seconds: float, bound: float = math.nan
     ) -> Allocation:
         """``picks`` as an allocation; a bound within rounding of the loss proves it optimal."""
         problem = self.problem
-        choice = np.empty(len(problem.layers), dtype=np.intp)
-        for pick, members in zip(picks, self.members, strict=True):
-            choice[list(members)] = pick
+        choice = picks[self.owner]
         rows = np.arange(len(choice))
-        loss = math.fsum(problem.loss[rows, choice])
+        loss = math.fsum(problem.loss[rows, choice].tolist())
         costs = {
-            name: math.fsum([*table[rows, choice], problem.fixed.get(name, 0.0)])
+            name: math.fsum([*table[rows, choice].tolist(), problem.fixed.get(name, 0.0)])
             for name, table in problem.costs.items()
         }
         optimal = bool(bound >= loss - self.rounding(picks))
         bound = loss if optimal else float(bound)
-        names = tuple(problem.schemes[i] for i in choice)
+        names = tuple(problem.schemes[i] for i in choice.tolist())
         return Allocation(
             problem.layers, names, loss, costs, bound, loss - bound, optimal, seconds, solver
         )
@@ -133,61 +151,82 @@ def merge(problem: Problem) -> Items:
     Raises ``ProblemError`` for a group without a common scheme, and for numbers too large to add.
     """
     for name, table in {"loss": problem.loss, **problem.costs}.items():
-        largest = np.abs(table).max(axis=1, where=problem.allowed, initial=0.0)
-        if not math.fsum(np.minimum(largest, MAX_SIZE)) < MAX_SIZE:
+        largest = np.minimum(_largest(table, problem.allowed), MAX_SIZE)
+        if not math.fsum(largest.tolist()) < MAX_SIZE:
             raise ProblemError(f"{name} adds up to over {MAX_SIZE:g}", "use a larger unit")
     grouped = {index for group in problem.groups for index in group}
     alone = ((i,) for i in range(len(problem.layers)) if i not in grouped)
     members = tuple(sorted([*(tuple(g) for g in problem.groups if g), *alone]))
-    rows = [(name, 1.0, limit) for name, limit in problem.limits.items()]
-    rows += [(name, -1.0, floor) for name, floor in problem.floors.items()]
+    owner = np.empty(len(problem.layers), dtype=np.intp)
+    for g, m in enumerate(members):
+        owner[list(m)] = g
+    bounds = [(name, 1.0, limit) for name, limit in problem.limits.items()]
+    bounds += [(name, -1.0, floor) for name, floor in problem.floors.items()]
 
-    allowed = np.array([problem.allowed[list(m)].all(axis=0) for m in members])
-    for row, item in zip(allowed, members, strict=True):
-        if not row.any():
-            names = ", ".join(problem.layers[i] for i in item)
-            raise ProblemError(
-                f"no scheme is allowed for {names}",
-                "pin or bar the layers of one group alike, or take them out of the group"
-                if len(item) > 1
-                else "allow at least one scheme",
-            )
+    several = {g: list(m) for g, m in enumerate(members) if len(m) > 1}
+    heads = np.array([m[0] for m in members])  # of most items the only layer
+    allowed = problem.allowed[heads]
+    for g, rows in several.items():
+        allowed[g] = problem.allowed[rows].all(axis=0)
+    free = bool(allowed.all())
+    for g in np.flatnonzero(~allowed.any(axis=1)).tolist()[:1]:
+        names = ", ".join(problem.layers[i] for i in members[g])
+        raise ProblemError(
+            f"no scheme is allowed for {names}",
+            "pin or bar the layers of one group alike, or take them out of the group"
+            if g in several
+            else "allow at least one scheme",
+        )
 
-    def total(table: Float) -> Float:
-        return np.array([_sum(table, item) for item in members])
+    def total(table: Float, barred: float) -> Float:
+        """(G, C) the table itself where nothing is to be added or barred: it may be large."""
+        if not several:
+            return table if free else np.where(allowed, table, barred)
+        added = table[heads]
+        for g, rows in several.items():
+            added[g] = _sum(table[rows])
+        return np.where(allowed, added, barred)
 
     firsts = [*problem.costs.values()][:1]
-    first = total(firsts[0]) if firsts else np.zeros_like(problem.loss)[: len(members)]
-    costs = [np.where(allowed, sign * total(problem.costs[r]), 0.0) for r, sign, _ in rows]
+    first = total(firsts[0], 0.0) if firsts else np.zeros(allowed.shape)
+    costs = [_signed(sign, total(problem.costs[name], 0.0)) for name, sign, _ in bounds]
     return Items(
         problem,
         members,
-        resources=tuple(name for name, *_ in rows),
-        sign=np.array([sign for _, sign, _ in rows]),
-        loss=np.where(allowed, total(problem.loss), np.inf),
-        cost=np.array(costs).reshape(len(rows), *allowed.shape),
-        first=np.where(allowed, first, 0.0),
-        room=np.array([sign * (bound - problem.fixed.get(r, 0.0)) for r, sign, bound in rows]),
-        slack=np.array([_slack(problem, r, bound) for r, _, bound in rows]),
+        owner,
+        resources=tuple(name for name, *_ in bounds),
+        sign=np.array([sign for _, sign, _ in bounds]),
+        loss=total(problem.loss, np.inf),
+        cost=np.array(costs).reshape(len(bounds), *allowed.shape),
+        first=first,
+        room=np.array([sign * (bound - problem.fixed.get(r, 0.0)) for r, sign, bound in bounds]),
+        slack=np.array([_slack(problem, r, bound) for r, _, bound in bounds]),
     )
 
 
-def _sum(table: Float, item: tuple[int, ...]) -> Float:
-    if len(item) == 1:
-        return table[item[0]]
-    with np.errstate(invalid="ignore"):  # barred entries may be anything
+def _sum(rows: Float) -> Float:
+    """(C,) of the rows of one item; barred entries may be anything."""
+    with np.errstate(invalid="ignore"):
         return np.array(
-            [
-                math.fsum(column) if np.isfinite(column).all() else 0.0
-                for column in table[list(item)].T
-            ]
+            [math.fsum(column) if np.isfinite(column).all() else 0.0 for column in rows.T]
         )
 
 
+def _signed(sign: float, table: Float) -> Float:
+    return table if sign > 0 else -table
+
+
+def _largest(table: Float, allowed: Bool) -> Float:
+    """(L,) the greatest magnitude of each layer."""
+    high = table.max(axis=1, where=allowed, initial=0.0)
+    return np.maximum(high, -table.min(axis=1, where=allowed, initial=0.0))
+
+
 def _slack(problem: Problem, resource: str, bound: float) -> float:
-    table = np.where(problem.allowed, problem.costs[resource], 0.0)
+    table, allowed = problem.costs[resource], problem.allowed
     fixed = problem.fixed.get(resource, 0.0)
     limit = abs(bound)
-    size = float(np.abs(table).max(axis=1).sum()) + abs(fixed) + limit
-    exact = size < 2.0**53 and float(fixed).is_integer() and bool((table == np.rint(table)).all())
+    size = float(_largest(table, allowed).sum()) + abs(fixed) + limit
+    whole = float(fixed).is_integer() and bool((table == np.rint(table))[allowed].all())
+    exact = whole and size < 2.0**53
     return 4 * EPS * limit + (0.0 if exact else (len(problem.layers) + 1) * EPS * size)

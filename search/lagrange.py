@@ -1,141 +1,62 @@
-"""Supported allocations: those that minimize loss + price·cost for some price.
+"""Lagrangian relaxation, repaired, then closed as far as a bounded search goes.
 
-    hull     per item, the lower left convex hull of its (cost, loss) points
-    segment  one edge of a hull: the step from a scheme to the next dearer one on the hull
-    slope    loss saved per cost of a segment; a hull's slopes fall from cheap to dear
-
-All segments of all items, by falling slope, from every item at its cheapest: each prefix is an
-optimal allocation for the cost that it has, so one sort gives the whole supported front (Shoham
-and Gersho 1988, "Efficient bit allocation for an arbitrary set of quantizers").
+With one limit the start is a point of the hull front (``supported``), with several the relaxed
+answers at the best prices, stepped down to where all limits hold.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import math
 import time
-from dataclasses import dataclass
 
 import numpy as np
 
-from bitfront.errors import ProblemError
 from bitfront.types import Allocation, Problem
 
 from .base import ALLOCATORS
-from .dual import climb, excess
-from .exact import foothold
-from .items import Float, Items, Picks, merge
+from .closing import Solution, close
+from .dual import Dual, climb
+from .exact import NARROW, repaired
+from .hull import walk
+from .items import Items, Picks, merge
 from .limits import require
-from .moves import descend, fill
-
-
-@dataclass(frozen=True, eq=False)
-class Walk:
-    """start (G,): the cheapest picks. Segments in order: ``group`` takes ``to``, (S,) each."""
-
-    start: Picks
-    group: Picks
-    to: Picks
-
-    def picks(self, steps: int) -> Picks:
-        """(G,) after the first ``steps`` segments."""
-        picks = self.start.copy()
-        picks[self.group[:steps]] = self.to[:steps]  # of equal groups the last one stays
-        return picks
-
-
-def front(problem: Problem, resource: str) -> list[Allocation]:
-    """Every supported point of loss against one resource, from cheapest to least loss.
-
-    Limits and floors are left aside. Each point is optimal for its own cost, so its gap is 0. There
-    are at most layers × (schemes - 1) + 1 points. Raises ``ProblemError`` for a resource without
-    costs.
-    """
-    start = time.perf_counter()
-    if resource not in problem.costs:
-        known = ", ".join(problem.costs) or "no costs at all"
-        raise ProblemError(f"a front over {resource!r}", f"the problem has {known}")
-    limits = {resource: math.fsum(np.abs(problem.costs[resource][problem.allowed]))}
-    items = merge(dataclasses.replace(problem, limits=limits, floors={}))
-    steps = walk(items, items.cost[0])
-    points = []
-    for n in range(len(steps.group) + 1):
-        picks = steps.picks(n)
-        loss = items.losses(picks)
-        seconds = time.perf_counter() - start
-        points.append(items.allocation(picks, "lagrange", seconds, loss))
-    return points
+from .moves import fill
 
 
 @ALLOCATORS.register("lagrange")
-def lagrange(problem: Problem, *, time_limit: float | None = None) -> Allocation:
-    """The best supported allocation within the limits, then whatever gain still fits.
+def lagrange(problem: Problem, *, time_limit: float | None = None, gap: float = 0.0) -> Allocation:
+    """The best supported allocation within the limits, filled up, then improved inside its gap.
 
-    With one limit or floor the point comes from the hulls; with several, from the best prices found
-    by maximizing the Lagrangian bound, repaired where it exceeds a limit.
+    The search inside the gap takes a fixed number of states: with one limit it is nearly always a
+    proof, with several often. What it leaves is told as ``gap``.
     """
     start = time.perf_counter()
     items = merge(problem)
     require(items)
-    dual = climb(items)
+    deadline = math.inf if time_limit is None else start + time_limit
+    best = items.best()
+    if items.fits(best):
+        return items.allocation(best, "lagrange", time.perf_counter() - start, items.losses(best))
+    dual = climb(items, deadline)
+    found = Solution(_start(items, dual, deadline), dual.bound)
+    for width in NARROW:
+        found = close(items, dual, found, width, deadline, gap)
+    return items.allocation(found.picks, "lagrange", time.perf_counter() - start, found.bound)
+
+
+def _start(items: Items, dual: Dual, deadline: float) -> Picks:
     if len(items.resources) == 1:
-        picks = _within(items)
-    else:
-        value = excess(items, dual.prices)
-        repaired = [descend(items, t.picks, value) for t in dual.tangents]
-        found = [fill(items, p) for p in repaired if p is not None]
-        deadline = math.inf if time_limit is None else start + time_limit
-        if not found:
-            found = [foothold(items, items.best(), items.loss, deadline)]
-        picks = min(found, key=items.rank)
-    picks = fill(items, picks)
-    return items.allocation(picks, "lagrange", time.perf_counter() - start, dual.bound)
-
-
-def walk(items: Items, cost: Float) -> Walk:
-    """The supported picks for one cost table (G, C), in order of cost."""
-    start = np.empty(len(items.loss), dtype=np.intp)
-    group, to, slope = [], [], []
-    for g, (losses, costs) in enumerate(zip(items.loss, cost, strict=True)):
-        hull = _hull(losses, costs)
-        start[g] = hull[0]
-        for a, b in itertools.pairwise(hull):
-            group.append(g)
-            to.append(b)
-            slope.append((losses[a] - losses[b]) / (costs[b] - costs[a]))
-    order = np.argsort(-np.array(slope), kind="stable")
-    return Walk(start, np.array(group, dtype=np.intp)[order], np.array(to, dtype=np.intp)[order])
-
-
-def _hull(losses: Float, costs: Float) -> list[int]:
-    """Schemes on the lower left hull of one item, by rising cost and falling loss."""
-    hull: list[int] = []
-    for c in np.lexsort((losses, costs)).tolist():
-        if not np.isfinite(losses[c]) or (hull and losses[c] >= losses[hull[-1]]):
-            continue
-        while len(hull) > 1:
-            a, b = hull[-2:]
-            # b lies on or above the line from a to c
-            before = (losses[a] - losses[b]) * (costs[c] - costs[b])
-            after = (losses[b] - losses[c]) * (costs[b] - costs[a])
-            if before > after:
-                break
-            hull.pop()
-        hull.append(c)
-    return hull
+        return fill(items, _within(items), deadline)
+    return repaired(items, dual, deadline)
 
 
 def _within(items: Items) -> Picks:
     """The last point of the walk within the one limit."""
-    steps = walk(items, items.cost[0])
-    rows = np.arange(len(steps.start))
-    before = steps.start.copy()
-    more = np.empty(len(steps.group))
-    for i, (g, c) in enumerate(zip(steps.group, steps.to, strict=True)):
-        more[i] = items.cost[0, g, c] - items.cost[0, g, before[g]]
-        before[g] = c
-    used = items.cost[0, rows, steps.start].sum() + np.cumsum(more)
+    cost = items.cost[0]
+    steps = walk(items.loss, cost)
+    used = cost[np.arange(len(steps.start)), steps.start].sum() + np.cumsum(
+        cost[steps.group, steps.to] - cost[steps.group, steps.at]
+    )
     n = int(np.searchsorted(used, items.room[0] + items.slack[0], side="right"))
     while not items.fits(steps.picks(n)):  # running sums drift by roundings
         n -= 1

@@ -28,7 +28,7 @@ SUGGESTED = 4  # of the relaxation's allocations that are improved
 
 
 @ALLOCATORS.register("quadratic")
-def quadratic(problem: Problem, *, time_limit: float | None = None) -> Allocation:
+def quadratic(problem: Problem, *, time_limit: float | None = None, gap: float = 0.0) -> Allocation:
     """The least F that is found within all limits; never more than the additive optimum has.
 
     ``loss`` is F (``Problem.objective``) and ``bound`` a lower bound on F of all allocations within

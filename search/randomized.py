@@ -17,7 +17,9 @@ from .items import merge
 from .limits import require
 
 
-def randomized(problem: Problem, *, time_limit: float | None = None, seed: int = 0) -> Allocation:
+def randomized(
+    problem: Problem, *, time_limit: float | None = None, gap: float = 0.0, seed: int = 0
+) -> Allocation:
     """For each group one of its schemes, all equally likely; then down until all limits hold.
 
     The steps down are those of ``greedy``, with random numbers in place of the losses, so nothing

@@ -16,7 +16,7 @@ from .limits import exactly, require, total
 
 
 @ALLOCATORS.register("uniform")
-def uniform(problem: Problem, *, time_limit: float | None = None) -> Allocation:
+def uniform(problem: Problem, *, time_limit: float | None = None, gap: float = 0.0) -> Allocation:
     """The scheme that gives the least loss within all limits when every group takes it.
 
     A group that may not take it (pinned, or unable to) takes its least loss instead, as a model

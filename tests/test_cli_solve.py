@@ -17,6 +17,7 @@ import pytest
 from bitfront import __version__
 from bitfront.cli import output
 from bitfront.errors import StorageError
+from bitfront.search import read_problem, write_arrays
 
 ROOT = Path(__file__).resolve().parents[1]
 PROBLEM = {
@@ -128,6 +129,24 @@ def test_help_and_version_are_quick_and_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert "HEAVY []" in done.stdout
+
+
+def test_a_gap_to_stop_at(problem: Path) -> None:
+    words = ("solve", str(problem), "--limit", "size=8", "--limit", "bops=15", "--json")
+    exact = json.loads(run(*words).stdout)
+    near = json.loads(run(*words, "--gap", "0.5").stdout)
+    assert near["gap"] <= 0.5 * near["loss"]
+    assert near["bound"] <= exact["loss"] <= near["loss"]
+    for extra, message in ((["--count", "2"], "proven in full"), ([], "a gap of -1")):
+        refused(run(*words, "--gap", "-1" if not extra else "0.5", *extra), message)
+
+
+def test_arrays_in_a_file(problem: Path, tmp_path: Path) -> None:
+    path = tmp_path / "problem.npz"
+    write_arrays(read_problem(problem), path)
+    words = ("--limit", "size=8", "--limit", "bops=15", "--json")
+    found, same = (json.loads(run("solve", str(p), *words).stdout) for p in (path, problem))
+    assert {**found, "seconds": 0} == {**same, "seconds": 0}
 
 
 MALFORMED: dict[str, tuple[str, str]] = {

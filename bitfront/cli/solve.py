@@ -25,8 +25,8 @@ def solve(
     problem: Annotated[
         Path,
         typer.Argument(
-            metavar="PROBLEM.JSON",
-            help="JSON with schemes, loss and costs (layers × schemes), tied.",
+            metavar="PROBLEM",
+            help="A .json, .npz or .parquet file with schemes, loss and costs (layers × schemes).",
         ),
     ],
     limit: Annotated[
@@ -43,6 +43,10 @@ def solve(
         float | None,
         typer.Option(metavar="SECONDS", help="Keep the best found until then, with its gap."),
     ] = None,
+    gap: Annotated[
+        float,
+        typer.Option(metavar="PART", help="Stop when proven within this part of the least loss."),
+    ] = 0.0,
     count: Annotated[
         int, typer.Option(min=1, help="How many allocations: the best, then the next best.")
     ] = 1,
@@ -84,6 +88,9 @@ def solve(
     if time_limit is not None and not (math.isfinite(time_limit) and time_limit > 0):
         raise InvalidInput(f"a time limit of {time_limit:g} seconds", "give a positive number")
 
+    if gap and (count > 1 or minimize is not None):
+        raise InvalidInput(f"--gap {gap:g} with --count or --minimize", "those are proven in full")
+
     from bitfront.search import allocate, cheapest, read_problem, several
 
     with quiet_stdout():
@@ -91,7 +98,7 @@ def solve(
         if minimize is not None and max_loss is not None:
             found = [cheapest(read, minimize, max_loss, time_limit=time_limit)]
         elif count == 1:
-            found = [allocate(read, solver, time_limit=time_limit)]
+            found = [allocate(read, solver, time_limit=time_limit, gap=gap)]
         else:
             found = several(read, count, distance or 1, time_limit=time_limit)
     if as_json:
