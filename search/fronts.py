@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from .items import Items, Picks
 from .hull import walk
+from .items import Items, Picks
 from .moves import descend, fill
 from .neighbours import picks_of
 from .several import several
