@@ -131,6 +131,7 @@ def _document(answer: Answer) -> dict[str, Any]:
         "budgets": [str(b) for b in answer.budgets],
         "trial": trial_document(answer.trial),
         "predicted": answer.predicted,
+        "expected": answer.expected,
         "bound": answer.bound,
         "table": answer.table,
         "unverified": answer.unverified,

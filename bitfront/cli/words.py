@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from bitfront.figures import amount, figure
+from bitfront.heldout import CALIBRATION
 
 if TYPE_CHECKING:
     from bitfront.answering import Answer
@@ -29,10 +31,24 @@ def answer_row(answer: Answer) -> dict[str, Any]:
     return {
         "budget": " & ".join(map(str, answer.budgets)),
         **trial_row(answer.trial),
-        "predicted": f"{answer.predicted:.4g}",
+        **predicted_row(answer.trial, answer.judged, answer.predicted),
         "by": answer.table,
-        "measured": answer.evaluations,
+        "evaluations": answer.evaluations,
     }
+
+
+def predicted_row(trial: Trial, metric: str, predicted: float) -> dict[str, str | None]:
+    """Column -> cell: the loss predicted, expected, and measured on the calibration data."""
+    measured = trial.metrics.get(CALIBRATION + metric)
+    return {
+        "predicted": _number(predicted),
+        "expected": _number(trial.expected),
+        f"calibration {metric}": None if measured is None else figure(measured),
+    }
+
+
+def _number(value: float) -> str | None:
+    return None if math.isnan(value) else f"{value:.4g}"
 
 
 def trial_document(trial: Trial) -> dict[str, Any]:
@@ -43,6 +59,7 @@ def trial_document(trial: Trial) -> dict[str, Any]:
         "solver": trial.solver,
         "settings": dict(trial.settings),
         "predicted": trial.predicted,
+        "expected": trial.expected,
         "bound": trial.bound,
         "costs": dict(trial.costs),
         "metrics": {
