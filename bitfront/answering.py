@@ -94,7 +94,7 @@ class Point:
         fresh: tuple[Pair, ...] = ()
         if target in self.study.task.metrics and allowance != 0:
             found = verified(
-                self.study, table, self._problem, self.solver, _known(self.study), allowance,
+                self.study, table, self._problem, self.solver, known_pairs(self.study), allowance,
                 progress,
             )  # fmt: skip
             candidates["verified"], fresh, table = found.allocation, found.fresh, found.table
@@ -282,7 +282,7 @@ class Point:
         return sum(s != KEEP and (layer, s) not in measured for layer, s in schemes.items())
 
 
-def _known(study: Study) -> set[Pair]:
+def known_pairs(study: Study) -> set[Pair]:
     """Pairs that earlier answers rest on. Not all that is recorded: see ``verification``."""
     answered = study.store.selections(study.record)
     return {(layer, s) for found in answered for layer, s in found.details.get("verified", ())}

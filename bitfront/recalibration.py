@@ -3,10 +3,10 @@
     p_k, v_k   predicted total and measured loss of a measured allocation, both positive; K of them
     x_b, y_b   mean of log p and of log v in block b, both rising with b
 
-Sums of what layers do alone are several times off, but nearly in the right order. So log v is fitted
-by isotonic regression over log p (Barlow et al. 1972; pool adjacent violators): measurements that
-contradict the order are pooled, and a pool counts at its mean. Between pools the map is linear in
-the logarithms, beyond the first and the last one a factor. So it rises everywhere, and has an
+Sums of what layers do alone are several times off, but nearly in the right order. So log v is
+fitted by isotonic regression over log p (Barlow et al. 1972; pool adjacent violators): measurements
+that contradict the order are pooled, and a pool counts at its mean. Between pools the map is linear
+in the logarithms, beyond the first and the last one a factor. So it rises everywhere, and has an
 inverse.
 """
 

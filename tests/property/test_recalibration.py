@@ -16,7 +16,7 @@ points = st.lists(st.tuples(losses, losses), min_size=1, max_size=12)
 
 
 def pooled(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """(mean log p, mean log v) of each pool: equal p first, then neighbours that do not rise, till all do."""
+    """(mean log p, mean log v) of each pool: of equal p, then of neighbours that do not rise."""
     pools: list[list[tuple[float, float]]] = []
     for p in sorted({p for p, _ in pairs}):
         pools.append([(math.log(p), math.log(v)) for q, v in pairs if q == p])
