@@ -60,19 +60,19 @@ class Narrowing:
     evaluations: int = 0
 
     def __post_init__(self) -> None:
-        self._all = self.left
+        self._all, self._least = self.left, self._cheapest()
 
     def narrow(self) -> None:
         """Measure until the bracket is narrow, or what may be is measured.
 
         Raises ``Infeasible`` when even the least loss that is possible fails.
         """
-        least, width = self._least(), math.inf
+        width = math.inf
         while self.left:
             best, top = self.best(), allocate(self._problem())
             high = top.costs[self.resource] if best is None else self._cost(best)
             failed = self.failed(high)
-            low = least * (1 - UNDER) if failed is None else self._cost(failed)
+            low = self._least * (1 - UNDER) if failed is None else self._cost(failed)
             limit = None
             if best is not None or self.left > 1:
                 limit = self._next(low, high, best is not None, high - low > width / 2)
@@ -89,6 +89,8 @@ class Narrowing:
         bold = True
         while self.left and (best := self.best()) is not None:
             under = self._cost(best) * (1 - UNDER)
+            if under < self._least:
+                return
             most = min(self._paid(best), under) if bold else under
             if not self._within(most):
                 most = under
@@ -169,7 +171,7 @@ class Narrowing:
         """What was measured within the budgets, and a cost."""
         return self.pool.within(self._problem(most))
 
-    def _least(self) -> float:
+    def _cheapest(self) -> float:
         """The least cost of any allocation."""
         problem = self._problem()
         costs = replace(problem, loss=problem.costs[self.resource])
@@ -267,9 +269,18 @@ class Narrowing:
 def missed(target: Target, nearest: Looked) -> Infeasible:
     """The error where the best there is, ``nearest``, fails."""
     value = target.value(nearest)
+    possible = replace(target.bound, amount=_loosened(value, target.bound.sign))
     return Infeasible(
         f"{target.bound} does not hold of the best possible, which measures {value:.4g} on the "
         f"calibration data (trial {nearest.trial.id})",
-        f"hold {target.bound.name}{target.bound.sign}{value:.4g}, raise the budgets, or allow "
-        "larger schemes, or keep",
+        f"hold {possible}, raise the budgets, or allow larger schemes, or keep",
     )
+
+
+def _loosened(value: float, sign: str) -> float:
+    """The next number of four digits of which a bound on ``value`` holds."""
+    if value == 0:
+        return value
+    digits = 3 - math.floor(math.log10(abs(value)))
+    up = math.ceil if sign == "<=" else math.floor
+    return round(up(value * 10.0**digits) / 10.0**digits, max(digits, 0))

@@ -63,6 +63,11 @@ class Smallest:
         return self.trial.expected
 
     @property
+    def table(self) -> str:
+        """What it came from: ``verified``, ``refined``, or what an earlier search says."""
+        return str(self.trial.settings.get("table", self.trial.solver))
+
+    @property
     def judged(self) -> str:
         """The metric."""
         return self.hold.name
