@@ -2,9 +2,10 @@
 
 The allocations looked at are those of least predicted loss within a cost; each is verified before
 it is measured, as in a search. Which cost is looked at next is what the recalibrated prediction
-says that the bound takes. Where that is outside of the bracket, or the last one did not halve it,
-it is the middle of the bracket. Once the bracket is narrow, refinement (``refinement``) goes on
-below the cheapest that holds, as far as the loss that was gained allows.
+says that the bound takes; after several that came out the same way, what it says of a loss that is
+farther to the other side, so that the bracket closes from both. Where that is outside of the
+bracket it is its middle. Once the bracket is narrow, refinement (``refinement``) goes on below the
+cheapest that holds, as far as the loss that was gained allows.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from bitfront.tasks.selection import Selection
 from bitfront.types import Allocation, Budget, Costs, Problem, Sensitivities, Trial
 from bitfront.verification import Pair, verified
 
-RESOLVED = 0.005  # of a cost: a bracket so narrow is not worth a measurement
+RESOLVED = 0.01  # of a cost: a bracket so narrow is not worth a measurement
+STEP = 1.15  # times the loss: how far beyond the bound is aimed once a look came out one way
+MOST = 3  # doublings of that
 UNDER = 1e-6  # of a cost: what is less by so much is less
 SPENT = 1.5  # times the loss, that is spent at most at once
 WHAT = "measuring towards the bound"
@@ -67,7 +70,7 @@ class Narrowing:
 
         Raises ``Infeasible`` when even the least loss that is possible fails.
         """
-        width = math.inf
+        run = 0  # of looks that came out the same way: over 0 held, below 0 failed
         while self.left:
             best, top = self.best(), allocate(self._problem())
             high = top.costs[self.resource] if best is None else self._cost(best)
@@ -75,10 +78,11 @@ class Narrowing:
             low = self._least * (1 - UNDER) if failed is None else self._cost(failed)
             limit = None
             if best is not None or self.left > 1:
-                limit = self._next(low, high, best is not None, high - low > width / 2)
-            width = high - low
+                limit = self._next(low, high, best is not None, run)
             if limit is not None:
-                self._look(limit)
+                held = self._look(limit)
+                if held is not None:
+                    run = max(run, 0) + 1 if held else min(run, 0) - 1
             elif best is None:
                 self._last_resort(top)
             else:
@@ -138,15 +142,15 @@ class Narrowing:
         """The total of ``table``."""
         return self._problem().total_loss(schemes)
 
-    def _next(self, low: float, high: float, held: bool, halve: bool) -> float | None:
+    def _next(self, low: float, high: float, held: bool, run: int) -> float | None:
         """The cost to look at next; None where none is worth it, or all that there is must be.
 
-        held: whether what costs ``high`` was measured, and holds. halve: leave predictions aside.
+        held: whether what costs ``high`` was measured, and holds. run: as of ``narrow``.
         """
-        aimed = self._aimed()
+        aimed = self._aimed(STEP ** (math.copysign(2.0 ** min(abs(run), MOST) - 1, run)))
         if not held and not aimed < high:
             return None
-        limit = aimed if low < aimed < high and not halve else (low + high) / 2
+        limit = aimed if low < aimed < high else (low + high) / 2
         while high - low > RESOLVED * high:
             if not self._seen(self._at(limit)):
                 return limit
@@ -184,8 +188,11 @@ class Narrowing:
         every = self.pool.possible(self._problem())
         return any(at.trial.schemes == allocation.schemes for at in every)
 
-    def _aimed(self) -> float:
-        """The least cost at which the bound is expected to hold; nan where it never is."""
+    def _aimed(self, factor: float) -> float:
+        """The least cost at which ``factor`` times the loss that the bound allows is expected.
+
+        nan where it never is.
+        """
         if self.target.most <= 0:
             return math.nan
         problem = self._problem()
@@ -194,7 +201,7 @@ class Narrowing:
             [problem.total_loss(at.trial.schemes) for at in seen],
             [at.overall(self.pool.metric) for at in seen],
         )
-        return self._costing(corrected.predicted(self.target.most))
+        return self._costing(corrected.predicted(self.target.most * factor))
 
     def _costing(self, loss: float) -> float:
         """The least cost at a predicted loss; nan where there is none so small."""
@@ -211,8 +218,11 @@ class Narrowing:
         cost = self._costing(self._at(self._cost(best)).loss * min(most / worse, SPENT))
         return math.inf if math.isnan(cost) else cost
 
-    def _look(self, most: float) -> None:
-        """Verify the least loss within a cost, and measure it."""
+    def _look(self, most: float) -> bool | None:
+        """Verify the least loss within a cost, and measure it: whether the bound holds of it.
+
+        None where it was measured before.
+        """
         left = None if self.allowance is None else self.allowance - len(self.fresh)
         if self.table.metric in self.study.task.metrics and left != 0:
             found = verified(
@@ -224,8 +234,9 @@ class Narrowing:
             self.fresh += found.fresh
             self.evaluations += len(found.fresh)
         allocation = self._at(most)
-        if not self._seen(allocation):
-            self._measured(allocation.schemes, "cheapest", "verified", bound=allocation.bound)
+        if self._seen(allocation):
+            return None
+        return self._measured(allocation.schemes, "cheapest", "verified", bound=allocation.bound)
 
     def _last_resort(self, top: Allocation) -> None:
         """The least predicted loss of all; raises ``Infeasible`` where even that fails."""
@@ -239,13 +250,15 @@ class Narrowing:
     def _moved(self, schemes: Mapping[str, str], expected: float) -> Trial:
         return self._trial(schemes, "refine", "refined", expected=expected)
 
-    def _measured(self, schemes: Mapping[str, str], solver: str, table: str, bound: float) -> None:
+    def _measured(self, schemes: Mapping[str, str], solver: str, table: str, bound: float) -> bool:
         self.progress(WHAT, self._all - self.left, self._all)
         predicted = self.predicted(schemes)
         expected = Predictor(self.pool, self._problem()).expected(predicted)
-        self.pool.add([self._trial(schemes, solver, table, expected=expected, bound=bound)])
+        trial = self._trial(schemes, solver, table, expected=expected, bound=bound)
+        self.pool.add([trial])
         self.left -= 1
         self.evaluations += 1
+        return self.target.holds(self.pool[trial.id])
 
     def _trial(
         self,
@@ -255,11 +268,10 @@ class Narrowing:
         *,
         expected: float,
         bound: float = math.nan,
-        evaluation: bool = False,
     ) -> Trial:
         metric = self.target.metric
         return measure(
-            self.study, schemes, solver, self.costs.total(schemes), evaluation=evaluation,
+            self.study, schemes, solver, self.costs.total(schemes), evaluation=False,
             wholes=() if metric.whole is None else (metric.name,), bound=bound,
             predicted=self.predicted(schemes),
             settings={**self.settings, "table": table, "expected": expected},
