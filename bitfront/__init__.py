@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bitfront.reporting import Report, report
     from bitfront.search import allocate
     from bitfront.settling import Settled, profile_until
+    from bitfront.smallest import Smallest, smallest
     from bitfront.study import Study, open_study
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ __all__ = [
     "Front",
     "Report",
     "Settled",
+    "Smallest",
     "Study",
     "allocate",
     "cost",
@@ -41,6 +43,7 @@ __all__ = [
     "report",
     "search",
     "show",
+    "smallest",
     "studies",
 ]
 
@@ -50,6 +53,7 @@ _LAZY = {
     "Front": "queries",
     "Report": "reporting",
     "Settled": "settling",
+    "Smallest": "smallest",
     "Study": "study",
     "allocate": "search",
     "cost": "pipeline",
@@ -62,6 +66,7 @@ _LAZY = {
     "report": "reporting",
     "search": "pipeline",
     "show": "queries",
+    "smallest": "smallest",
     "studies": "queries",
 }
 

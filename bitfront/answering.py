@@ -16,6 +16,7 @@ from bitfront.limits import first_plain
 from bitfront.measuring import measure
 from bitfront.pool import Pool
 from bitfront.problems import build_problem
+from bitfront.recalibration import Predictor
 from bitfront.refinement import refined
 from bitfront.scheme import KEEP
 from bitfront.search import allocate
@@ -66,6 +67,11 @@ class Answer:
     noise: bool
     measured: tuple[int, ...]
 
+    @property
+    def expected(self) -> float:
+        """``Trial.expected`` of the one chosen."""
+        return self.trial.expected
+
 
 @dataclass(frozen=True, eq=False)
 class Point:
@@ -100,7 +106,7 @@ class Point:
         fresh: tuple[Pair, ...] = ()
         if target in self.study.task.metrics and allowance != 0:
             found = verified(
-                self.study, table, self._problem, self.solver, _known(self.study), allowance,
+                self.study, table, self._problem, self.solver, known_pairs(self.study), allowance,
                 progress,
             )  # fmt: skip
             candidates["verified"], fresh, table = found.allocation, found.fresh, found.table
@@ -108,25 +114,30 @@ class Point:
         for name, source in self.tables.items():
             if name in sources:
                 candidates[name] = allocate(self._problem(source), self.solver)
+        problem = self._problem(table)
+        predictor = Predictor(Pool(self.study, self._judged), problem)
+        predictor.learn(known)
         looked = 0
         if table.classes and self.shares and self.solver != UNIFORM:
-            split = self._split(table, self._judged, first, progress)
+            split = self._split(problem, table, predictor, first, progress)
             candidates["shares"] = split.allocation
             completed = {candidates[first].choice, split.allocation.choice}
             looked = split.measured - len(completed)  # those are measured in full, and counted so
         with suppress(Infeasible):  # where only a mixture fits
             candidates[UNIFORM] = allocate(self._problem(best_table), UNIFORM)
-        trials = self._measured(candidates, first, progress)
+        trials = self._measured(candidates, problem, predictor, first, progress)
         made = {
             t.id for t in trials.values() if t.settings.get("budgets") == self.settings["budgets"]
         }
         evaluations = len(fresh) + looked + 2 * len(made)
-        problem, pool = self._problem(table), Pool(self.study, self._judged)
+        pool = Pool(self.study, self._judged)
         pool.add(trials.values())
         if self.explore and self.solver != UNIFORM:
             pool.add(known)
             problems = {name: self._problem(source) for name, source in sources.items()}
-            evaluations += self._explored(pool, problem, problems, trials, first, progress)
+            evaluations += self._explored(
+                pool, problem, problems, predictor, trials, first, progress
+            )
         chosen = pool.best(problem)
         best = chosen.looked.trial
         origin = next((name for name, trial in trials.items() if trial.id == best.id), None)
@@ -155,6 +166,7 @@ class Point:
         pool: Pool,
         problem: Problem,
         problems: Mapping[str, Problem],
+        predictor: Predictor,
         trials: Mapping[str, Trial],
         first: str,
         progress: Progress,
@@ -163,14 +175,15 @@ class Point:
 
         def temper(allocation: Allocation, table: str, power: float) -> Trial:
             return self._look(
-                allocation.schemes, self.solver, problem, table="tempered",
+                allocation.schemes, self.solver, problem, predictor, table="tempered",
                 estimates=table if table in self.tables else first, power=power,
             )  # fmt: skip
 
         def move(schemes: Mapping[str, str], expected: float) -> Trial:
             return self._look(
-                schemes, "refine", problem, table="refined", estimates=first, expected=expected
-            )
+                schemes, "refine", problem, predictor, table="refined", estimates=first,
+                expected=expected,
+            )  # fmt: skip
 
         spent = tempered(pool, problems, trials, self.solver, temper, self.explore)
         found = refined(
@@ -179,13 +192,26 @@ class Point:
         return spent + found.evaluations
 
     def _look(
-        self, schemes: Mapping[str, str], solver: str, problem: Problem, **settings: Any
+        self,
+        schemes: Mapping[str, str],
+        solver: str,
+        problem: Problem,
+        predictor: Predictor,
+        **settings: Any,
     ) -> Trial:
-        """An allocation measured on the calibration data only."""
-        return self._measure(
-            schemes, solver, evaluation=False, predicted=problem.objective(schemes),
+        """An allocation measured on the calibration data only.
+
+        What was measured before says what is expected of it, unless ``settings`` do.
+        """
+        predicted = problem.objective(schemes)
+        if "expected" not in settings:
+            settings["expected"] = predictor.expected(predicted)
+        trial = self._measure(
+            schemes, solver, evaluation=False, predicted=predicted,
             settings={**self.settings, **settings},
         )  # fmt: skip
+        predictor.learn([trial])
+        return trial
 
     @property
     def _judged(self) -> str:
@@ -201,19 +227,26 @@ class Point:
         costs = self.costs.total(schemes)
         return measure(self.study, schemes, solver, costs, wholes=wholes, **known)
 
-    def _split(self, table: Sensitivities, metric: str, first: str, progress: Progress) -> Shared:
+    def _split(
+        self,
+        problem: Problem,
+        table: Sensitivities,
+        predictor: Predictor,
+        first: str,
+        progress: Progress,
+    ) -> Shared:
         """What the outer search for the classes' shares of the budget leads to."""
 
         def look(allocation: Allocation, factors: Mapping[str, float]) -> Trial:
             resource = first_plain(self.budgets, self.costs)
             spent = shares_of(self.costs, resource, table, allocation)
             return self._look(
-                allocation.schemes, self.solver, self._problem(table),
+                allocation.schemes, self.solver, problem, predictor,
                 table="shares", estimates=first, factors=factors, shares=spent,
             )  # fmt: skip
 
         return shared(
-            self.study, table, self._problem, self.solver, metric, look, self.shares, progress
+            self.study, table, self._problem, self.solver, self._judged, look, self.shares, progress
         )
 
     def _complete(self, trial: Trial) -> Trial:
@@ -228,12 +261,22 @@ class Point:
         )  # fmt: skip
 
     def _measured(
-        self, candidates: Mapping[str, Allocation], first: str, progress: Progress
+        self,
+        candidates: Mapping[str, Allocation],
+        problem: Problem,
+        predictor: Predictor,
+        first: str,
+        progress: Progress,
     ) -> dict[str, Trial]:
         trials = {}
         for done, (name, allocation) in enumerate(candidates.items()):
             progress("measuring allocations", done, len(candidates))
-            source = {"table": name, "estimates": name if name in self.tables else first}
+            expected = predictor.expected(problem.total_loss(allocation.schemes))
+            source = {
+                "table": name,
+                "estimates": name if name in self.tables else first,
+                "expected": expected,
+            }
             trials[name] = self._measure(
                 allocation.schemes,
                 allocation.solver,
@@ -241,6 +284,7 @@ class Point:
                 bound=allocation.bound,
                 settings={**self.settings, **source},
             )
+            predictor.learn([trials[name]])
         progress("measuring allocations", len(candidates), len(candidates))
         return trials
 
@@ -251,7 +295,7 @@ class Point:
         return sum(s != KEEP and (layer, s) not in measured for layer, s in schemes.items())
 
 
-def _known(study: Study) -> set[Pair]:
+def known_pairs(study: Study) -> set[Pair]:
     """Pairs that earlier answers rest on. Not all that is recorded: see ``verification``."""
     answered = study.store.selections(study.record)
     return {(layer, s) for found in answered for layer, s in found.details.get("verified", ())}

@@ -122,7 +122,7 @@ def _document(
                 "y": float(trial.metrics[y].value),
                 "at": at,
                 "title": _title(w, x, y),
-                "detail": _detail(w, is_best),
+                "detail": _detail(w, y, is_best),
                 "schemes": [trial.schemes.get(name) for name in names],
                 "bits": [_bits(trial.schemes.get(name), known.get(name)) for name in names],
             }
@@ -153,8 +153,8 @@ def _title(words: Mapping[str, str], x: str, y: str) -> str:
     return f"Trial {words['trial']}: {', '.join(main)}"
 
 
-def _detail(words: Mapping[str, str], best: bool) -> str:
-    shown = ("predicted", "budgets", "solver", "mark", "warning")
+def _detail(words: Mapping[str, str], y: str, best: bool) -> str:
+    shown = ("predicted", "expected", f"calibration/{y}", "budgets", "solver", "mark", "warning")
     others = [f"{k}: {words[k]}" for k in shown if k in words]
     return " · ".join(["on the front" if best else "dominated", *others])
 

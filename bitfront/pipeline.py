@@ -7,7 +7,7 @@ that was killed goes on with the same call, and a second run measures nothing.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -195,7 +195,7 @@ def search(
     costs = _costs(study, wanted, choices, selection, [b for point in sweep for b in point])
     request = {
         "schemes": [str(s) for s in wanted], "solver": solver, "profiler": chosen.settings_key,
-        "metric": metric, "choices": _plain(choices), "verify": verify,
+        "metric": metric, "choices": plain_choices(choices), "verify": verify,
         "max_measurements": max_measurements, "explore": explore,
         **({"shares": shares} if chosen.by_class else {}),
     }  # fmt: skip
@@ -211,7 +211,7 @@ def search(
         if found is None:
             if not tables:
                 tables = profile(study, wanted, chosen, layers=selection.layers, progress=progress)
-                _full_model(study, costs)
+                full_model(study, costs)
                 if solver == QUADRATIC:
                     interactions = _interactions(study, wanted, chosen, selection.layers, tables)
             left = None if max_measurements is None else max_measurements - _spent(answers)
@@ -225,7 +225,7 @@ def search(
                 study, tables, costs, selection, point, solver, metric, explore, shares, settings,
                 interactions,
             )  # fmt: skip
-            answer = place.answer(left if verify else 0, _measured(study), progress)
+            answer = place.answer(left if verify else 0, earlier(study), progress)
             details = {name: getattr(answer, name) for name in _DETAILS}
             study.store.add_selection(study.record, key, answer.trial.id, details)
         else:
@@ -240,7 +240,7 @@ def search(
     def completed(trial: Trial) -> Trial:
         return measure(study, trial.schemes, trial.solver, costs.total(trial.schemes))
 
-    return improved(study, answers, problem, _measured(study), completed)
+    return improved(study, answers, problem, earlier(study), completed)
 
 
 def _interactions(
@@ -303,7 +303,7 @@ def _recorded(study: Study, budgets: tuple[Budget, ...], found: Recorded) -> Ans
     return Answer(budgets, trial, verified=pairs, measured=measured, **details)
 
 
-def _measured(study: Study) -> list[Trial]:
+def earlier(study: Study) -> list[Trial]:
     """The trials that earlier answers were chosen among. Not all that is recorded, so that a search
     that was killed goes on as if it had not been."""
     answered = study.store.selections(study.record)
@@ -311,10 +311,11 @@ def _measured(study: Study) -> list[Trial]:
     return [trial for trial in study.trials() if trial.id in ids]
 
 
-def _full_model(study: Study, costs: Costs) -> Trial:
+def full_model(study: Study, costs: Costs, wholes: Collection[str] = ()) -> Trial:
+    """The trial that keeps every layer. wholes: as of ``measure``."""
     schemes = dict.fromkeys(costs.layers, KEEP)
     return measure(
-        study, schemes, FULL, costs.full, predicted=0.0, bound=0.0,
+        study, schemes, FULL, costs.full, predicted=0.0, bound=0.0, wholes=wholes,
         settings={"weights": costs.weights, "budgets": []},
     )  # fmt: skip
 
@@ -352,7 +353,8 @@ def selected(study: Study, choices: Choices) -> Selection:
     )  # fmt: skip
 
 
-def _plain(choices: Choices) -> dict[str, Any]:
+def plain_choices(choices: Choices) -> dict[str, Any]:
+    """``choices`` in JSON's types, as part of a request."""
     return {
         "include": list(choices.include), "exclude": list(choices.exclude),
         "pins": {glob: str(s) for glob, s in choices.pins.items()},

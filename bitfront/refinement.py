@@ -47,18 +47,20 @@ def refined(
     measure: Callable[[Mapping[str, str], float], Trial],
     allowance: int,
     progress: Progress,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Refined:
     """Adds to ``pool`` what moves from the best of it lead to, by at most ``allowance`` trials.
 
     problem: makes the problem of a table. template: what layers may take, within which limits; the
     pool holds an allocation within them. measure: builds an allocation and measures it on the
-    calibration data; its second argument is the loss that was expected of it.
+    calibration data; its second argument is the loss that was expected of it. enough: asked before
+    each round, whether to stop.
     """
     measured = expansions = idle = 0
     locals_: dict[int, Problem] = {}
     for round_ in range(allowance):
         left = min(BATCH, allowance - measured)
-        if left <= 0 or idle == PATIENCE:
+        if left <= 0 or idle == PATIENCE or enough():
             break
         inside = pool.within(template)
         view = pool.view(inside)

@@ -182,13 +182,14 @@ def _rows(report: Report) -> list[dict[str, str]]:
     kept = any(found.held_back is not None for found in report.sides.values())
     for trial in report.best:
         found = report.sides[trial.id]
-        known = math.isfinite(trial.predicted)
+        known, expected = math.isfinite(trial.predicted), math.isfinite(trial.expected)
         origin = origin_words(trial)
         held_back = {f"held-back {report.metric}": _words(found.held_back, report.unit)}
         rows.append(
             {
                 **{name: origin[name] for name in _ORIGIN if name in origin},
                 f"predicted {report.metric}": f"{trial.predicted:.4g}" if known else "",
+                f"expected {report.metric}": f"{trial.expected:.4g}" if expected else "",
                 f"calibration {report.metric}": _words(found.calibration, report.unit),
                 **(held_back if kept else {}),
                 f"evaluation {report.metric}": _words(found.evaluation, report.unit),

@@ -30,6 +30,8 @@ def trial_words(trial: Trial, y: str, y_unit: str, better: str = "lower") -> dic
     words[y] = f"{figure(trial.metrics[y])} {y_unit}".strip()
     if math.isfinite(trial.predicted):
         words["predicted"] = f"{trial.predicted:.4g}"
+    if math.isfinite(trial.expected):
+        words["expected"] = f"{trial.expected:.4g}"
     for name, estimate in trial.metrics.items():
         if name != y and math.isfinite(estimate.value):
             words[name] = figure(estimate)

@@ -446,6 +446,14 @@ class Trial:
         """Content key of the allocation: equal for equal schemes, whoever chose them."""
         return content_key(dict(self.schemes))
 
+    @property
+    def expected(self) -> float:
+        """The loss on the calibration data that was expected before it was measured there.
+
+        In the unit of the metric's worsening; nan where nothing was.
+        """
+        return float(self.settings.get("expected", math.nan))
+
 
 def closure(pairs: Iterable[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
     """Disjoint groups from overlapping sets of indices that must agree, in order."""

@@ -46,6 +46,9 @@ class Bound:
             )
         return cls(match[1], match[2], amount)
 
+    def __str__(self) -> str:
+        return f"{self.name}{self.sign}{float(self.amount)!r}".removesuffix(".0")
+
     def holds(self, trial: Trial) -> bool:
         """Whether it holds of ``trial``; not where the figure is unknown."""
         value = _value(trial, self.name)

@@ -12,11 +12,14 @@ import bitfront
 from bitfront.errors import InvalidInput
 from bitfront.judging import gain
 from bitfront.measuring import measure
+from bitfront.pipeline import selected
 from bitfront.pool import Pool
 from bitfront.problems import build_problem
 from bitfront.refinement import Refined, refined
+from bitfront.sensitivity.perturb import Perturb
 from bitfront.study import Study, silent
 from bitfront.types import Budget, Problem, Sensitivities, Trial
+from bitfront.verification import replaced
 from tests.small_tasks import TASKS, attentive, convolutional
 
 SCHEMES = "w2 w3 w4 w8 keep"
@@ -112,3 +115,29 @@ def test_uniform_stays_uniform_and_nonsense_is_refused(tmp_path: Path) -> None:
         assert len(set(answer.trial.schemes.values())) == 1
         with pytest.raises(InvalidInput, match="explore -1"):
             bitfront.search(study, "w3 w4", ["4bpw"], explore=-1)
+
+
+def test_every_trial_says_what_was_expected_of_it(study: Study) -> None:
+    (answer,) = bitfront.search(study, SCHEMES, ["4bpw"], explore=10)
+    first, *others = [t for t in study.trials() if t.solver != "full"]
+    assert first.expected == first.predicted  # nothing was measured before
+    for trial in others:
+        assert np.isfinite(trial.expected)
+        assert trial.expected >= 0
+    assert answer.expected == answer.trial.expected
+    # from the second on, the map of what was measured before; of two points, of the same table
+    second = others[0]
+    factor = first.metrics["calibration/kl"].value / first.predicted
+    table = build_table(study)
+    assert second.expected == pytest.approx(table.total_loss(second.schemes) * factor)
+
+
+def build_table(study: Study) -> Problem:
+    """The problem of the table that the search verified."""
+    (found,) = study.store.selections(study.record)
+    measured = study.measurements("perturb", Perturb().settings_key)
+    pairs = {(layer, s): measured[layer, s] for layer, s in found.details["verified"]}
+    layers = selected(study, bitfront.Choices()).layers
+    table = next(iter(bitfront.profile(study, SCHEMES, layers=layers).values()))
+    table = replaced(table, pairs)
+    return build_problem(table, bitfront.cost(study, SCHEMES), BUDGETS)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bitfront.figures import amount, figure
-from bitfront.heldout import warnings
+from bitfront.heldout import bare, warnings
 
 from .common import Db, StudyName
 from .output import Json, check_file, emit, naming, quiet_stdout, table, write_file
-from .words import trial_document
+from .words import predicted_row, trial_document
 
 if TYPE_CHECKING:
     from bitfront.queries import Front
@@ -89,18 +89,22 @@ def _print(found: Front, rows: list[int]) -> None:
     more = [name for name in ("perplexity", "top1") if name not in metrics]
     trials = [found.trials[i] for i in rows]
     also = [name for name in more if all(name in t.metrics for t in trials)]
+    main = bare(metrics[0]) if metrics else "kl"
+    predicted = {t.id: predicted_row(t, main, t.predicted) for t in trials}
+    shown = f"calibration {main}" if f"calibration/{main}" in metrics else None
+    about = [name for name in predicted[trials[0].id] if name != shown]
     cells = [
         [
             f"{'*' if i in found.best else ' '}{t.id}{' knee' if i == found.knee else ''}",
             *(amount(name, t.costs[name]) for name in costs),
             *(figure(t.metrics[name]) for name in (*metrics, *also)),
-            f"{t.predicted:.4g}",
+            *(predicted[t.id].get(name) for name in about),
             t.solver,
             " & ".join(t.settings.get("budgets", [])),
         ]
         for i, t in zip(rows, trials, strict=True)
     ]
-    columns = ["trial", *costs, *metrics, *also, "predicted", "solver", "budget"]
+    columns = ["trial", *costs, *metrics, *also, *about, "solver", "budget"]
     table(columns, cells, f"front of {found.study.name}")
     of = " within " + " and ".join(found.within) if found.within else ""
     typer.echo(f"{len(found.best)} of {len(found.trials)} trials{of} on the front")
@@ -116,13 +120,14 @@ def _csv(found: Front, everything: bool) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     errors = [f"{name} stderr" for name in metrics]
-    head = ["trial", "on_front", "knee", "solver", "budgets", "predicted", "bound", "created"]
+    head = ["trial", "on_front", "knee", "solver", "budgets"]
+    head += ["predicted", "expected", "bound", "created"]
     writer.writerow([*head, *costs, *metrics, *errors])
     for i in rows:
         t = found.trials[i]
         budgets = " ".join(t.settings.get("budgets", []))
         marks = [int(i in found.best), int(i == found.knee)]
-        row = [t.id, *marks, t.solver, budgets, t.predicted, t.bound, t.created]
+        row = [t.id, *marks, t.solver, budgets, t.predicted, t.expected, t.bound, t.created]
         measured = [t.metrics.get(name) for name in metrics]
         writer.writerow(
             [

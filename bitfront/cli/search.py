@@ -1,9 +1,9 @@
-"""``bitfront search``: the best measured allocation within each budget."""
+"""``bitfront search``: the best measured allocation within budgets, or the least that holds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,12 +16,18 @@ from .output import Json, emit, quiet_stdout, table
 from .profiler_options import profiler_options
 from .progress import shown
 from .task_options import Given, task_options
-from .words import answer_row, trial_document
+from .words import (
+    answer_document,
+    answer_row,
+    smallest_document,
+    smallest_lines,
+    smallest_row,
+)
 
 if TYPE_CHECKING:
-    from bitfront.answering import Answer
     from bitfront.pipeline import Choices
     from bitfront.sensitivity import Profiler
+    from bitfront.within import Bound
 
 
 @with_options(profiler=profiler_options, choices=layer_options, task=task_options)
@@ -32,18 +38,35 @@ def search(
     profiler: Profiler,
     schemes: Schemes,
     budget: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--budget",
             metavar="LIMIT",
             help="Like 700MB, 40%, 3.5bpw, 8GBOPs, 12ms@cpu, 2MBact; '>=3bpw' is a lower limit, "
             "CLASS:3bpw one of a class of layers. Of one resource: a sweep; of several: together.",
         ),
-    ],
+    ] = None,
+    hold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BOUND",
+            help="Instead of the least loss: the least --minimize at which this is measured to "
+            "hold, like 'kl<=0.05', 'top1>=0.9'; all budgets hold besides.",
+        ),
+    ] = None,
+    max_kl: Annotated[
+        float | None, typer.Option(metavar="NATS", help="Short for --hold 'kl<=NATS'.")
+    ] = None,
+    minimize: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --hold: bytes (default), bits, bops, ..."),
+    ] = None,
     solver: Annotated[
-        str,
-        typer.Option(help="ilp, lagrange, quadratic (fisher), greedy, greedy-up, uniform, random."),
-    ] = "ilp",
+        str | None,
+        typer.Option(
+            help="ilp (default), lagrange, quadratic (fisher), greedy, greedy-up, uniform, random."
+        ),
+    ] = None,
     metric: Annotated[
         str | None, typer.Option(help="To be kept low (default: the profiler's, else kl).")
     ] = None,
@@ -57,7 +80,9 @@ def search(
     explore: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="At most so many more measured allocations for each budget (20)."
+            metavar="N",
+            help="At most so many more measured allocations for each budget, or in all with "
+            "--hold (20).",
         ),
     ] = None,
     shares: Annotated[
@@ -71,70 +96,113 @@ def search(
     db: Db = None,
     as_json: Json = False,
 ) -> None:
-    """Find, build and measure the best allocation within each budget."""
+    """Find the best measured allocation within each budget, or the smallest whose metric holds."""
     with quiet_stdout(), shown() as progress:
         from bitfront.pipeline import EXPLORE, SHARES, check_solver
         from bitfront.pipeline import search as find
+        from bitfront.smallest import smallest
 
+        bound = _bound(
+            hold, max_kl, minimize, {"solver": solver, "metric": metric, "shares": shares}
+        )
         counts = {"max-measurements": max_measurements, "explore": explore, "shares": shares}
-        _check(schemes, budget, solver, choices.container, counts)
+        budgets = budget or []
+        solver = solver or "ilp"
+        _check(schemes, budgets, bound is None, solver, choices.container, counts)
         check_solver(solver, profiler)
         if shares is not None and not profiler.by_class:
             raise InvalidInput(
                 f"--shares with {profiler.name}, which has no classes of layers",
                 "use --profiler decoupled, or leave it out",
             )
+        explore = EXPLORE if explore is None else explore
         with task.open(study, db, progress) as opened:
-            answers = find(
-                opened,
-                schemes,
-                budget,
-                solver=solver,
-                profiler=profiler,
-                metric=metric,
-                choices=choices,
-                verify=verify,
-                max_measurements=max_measurements,
-                explore=EXPLORE if explore is None else explore,
-                shares=SHARES if shares is None else shares,
-                progress=progress,
-            )
+            if bound is not None:
+                found = smallest(
+                    opened,
+                    schemes,
+                    bound,
+                    resource=minimize or "bytes",
+                    budgets=budgets,
+                    profiler=profiler,
+                    choices=choices,
+                    verify=verify,
+                    max_measurements=max_measurements,
+                    explore=explore,
+                    progress=progress,
+                )
+                documents, rows = [smallest_document(found)], [smallest_row(found)]
+                lines = smallest_lines(found)
+            else:
+                answers = find(
+                    opened,
+                    schemes,
+                    budgets,
+                    solver=solver,
+                    profiler=profiler,
+                    metric=metric,
+                    choices=choices,
+                    verify=verify,
+                    max_measurements=max_measurements,
+                    explore=explore,
+                    shares=SHARES if shares is None else shares,
+                    progress=progress,
+                )
+                documents = [answer_document(answer) for answer in answers]
+                rows, lines = [answer_row(answer) for answer in answers], []
     if as_json:
-        emit({"study": study, "answers": [_document(answer) for answer in answers]})
+        emit({"study": study, "answers": documents})
         return
-    rows = [answer_row(answer) for answer in answers]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     table(columns, [[row.get(name) for name in columns] for row in rows], f"study {study}")
+    for line in lines:
+        typer.echo(line)
+
+
+def _bound(
+    hold: str | None, max_kl: float | None, minimize: str | None, others: Mapping[str, object]
+) -> Bound | None:
+    """The bound that is to hold, if one is. others: options that then make no sense."""
+    from bitfront.within import Bound
+
+    if hold is None and max_kl is None:
+        if minimize is not None:
+            raise InvalidInput(
+                f"--minimize {minimize} without a bound", "add --hold, like --hold 'kl<=0.05'"
+            )
+        return None
+    if hold is not None and max_kl is not None:
+        raise InvalidInput(f"--hold {hold} with --max-kl {max_kl:g}", "give one of them")
+    for name, value in others.items():
+        if value is not None:
+            raise InvalidInput(f"--{name} {value} with a bound to hold", f"leave out --{name}")
+    return Bound.parse(hold) if hold is not None else Bound("kl", "<=", max_kl or 0.0)
 
 
 def _check(
     schemes: str,
     budgets: list[str],
+    sweep: bool,
     solver: str,
     container: str | None,
     counts: Mapping[str, int | None],
 ) -> None:
-    """Refuse at once what would be refused when the model is loaded, or profiled."""
+    """Refuse at once what would be refused when the model is loaded, or profiled.
+
+    sweep: whether budgets are points of one, of which there must be some.
+    """
+    from bitfront.budget import Budget
     from bitfront.problems import points
     from bitfront.quant.exporters import EXPORTERS
     from bitfront.search import ALLOCATORS
     from bitfront.types import parse_schemes
 
     parse_schemes(schemes)
-    points(budgets)
+    if sweep:
+        points(budgets)
+    for text in budgets:
+        Budget.parse(text)
     check_names((ALLOCATORS, solver), (EXPORTERS, container))
     for name, value in counts.items():
         if value is not None and value < 0:
             raise InvalidInput(f"--{name} {value}", "give 0 or more")
-
-
-def _document(answer: Answer) -> dict[str, Any]:
-    return {
-        "budgets": [str(b) for b in answer.budgets],
-        "trial": trial_document(answer.trial),
-        "predicted": answer.predicted,
-        "bound": answer.bound,
-        "table": answer.table,
-        "unverified": answer.unverified,
-        "evaluations": answer.evaluations,
-    }

@@ -14,13 +14,13 @@ from bitfront.heldout import warnings
 
 from .common import Db, StudyName, TrialId
 from .output import Json, emit, quiet_stdout, table
-from .words import trial_document
+from .words import predicted_row, trial_document
 
 if TYPE_CHECKING:
     from bitfront.queries import LayerLine
     from bitfront.types import Estimate
 
-BY_CLASS = ("shares", "factors")
+TOLD = ("shares", "factors", "expected")  # settings that have a place of their own
 NOISY = "~"  # beside an estimate whose rank is inside the noise
 
 
@@ -79,8 +79,10 @@ def show(
         for line in warnings({t.id: found.sides[metric]}, metric):
             typer.echo(line)
     _by_class(t.settings)
-    told = {key: value for key, value in t.settings.items() if key not in BY_CLASS}
-    typer.echo(f"{t.solver}: predicted {t.predicted:.4g}, bound {t.bound:.4g}; {t.created}")
+    told = {key: value for key, value in t.settings.items() if key not in TOLD}
+    loss = predicted_row(t, metric, t.predicted)
+    figures = [f"{name} {cell}" for name, cell in loss.items() if cell is not None]
+    typer.echo(f"{t.solver}: {', '.join([*figures, f'bound {t.bound:.4g}'])}; {t.created}")
     typer.echo(", ".join(f"{key} {value}" for key, value in told.items()))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from bitfront.figures import amount, figure
+from bitfront.heldout import CALIBRATION
 
 if TYPE_CHECKING:
     from bitfront.answering import Answer
+    from bitfront.smallest import Smallest
     from bitfront.types import Trial
 
 
@@ -26,13 +29,92 @@ def trial_row(trial: Trial, metrics: tuple[str, ...] = ()) -> dict[str, Any]:
 
 def answer_row(answer: Answer) -> dict[str, Any]:
     """Column -> cell of a search's answer."""
+    return {"budget": " & ".join(map(str, answer.budgets)), **_found(answer)}
+
+
+def smallest_row(found: Smallest) -> dict[str, Any]:
+    """The same of the smallest model that holds."""
+    return {"budget": " & ".join(map(str, (found.hold, *found.budgets))), **_found(found)}
+
+
+def _found(answer: Answer | Smallest) -> dict[str, Any]:
     return {
-        "budget": " & ".join(map(str, answer.budgets)),
         **trial_row(answer.trial),
-        "predicted": f"{answer.predicted:.4g}",
+        **predicted_row(answer.trial, answer.judged, answer.predicted),
         "by": answer.table,
-        "measured": answer.evaluations,
+        "evaluations": answer.evaluations,
     }
+
+
+def answer_document(answer: Answer) -> dict[str, Any]:
+    """A search's answer in JSON's types."""
+    return {
+        "budgets": [str(b) for b in answer.budgets],
+        "trial": trial_document(answer.trial),
+        "predicted": answer.predicted,
+        "expected": answer.expected,
+        "bound": answer.bound,
+        "table": answer.table,
+        "unverified": answer.unverified,
+        "evaluations": answer.evaluations,
+    }
+
+
+def smallest_document(found: Smallest) -> dict[str, Any]:
+    """The same of the smallest model that holds."""
+    return {
+        "hold": str(found.hold),
+        "minimize": found.resource,
+        "budgets": [str(b) for b in found.budgets],
+        "trial": trial_document(found.trial),
+        "value": found.value,
+        "holds_on_evaluation": found.holds_on_evaluation,
+        "failed": found.failed,
+        "failed_cost": found.failed_cost,
+        "predicted": found.predicted,
+        "expected": found.expected,
+        "table": found.table,
+        "allocations": found.allocations,
+        "evaluations": found.evaluations,
+    }
+
+
+def smallest_lines(found: Smallest) -> list[str]:
+    """What was judged, in words; and whether it holds on the evaluation data."""
+    name, resource = found.hold.name, found.resource
+    cost = amount(resource, found.trial.costs[resource])
+    lines = [
+        f"{found.hold} holds on the calibration data: {name} {found.value:.4g}, {resource} {cost}, "
+        f"after {found.allocations} measured allocations"
+    ]
+    if found.failed is not None and found.failed_cost is not None:
+        lines.append(
+            f"the dearest one below that fails: trial {found.failed}, {resource} "
+            f"{amount(resource, found.failed_cost)}"
+        )
+    evaluated = found.trial.metrics.get(name)
+    if evaluated is None:
+        lines.append(f"{name} is not measured on the evaluation data")
+    elif not found.holds_on_evaluation:
+        lines.append(
+            f"it does not hold on the evaluation data: {name} {figure(evaluated)}; hold a tighter "
+            "bound, or calibrate on more, or more like, data"
+        )
+    return lines
+
+
+def predicted_row(trial: Trial, metric: str, predicted: float) -> dict[str, str | None]:
+    """Column -> cell: the loss predicted, expected, and measured on the calibration data."""
+    measured = trial.metrics.get(CALIBRATION + metric)
+    return {
+        "predicted": _number(predicted),
+        "expected": _number(trial.expected),
+        f"calibration {metric}": None if measured is None else figure(measured),
+    }
+
+
+def _number(value: float) -> str | None:
+    return None if math.isnan(value) else f"{value:.4g}"
 
 
 def trial_document(trial: Trial) -> dict[str, Any]:
@@ -43,6 +125,7 @@ def trial_document(trial: Trial) -> dict[str, Any]:
         "solver": trial.solver,
         "settings": dict(trial.settings),
         "predicted": trial.predicted,
+        "expected": trial.expected,
         "bound": trial.bound,
         "costs": dict(trial.costs),
         "metrics": {

@@ -1,0 +1,200 @@
+"""The smallest model whose measured metric holds, by as few measurements as possible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bitfront.answering import known_pairs
+from bitfront.errors import InvalidInput, UnknownName
+from bitfront.measuring import measure
+from bitfront.narrowing import Narrowing, missed
+from bitfront.pipeline import (
+    EXPLORE,
+    Choices,
+    cost,
+    earlier,
+    full_model,
+    plain_choices,
+    profile,
+    selected,
+)  # fmt: skip
+from bitfront.pool import Pool
+from bitfront.problems import feasible
+from bitfront.sensitivity import PROFILERS, Profiler
+from bitfront.storage import Selection as Recorded
+from bitfront.study import Progress, Study, silent
+from bitfront.target import looked_at, require_target, target
+from bitfront.types import Budget, Scheme, Trial, content_key, parse_schemes
+from bitfront.verification import Pair
+from bitfront.within import Bound
+
+
+@dataclass(frozen=True, eq=False)
+class Smallest:
+    """What was found for a bound on a measured metric.
+
+    hold: the bound. resource: whose total is the least found. budgets: that hold besides. trial:
+    the cheapest one measured of which the bound holds, on calibration data and data held back
+    together, where its metric is ``value``. failed: number of the dearest cheaper trial of which it
+    does not, and ``failed_cost`` what that costs; None where there is none. predicted: of the
+    trial, by the table with what was verified. verified: pairs that were measured, in order.
+    allocations: how many were measured for it. evaluations: passes that these, and verifying, took
+    over calibration or evaluation data. measured: numbers of the trials that it was chosen among.
+    """
+
+    hold: Bound
+    resource: str
+    budgets: tuple[Budget, ...]
+    trial: Trial
+    value: float
+    failed: int | None
+    failed_cost: float | None
+    predicted: float
+    verified: tuple[Pair, ...]
+    allocations: int
+    evaluations: int
+    measured: tuple[int, ...]
+
+    @property
+    def expected(self) -> float:
+        """``Trial.expected`` of the one found."""
+        return self.trial.expected
+
+    @property
+    def table(self) -> str:
+        """What it came from: ``verified``, ``refined``, or what an earlier search says."""
+        return str(self.trial.settings.get("table", self.trial.solver))
+
+    @property
+    def judged(self) -> str:
+        """The metric."""
+        return self.hold.name
+
+    @property
+    def holds_on_evaluation(self) -> bool:
+        """Whether the bound holds on the evaluation data too."""
+        return self.hold.holds(self.trial)
+
+
+_DETAILS = (
+    "value", "failed", "failed_cost", "predicted", "verified", "allocations", "evaluations",
+    "measured",
+)  # fmt: skip
+
+
+def smallest(
+    study: Study,
+    schemes: str | Iterable[str | Scheme],
+    hold: str | Bound,
+    *,
+    resource: str = "bytes",
+    budgets: Sequence[str | Budget] = (),
+    profiler: str | Profiler = "fisher",
+    choices: Choices | None = None,
+    verify: bool = True,
+    max_measurements: int | None = None,
+    explore: int = EXPLORE,
+    progress: Progress = silent,
+) -> Smallest:
+    """The allocation with the least total of ``resource`` of which ``hold`` was measured to hold.
+
+    hold: a bound on a metric of the task, like ``kl<=0.05`` or ``top1>=0.9``. It is judged on the
+    calibration data, what is held back of it included; the evaluation data are only reported.
+    resource: of ``cost``, such as ``bytes``, ``bits``, ``bops``. budgets: all hold besides.
+    explore: at most so many allocations are measured, on the calibration data.
+    verify, max_measurements: as of ``search``. How it is found: ``narrowing``.
+
+    Raises ``Infeasible`` when nothing is within the budgets, and when the bound does not hold even
+    of the least loss (of the full model, where all layers may be kept), with what that measured;
+    ``UnknownName`` for a metric or resource there is none of; ``InvalidInput`` for a bound that
+    cannot be read, or is on the wrong side.
+    """
+    bound = hold if isinstance(hold, Bound) else Bound.parse(hold)
+    require_target(study, bound)
+    if explore < 1:
+        raise InvalidInput(f"explore {explore}", "give 1 or more measurements")
+    if max_measurements is not None and max_measurements < 0:
+        raise InvalidInput(f"max_measurements {max_measurements}", "give 0 or more, or None")
+    chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
+    wanted, choices = parse_schemes(schemes), choices or Choices()
+    limits = tuple(b if isinstance(b, Budget) else Budget.parse(b) for b in budgets)
+    request: dict[str, Any] = {
+        "hold": str(bound), "resource": resource, "budgets": [str(b) for b in limits],
+        "schemes": [str(s) for s in wanted], "profiler": chosen.settings_key,
+        "choices": plain_choices(choices), "verify": verify,
+        "max_measurements": max_measurements, "explore": explore,
+    }  # fmt: skip
+    key = content_key(request)
+    recorded = study.store.selection(study.record, key)
+    if recorded is not None:
+        return _recorded(study, bound, resource, limits, recorded)
+
+    selection = selected(study, choices)
+    costs = cost(study, wanted, choices, limits)
+    require_resource(resource, costs.tables)
+    feasible(costs, limits, groups=selection.groups, pins=selection.pins)
+    metric = study.task.metric(bound.name)
+    full = full_model(study, costs, () if metric.whole is None else (metric.name,))
+    pool = Pool(study, bound.name)
+    pool.add([full])
+    wall = target(study, bound, looked_at(pool, full.id, bound.name))
+    tables = profile(study, wanted, chosen, layers=selection.layers, progress=progress)
+    first = next((n for n, t in tables.items() if t.metric == bound.name), next(iter(tables)))
+    pool.add(earlier(study))
+    found = Narrowing(
+        study, tables[first], costs, selection, limits, wall, resource, pool, known_pairs(study),
+        explore, max_measurements if verify else 0,
+        {
+            "profiler": chosen.name, "container": choices.container or study.container,
+            "weights": costs.weights, "budgets": [*map(str, limits), str(bound)],
+            "estimates": first,
+        },
+        progress,
+    )  # fmt: skip
+    if found.keeps_all and not wall.holds(pool[full.id]):
+        raise missed(wall, pool[full.id])
+    found.narrow()
+    found.refine()
+    best = found.best()
+    assert best is not None  # narrowing ended
+    failed = found.failed(best.trial.costs[resource])
+    trial = measure(study, best.trial.schemes, best.trial.solver, best.trial.costs)
+    answer = Smallest(
+        hold=bound,
+        resource=resource,
+        budgets=limits,
+        trial=trial,
+        value=wall.value(best),
+        failed=None if failed is None else failed.trial.id,
+        failed_cost=None if failed is None else failed.trial.costs[resource],
+        predicted=found.predicted(trial.schemes),
+        verified=tuple(found.fresh),
+        allocations=explore - found.left,
+        evaluations=found.evaluations + 1,
+        measured=tuple(pool.ids()),
+    )
+    details = {name: getattr(answer, name) for name in _DETAILS}
+    study.store.add_selection(study.record, key, trial.id, details)
+    return answer
+
+
+def require_resource(resource: str, counted: Iterable[str]) -> None:
+    """Raises ``UnknownName`` for a resource that is no sum over layers which is counted here."""
+    known = tuple(counted)
+    if resource not in known:
+        raise UnknownName(
+            f"the least total of {resource!r}, which is not counted here",
+            f"choose from {', '.join(known)}",
+        )
+
+
+def _recorded(
+    study: Study, hold: Bound, resource: str, budgets: tuple[Budget, ...], found: Recorded
+) -> Smallest:
+    details: dict[str, Any] = dict(found.details)
+    pairs = tuple((layer, scheme) for layer, scheme in details.pop("verified"))
+    measured = tuple(details.pop("measured"))
+    trial = study.trial(found.trial_id)
+    return Smallest(hold, resource, budgets, trial, verified=pairs, measured=measured, **details)
