@@ -3,10 +3,9 @@
     make bench-peers                             environments, allocations of all sides, measuring
     python -m benchmarks.peers --from-cache      the same with peers' allocations as they are kept
 
-JSON on standard output, tables on standard error; peers' allocations are kept in
-benchmarks/results/peers_allocations.json. For four
-models of the assets and each budget in average weight bits, every side chooses a width of 2, 3, 4,
-5, 6 or 8 bits for each layer:
+Writes benchmarks/results/peers.json and peers_allocations.json, in which models and peers that were
+not asked for stay as they are; tables on standard error. For four models of the assets and each
+budget in average weight bits, every side chooses a width of 2, 3, 4, 5, 6 or 8 bits for each layer:
 
     layers    all linear and convolutional weights, the head too; but neither an embedding nor a
               head that shares its tensor (the Llama's), which peers leave alone by default
@@ -24,11 +23,12 @@ only, 8 for convolutions. Ratios are of the first four budgets; 5 bits is there 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.common import ROOT, arguments, fresh_study, head, parsed, write
+from benchmarks.common import ROOT, arguments, fresh_study, head, parsed, plain, show
 from benchmarks.peers import running, searching
 from benchmarks.peers.allocations import Cache, Space, checked
 from benchmarks.peers.models import BITS, BUDGETS, HIGHER, MODELS, Model
@@ -39,7 +39,8 @@ from bitfront import Choices, Study, cost
 from bitfront.measuring import measure
 from bitfront.tasks import Task
 
-KEPT = ROOT / "benchmarks" / "results" / "peers_allocations.json"
+RESULTS = ROOT / "benchmarks" / "results" / "peers.json"
+ALLOCATIONS = RESULTS.with_name("peers_allocations.json")
 Cell = dict[str, Any]
 
 
@@ -126,15 +127,18 @@ def rows(results: Mapping[str, Mapping[str, Any]]) -> list[Row]:
 
 def report(results: Mapping[str, Mapping[str, Any]], ours: list[str]) -> dict[str, Any]:
     """The tables on standard error, and the ratios."""
-    every = rows(results)
+    sides = {name: about["sides"] for name, about in results.items()}
+    every = rows(sides)
     judged = [row for row in every if row.budget in BUDGETS]
     ratios = {side: mean_ratio(judged, side, list(PEERS)) for side in ours}
     print(markdown(every, ours, list(PEERS)), file=sys.stderr)
     for side, ratio in ratios.items():
         print(f"{side} / best peer, geometric mean: {ratio:.3f}", file=sys.stderr)
-    for name, sides in results.items():
-        spent = {side: about["seconds"] for side, about in sides.items() if "seconds" in about}
-        print(name, *(f"{side} {s:.0f} s" for side, s in spent.items()), sep=", ", file=sys.stderr)
+    spent = [
+        [MODELS[name].title, *(about.get(side, {}).get("seconds") for side in (*PEERS, *ours))]
+        for name, about in sides.items()
+    ]
+    show("\nSeconds, all budgets", ["model", *PEERS, *ours], spent)
     return ratios
 
 
@@ -143,14 +147,18 @@ def main() -> None:
     parser.add_argument("--from-cache", action="store_true", help="peers' allocations as kept")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS))
-    parser.add_argument("--measurements", type=int, default=200, help="of refining, at most")
+    parser.add_argument("--measurements", type=int, default=60, help="of the longer refinement")
     options = parsed(parser, threads=1)
-    cache = Cache.read(KEPT)
+    cache = Cache.read(ALLOCATIONS)
     if not options.from_cache:
         ask_peers(cache, options)
-    results = {name: run(name, cache, options) for name in options.models}
-    ratios = report(results, list(variants(options.measurements)))
-    write({**head(), "ratio to best peer": ratios, "models": results})
+    kept = json.loads(RESULTS.read_text())["models"] if RESULTS.exists() else {}
+    for name in options.models:
+        kept[name] = {**head(), "sides": run(name, cache, options)}
+        results = {name: kept[name] for name in MODELS if name in kept}
+        ratios = report(results, list(variants(options.measurements)))
+        content = plain({"ratio to best peer": ratios, "models": results})
+        RESULTS.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":
