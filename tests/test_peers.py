@@ -70,7 +70,7 @@ def test_a_kept_allocation_over_budget_is_refused(tmp_path: Path) -> None:
     cache = Cache.read(tmp_path / "kept.json")
     cache.add("Peer", "net", list(SPACE.weights), checked("Peer", ANSWER, SPACE))
     cache.content["peers"]["Peer"]["net"]["budgets"]["2.5"]["bits"] = "43"
-    with pytest.raises(DataError, match="Peer spends 3.2500 bits"):
+    with pytest.raises(DataError, match=r"Peer spends 3\.2500 bits"):
         cache.answer("Peer", "net", SPACE)
 
 

@@ -152,9 +152,10 @@ def main() -> None:
     cache = Cache.read(ALLOCATIONS)
     if not options.from_cache:
         ask_peers(cache, options)
-    kept = json.loads(RESULTS.read_text())["models"] if RESULTS.exists() else {}
     for name in options.models:
-        kept[name] = {**head(), "sides": run(name, cache, options)}
+        sides = run(name, cache, options)
+        kept = json.loads(RESULTS.read_text())["models"] if RESULTS.exists() else {}
+        kept[name] = {**head(), "sides": sides}
         results = {name: kept[name] for name in MODELS if name in kept}
         ratios = report(results, list(variants(options.measurements)))
         content = plain({"ratio to best peer": ratios, "models": results})

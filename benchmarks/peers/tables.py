@@ -23,13 +23,13 @@ class Row:
         return min(there, key=lambda peer: self.kl[peer], default=None)
 
     def ratio(self, side: str, peers: Sequence[str]) -> float | None:
-        """KL of ``side`` over the best peer's."""
+        """KL of ``side`` over the best peer's; None where one of them has no allocation."""
         best = self.best(peers)
-        return None if best is None else self.kl[side] / self.kl[best]
+        return None if best is None or side not in self.kl else self.kl[side] / self.kl[best]
 
 
 def mean_ratio(rows: Sequence[Row], side: str, peers: Sequence[str]) -> float | None:
-    """Geometric mean over the rows where a peer has an allocation; None where none has."""
+    """Geometric mean over the rows where both have an allocation; None where none has."""
     ratios = [ratio for row in rows if (ratio := row.ratio(side, peers)) is not None]
     return math.exp(math.fsum(map(math.log, ratios)) / len(ratios)) if ratios else None
 
