@@ -3,9 +3,10 @@
     make bench-peers                             environments, allocations of all sides, measuring
     python -m benchmarks.peers --from-cache      the same with peers' allocations as they are kept
 
-Writes benchmarks/results/peers.json and peers_allocations.json, in which models and peers that were
-not asked for stay as they are; tables on standard error. For four models of the assets and each
-budget in average weight bits, every side chooses a width of 2, 3, 4, 5, 6 or 8 bits for each layer:
+Writes benchmarks/results/peers.json and peers_allocations.json, in which models and sides that were
+not asked for stay as they are (``--models llama --ours Bitfront``); tables on standard error. For
+four models of the assets and each budget in average weight bits, every side chooses a width of 2,
+3, 4, 5, 6 or 8 bits for each layer:
 
     layers    all linear and convolutional weights, the head too; but neither an embedding nor a
               head that shares its tensor (the Llama's), which peers leave alone by default
@@ -33,7 +34,7 @@ from benchmarks.peers import running, searching
 from benchmarks.peers.allocations import Cache, Space, checked
 from benchmarks.peers.models import BITS, BUDGETS, HIGHER, MODELS, Model
 from benchmarks.peers.running import PEERS
-from benchmarks.peers.searching import variants
+from benchmarks.peers.searching import VARIANTS
 from benchmarks.peers.tables import UNIFORM, Row, markdown, mean_ratio
 from bitfront import Choices, Study, cost
 from bitfront.measuring import measure
@@ -79,8 +80,8 @@ def run(name: str, cache: Cache, options: argparse.Namespace) -> dict[str, Any]:
         answer = cache.answer(peer, name, space)
         if answer is not None:
             answers[peer] = answer
-    for side, variant in variants(options.measurements).items():
-        answers[side] = searching.chosen_by(variant, model, task, [*BUDGETS, *HIGHER])
+    for side in options.ours:
+        answers[side] = searching.chosen_by(VARIANTS[side], model, task, [*BUDGETS, *HIGHER])
         spent = answers[side]["seconds"]
         print(f"{side}, {name}: {spent:.0f} s", file=sys.stderr)
     sides: dict[str, Any] = {}
@@ -147,7 +148,7 @@ def main() -> None:
     parser.add_argument("--from-cache", action="store_true", help="peers' allocations as kept")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS))
-    parser.add_argument("--measurements", type=int, default=60, help="of the longer refinement")
+    parser.add_argument("--ours", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
     options = parsed(parser, threads=1)
     cache = Cache.read(ALLOCATIONS)
     if not options.from_cache:
@@ -155,9 +156,10 @@ def main() -> None:
     for name in options.models:
         sides = run(name, cache, options)
         kept = json.loads(RESULTS.read_text())["models"] if RESULTS.exists() else {}
-        kept[name] = {**head(), "sides": sides}
+        earlier = kept.get(name, {"sides": {}})["sides"]
+        kept[name] = {**head(), "sides": {**earlier, **sides}}
         results = {name: kept[name] for name in MODELS if name in kept}
-        ratios = report(results, list(variants(options.measurements)))
+        ratios = report(results, list(VARIANTS))
         content = plain({"ratio to best peer": ratios, "models": results})
         RESULTS.write_text(json.dumps(content, indent=1) + "\n")
 

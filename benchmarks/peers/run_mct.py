@@ -2,7 +2,8 @@
 
 Mixed precision of weights alone, for convolutional networks: every layer's width costs its
 toolkit's own distance between the outputs of inner layers, an integer program chooses within bytes
-of weights, then a greedy step spends what is left. All calibration data is used for scales. Weights have one
+of weights, then a greedy step spends what is left. Statistics are of all calibration data,
+distances of the 32 images that are its default. Weights have one
 scale per channel; it has no groups.
 
 It imports torchvision for what is not used here (generated images, boxes); the build of that on the
@@ -20,8 +21,7 @@ from typing import Any
 from job import Job
 from torch import Tensor, nn
 
-BATCH = 64
-IMAGES = 128  # that distances are taken on; its default is 32
+BATCH = 32
 
 
 def stand_in(name: str, *members: str) -> None:
@@ -51,9 +51,7 @@ def main() -> None:
                 weights_memory=asked * bytes_of
             ),
             core_config=mct.core.CoreConfig(
-                mixed_precision_config=mct.core.MixedPrecisionQuantizationConfig(
-                    num_of_images=IMAGES
-                )
+                mixed_precision_config=mct.core.MixedPrecisionQuantizationConfig()
             ),
             target_platform_capabilities=platform(job.bits),
         )
@@ -122,14 +120,18 @@ def widths(model: nn.Module, job: Job) -> dict[str, int]:
 
 if __name__ == "__main__":
     stand_in("torchvision")
-    stand_in("torchvision.transforms", "Normalize", "RandomCrop", "RandomHorizontalFlip", "CenterCrop")
+    stand_in(
+        "torchvision.transforms", "Normalize", "RandomCrop", "RandomHorizontalFlip", "CenterCrop"
+    )
     stand_in("torchvision.transforms.transforms", "_setup_size")
     import model_compression_toolkit as mct
-    import model_compression_toolkit.target_platform_capabilities.schema.mct_current_schema as schema
     from mct_quantizers import QuantizationMethod
     from model_compression_toolkit.target_platform_capabilities.constants import (
         BIAS_ATTR,
         KERNEL_ATTR,
+    )
+    from model_compression_toolkit.target_platform_capabilities.schema import (
+        mct_current_schema as schema,
     )
 
     main()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import bitfront
-from benchmarks.common import fresh_study
+from benchmarks.common import commit, fresh_study
 from benchmarks.peers.models import BITS, Model
 from bitfront import Choices
 from bitfront.tasks import Task
@@ -23,16 +23,11 @@ class Variant:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-DEFAULT = "Bitfront"
-
-
-def variants(measurements: int) -> dict[str, Variant]:
-    """Defaults, with more measurements, and with q/k/v alike and gate/up alike as ModelOpt."""
-    return {
-        DEFAULT: Variant(),
-        f"Bitfront {measurements}": Variant(options={"refine": measurements}),
-        "Bitfront, fused alike": Variant(groups="auto"),
-    }
+VARIANTS = {  # defaults; more measurements; q/k/v alike and gate/up alike, as ModelOpt
+    "Bitfront": Variant(),
+    "Bitfront, longer": Variant(options={"refine": 60}),
+    "Bitfront, fused alike": Variant(groups="auto"),
+}
 
 
 def chosen_by(variant: Variant, model: Model, task: Task, budgets: list[float]) -> dict[str, Any]:
@@ -58,4 +53,4 @@ def chosen_by(variant: Variant, model: Model, task: Task, budgets: list[float]) 
         }
         for budget, answer in zip(budgets, answers, strict=True)
     }
-    return {"seconds": seconds, "budgets": found}
+    return {"commit": commit(), "seconds": seconds, "budgets": found}

@@ -35,12 +35,8 @@ def mean_ratio(rows: Sequence[Row], side: str, peers: Sequence[str]) -> float | 
 
 
 def markdown(rows: Sequence[Row], ours: Sequence[str], peers: Sequence[str]) -> str:
-    """KL by model and budget, the best peer's in bold, then ours over it.
-
-    ours: sides, the first of them the one that ratios are shown of beside the second.
-    """
-    shown = ours[:2]
-    titles = ["model", "bits", UNIFORM, *peers, *ours, *(f"{side} / best peer" for side in shown)]
+    """KL by model and budget, the best peer's in bold, then ours over it."""
+    titles = ["model", "bits", UNIFORM, *peers, *ours, *(f"{side} / best peer" for side in ours)]
     lines = [_line(titles), _line(["---"] * len(titles))]
     for row in rows:
         best = row.best(peers)
@@ -48,7 +44,7 @@ def markdown(rows: Sequence[Row], ours: Sequence[str], peers: Sequence[str]) -> 
             f"**{_kl(row, side)}**" if side == best else _kl(row, side)
             for side in (UNIFORM, *peers, *ours)
         ]
-        ratios = [row.ratio(side, peers) for side in shown]
+        ratios = [row.ratio(side, peers) for side in ours]
         lines.append(_line([row.model, f"{row.budget:g}", *cells, *map(_ratio, ratios)]))
     return "\n".join(lines)
 
