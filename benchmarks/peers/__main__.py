@@ -133,8 +133,8 @@ def report(results: Mapping[str, Mapping[str, Any]], ours: list[str]) -> dict[st
     judged = [row for row in every if row.budget in BUDGETS]
     ratios = {side: mean_ratio(judged, side, list(PEERS)) for side in ours}
     print(markdown(every, ours, list(PEERS)), file=sys.stderr)
-    for side, ratio in ratios.items():
-        print(f"{side} / best peer, geometric mean: {ratio:.3f}", file=sys.stderr)
+    mean = "geometric mean, 2.5 to 4 bits"
+    show("\nKL over the best peer's", ["", mean], [[s, r] for s, r in ratios.items()])
     spent = [
         [MODELS[name].title, *(about.get(side, {}).get("seconds") for side in (*PEERS, *ours))]
         for name, about in sides.items()
