@@ -95,8 +95,8 @@ def test_ratios_are_to_the_best_peer_that_is_there() -> None:
 
 
 def test_table() -> None:
-    assert markdown(ROWS, ["Ours"], ["A", "B"]).splitlines() == [
-        "| model | bits | uniform | A | B | Ours | Ours / best peer |",
+    assert markdown(ROWS, ["A", "B"], ["Ours"], ["Ours"]).splitlines() == [
+        "| model | bits | uniform | A | B | Ours | Ours / best |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         "| Net | 3 | 0.5 | 0.4 | **0.2** | 0.1 | 0.50 |",
         "| Net | 4 |  | **0.1** |  | 0.2 | 2.00 |",

@@ -132,7 +132,7 @@ def report(results: Mapping[str, Mapping[str, Any]], ours: list[str]) -> dict[st
     every = rows(sides)
     judged = [row for row in every if row.budget in BUDGETS]
     ratios = {side: mean_ratio(judged, side, list(PEERS)) for side in ours}
-    print(markdown(every, ours, list(PEERS)), file=sys.stderr)
+    print(markdown(every, list(PEERS), ours, ours[:2]), file=sys.stderr)
     mean = "geometric mean, 2.5 to 4 bits"
     show("\nKL over the best peer's", ["", mean], [[s, r] for s, r in ratios.items()])
     spent = [

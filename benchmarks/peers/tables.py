@@ -34,9 +34,11 @@ def mean_ratio(rows: Sequence[Row], side: str, peers: Sequence[str]) -> float | 
     return math.exp(math.fsum(map(math.log, ratios)) / len(ratios)) if ratios else None
 
 
-def markdown(rows: Sequence[Row], ours: Sequence[str], peers: Sequence[str]) -> str:
-    """KL by model and budget, the best peer's in bold, then ours over it."""
-    titles = ["model", "bits", UNIFORM, *peers, *ours, *(f"{side} / best peer" for side in ours)]
+def markdown(
+    rows: Sequence[Row], peers: Sequence[str], ours: Sequence[str], compared: Sequence[str]
+) -> str:
+    """KL by model and budget, the best peer's in bold, then ``compared`` of ours over it."""
+    titles = ["model", "bits", UNIFORM, *peers, *ours, *(f"{side} / best" for side in compared)]
     lines = [_line(titles), _line(["---"] * len(titles))]
     for row in rows:
         best = row.best(peers)
@@ -44,7 +46,7 @@ def markdown(rows: Sequence[Row], ours: Sequence[str], peers: Sequence[str]) -> 
             f"**{_kl(row, side)}**" if side == best else _kl(row, side)
             for side in (UNIFORM, *peers, *ours)
         ]
-        ratios = [row.ratio(side, peers) for side in ours]
+        ratios = [row.ratio(side, peers) for side in compared]
         lines.append(_line([row.model, f"{row.budget:g}", *cells, *map(_ratio, ratios)]))
     return "\n".join(lines)
 
