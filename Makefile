@@ -2,6 +2,9 @@
 # make test   all tests
 # make lint   style and types, without changing anything
 #
+# make bench-peers   Bitfront's allocations against other programs' (benchmarks/peers), each program
+#                    in an environment of its own in .venv-peers; models and data: BITFRONT_ASSETS
+#
 # Each makes .venv if needed, from the exact versions in constraints.txt. PYTHON names another
 # interpreter. On Linux the plain index has PyTorch's CUDA build; TORCH_INDEX names an index that
 # has the CPU build, which is smaller and is enough.
@@ -10,8 +13,9 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
+PEERS := $(patsubst %,.venv-peers/%/.installed,modelopt autoround nncf)
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format bench-peers clean
 
 demo: $(STAMP)
 	$(BIN)/bitfront demo --out demo-out
@@ -28,8 +32,11 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+bench-peers: $(STAMP) $(PEERS)
+	$(BIN)/python -m benchmarks.peers
+
 clean:
-	rm -rf .venv demo-out build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .venv-peers demo-out build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Bitfront needs Python 3.11 or newer")'
@@ -37,4 +44,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) \
 		"$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	touch $@
+
+# torch first, then the rest without dependencies, so that nothing brings another torch
+.venv-peers/%/.installed: benchmarks/peers/%.txt
+	$(PYTHON) -m venv .venv-peers/$*
+	.venv-peers/$*/bin/python -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) \
+		"$$(grep '^torch==' $<)"
+	.venv-peers/$*/bin/python -m pip install --no-deps -r $<
+	.venv-peers/$*/bin/python -m pip check
 	touch $@

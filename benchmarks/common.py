@@ -77,7 +77,7 @@ def head() -> dict[str, str]:
 
 def write(report: Mapping[str, Any]) -> None:
     """The JSON on standard output, numbers to six digits, nan and infinities as null."""
-    json.dump(_plain(report), sys.stdout, indent=1, allow_nan=False)
+    json.dump(plain(report), sys.stdout, indent=1, allow_nan=False)
     print()
 
 
@@ -136,11 +136,12 @@ def fresh_study(task: Task) -> Iterator[Study]:
         yield study
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """As JSON takes it: numbers to six digits, nan and infinities as null."""
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value
