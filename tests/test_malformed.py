@@ -731,10 +731,10 @@ OPTIONS: dict[str, Case] = {
         asked(budget="3bpw", solver="uniform"),
         "budget 3bpw cannot be met, the least possible is 4bpw: raise it to 4bpw",
     ),
-    "no budget": (asked(budget=None), f"Missing option '--budget': {USAGE}"),
+    "no budget": (asked(budget=None), "no budget was given: give at least one, like 40%"),
     "unknown solver": (
         asked(solver="magic"),
-        "no solver named 'magic': choose from greedy, greedy-up, ilp",
+        "no solver named 'magic': choose from ilp, greedy, greedy-up, lagrange",
     ),
     "interactions of a profiler without": (
         asked(solver="quadratic", profiler="mse"),
