@@ -25,7 +25,7 @@ class Variant:
 
 VARIANTS = {  # defaults; more measurements; q/k/v alike and gate/up alike, as ModelOpt
     "Bitfront": Variant(),
-    "Bitfront, longer": Variant(options={"refine": 60}),
+    "Bitfront, longer": Variant(options={"explore": 60}),
     "Bitfront, fused alike": Variant(groups="auto"),
 }
 
