@@ -9,8 +9,6 @@ each scheme is one parameter. All schemes stand in the user attributes anyway.
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitfront.errors import InvalidInput
+from bitfront.files import replacing
 from bitfront.queries import Front, front, recorded_layers
 
 if TYPE_CHECKING:
@@ -49,19 +48,8 @@ def write_optuna(
     if target.exists() and not overwrite:
         raise InvalidInput(f"{target} exists", "give another name, or overwrite it")
     found = front(study, costs, metrics, db, within=within)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
-    os.close(handle)
-    partial = Path(name)
-    try:
+    with replacing(target) as partial:
         _write(found, partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
     return found
 
 

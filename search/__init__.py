@@ -5,7 +5,7 @@ from .base import ALLOCATORS, Allocator, allocate
 from .cheapest import cheapest
 from .explorer import EXPLORERS, Explorer, ExplorerFactory
 from .limits import fitting
-from .neighbours import combined, near, within
+from .neighbours import near, within
 from .problem_arrays import write_arrays
 from .problem_file import parse_problem, read_problem
 from .proposals import Proposal, proposals
@@ -24,7 +24,6 @@ __all__ = [
     "allocate",
     "bayes",
     "cheapest",
-    "combined",
     "evolution",
     "factors",
     "fitting",

@@ -32,10 +32,10 @@ from bitfront.types import Allocation, Problem
 from .dual import climb
 from .exact import foothold
 from .explorer import EXPLORERS
-from .fronts import supported
 from .items import Items, Picks
 from .moves import fill
 from .quiet import quiet
+from .supported import supported
 from .sweep import Sweep, repaired, squashed, stepped
 
 if TYPE_CHECKING:

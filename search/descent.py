@@ -19,6 +19,7 @@ from .coupled import Coupled
 from .dual import climb, excess
 from .items import EPS, Bool, Float, Items, Picks
 from .moves import descend, fill
+from .neighbours import parts, singles_and_pairs
 
 STARTS = 2  # relaxed answers of a step that are repaired
 FEWEST = 3  # items of a step; fewer are moves
@@ -95,17 +96,13 @@ def _moved(objective: Coupled, picks: Picks, prices: Float) -> Picks | None:
     g, c = _promising(change, more, alone, picks, prices)
     value, cost = change[g, c], more[:, g, c]
     steps = objective.vectors[g, c] - objective.vectors[g, picks[g]]
-    both = value[:, None] + value + objective.shrink * (steps @ steps.T)
-    fits = (cost[:, :, None] + cost[:, None, :] <= left[:, None, None]).all(axis=0)
-    both[~fits | (g[:, None] >= g)] = np.inf  # each pair once
-    single = np.where(alone[g, c], value, np.inf)
-    values = np.concatenate([single, both.ravel()])
+    values = singles_and_pairs(g, value, cost, left, objective.shrink * (steps @ steps.T))
     grain = _grain(objective, picks)
     candidates = np.flatnonzero(values < -grain)
     order = candidates[np.argsort(values[candidates], kind="stable")][:TRIED]
     best, total, touched = picks, objective.value(picks), np.zeros(len(picks), dtype=bool)
     for index in order.tolist():
-        taken = [index] if index < len(g) else list(divmod(index - len(g), len(g)))
+        taken = parts(index, len(g))
         if touched[g[taken]].any():
             continue
         trial = best.copy()

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from .hull import walk
 from .items import Items, Picks
 from .moves import descend, fill
 from .neighbours import picks_of
 from .several import several
+from .supported import supported
 from .sweep import Sweep
 
 LEAST_APART = 2  # groups in which the best few of a point differ
@@ -60,16 +60,3 @@ def _between(sweep: Sweep, count: int) -> Iterator[Picks]:
             picks = descend(items, items.best(), sweep.values[inside[0]])
             if picks is not None:
                 yield fill(items, picks)
-
-
-def supported(items: Items) -> Picks:
-    """The last supported picks within the one limit."""
-    steps = walk(items.loss, items.cost[0])
-    low, high = 0, len(steps.group)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if items.fits(steps.picks(middle)):
-            low = middle
-        else:
-            high = middle - 1
-    return steps.picks(low)

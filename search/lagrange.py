@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 import time
 
-import numpy as np
-
 from bitfront.types import Allocation, Problem
 
 from .base import ALLOCATORS
 from .closing import Solution, close
 from .dual import Dual, climb
 from .exact import NARROW, repaired
-from .hull import walk
 from .items import Items, Picks, merge
 from .limits import require
 from .moves import fill
+from .supported import supported
 
 
 @ALLOCATORS.register("lagrange")
@@ -46,18 +44,5 @@ def lagrange(problem: Problem, *, time_limit: float | None = None, gap: float = 
 
 def _start(items: Items, dual: Dual, deadline: float) -> Picks:
     if len(items.resources) == 1:
-        return fill(items, _within(items), deadline)
+        return fill(items, supported(items), deadline)
     return repaired(items, dual, deadline)
-
-
-def _within(items: Items) -> Picks:
-    """The last point of the walk within the one limit."""
-    cost = items.cost[0]
-    steps = walk(items.loss, cost)
-    used = cost[np.arange(len(steps.start)), steps.start].sum() + np.cumsum(
-        cost[steps.group, steps.to] - cost[steps.group, steps.at]
-    )
-    n = int(np.searchsorted(used, items.room[0] + items.slack[0], side="right"))
-    while not items.fits(steps.picks(n)):  # running sums drift by roundings
-        n -= 1
-    return steps.picks(n)

@@ -40,24 +40,37 @@ def near(problem: Problem, schemes: Sequence[str], count: int) -> list[Allocatio
     moves = _singles(items, here)
     g, c = moves.T
     value, cost = rise[g, c], more[:, g, c]
-    both = value[:, None] + value
-    fits = (cost[:, :, None] + cost[:, None, :] <= left[:, None, None]).all(axis=0)
-    both[~fits | (g[:, None] >= g)] = np.inf  # each pair once
-    alone = np.where((cost <= left[:, None]).all(axis=0), value, np.inf)
+    values = singles_and_pairs(g, value, cost, left)
     found: list[Allocation] = []
-    values = np.concatenate([alone, both.ravel()])
-    for index in np.argsort(values, kind="stable"):
+    for index in np.argsort(values, kind="stable").tolist():
         if len(found) == count or not values[index] < 0:
             break
-        if index < len(moves):
-            taken = [int(index)]
-        else:
-            taken = list(map(int, divmod(int(index) - len(moves), len(moves))))
+        taken = parts(index, len(moves))
         picks = here.copy()
         picks[g[taken]] = c[taken]
         if items.fits(picks):  # by correctly rounded sums
             found.append(items.allocation(picks, "near", time.perf_counter() - start))
     return found
+
+
+def singles_and_pairs(
+    g: Picks, value: Float, cost: Float, left: Float, together: Float | float = 0.0
+) -> Float:
+    """(M + M²,) what each of M single moves adds, then each pair; inf where that does not fit.
+
+    g, value: (M,) item of each move and what it adds. cost: (R, M) of each resource, of which
+    ``left`` (R,) are left. together: (M, M) what two add beyond their sum. Each pair counts once.
+    """
+    both = value[:, None] + value + together
+    fits = (cost[:, :, None] + cost[:, None, :] <= left[:, None, None]).all(axis=0)
+    both[~fits | (g[:, None] >= g)] = np.inf
+    alone = np.where((cost <= left[:, None]).all(axis=0), value, np.inf)
+    return np.concatenate([alone, both.ravel()])
+
+
+def parts(index: int, count: int) -> list[int]:
+    """The moves that entry ``index`` of ``singles_and_pairs`` of ``count`` ones is made of."""
+    return [index] if index < count else list(divmod(index - count, count))
 
 
 def within(problem: Problem, schemes: Sequence[str], radius: int) -> Allocation:
@@ -78,31 +91,6 @@ def changes(items: Items, schemes: Sequence[str]) -> Float:
         changed[members[0]] = 1.0
         changed[members[0], pick] = 0.0
     return changed
-
-
-def combined(
-    problem: Problem, schemes: Sequence[str], moves: Sequence[Allocation]
-) -> Allocation | None:
-    """``schemes`` with the changes of ``moves``, in order, as far as they fit together.
-
-    A move joins as a whole, when it changes other groups than those before it and the total stays
-    within the limits. None when fewer than two moves do.
-    """
-    start = time.perf_counter()
-    items = merge(problem)
-    here = picks_of(items, schemes)
-    picks, joined = here.copy(), 0
-    for move in moves:
-        there = picks_of(items, move.choice)
-        changed = there != here
-        if (picks != here)[changed].any():
-            continue
-        next_ = np.where(changed, there, picks)
-        if items.fits(next_):
-            picks, joined = next_, joined + 1
-    if joined < 2:
-        return None
-    return items.allocation(picks, "combined", time.perf_counter() - start)
 
 
 def _singles(items: Items, here: Picks) -> np.ndarray:

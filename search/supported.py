@@ -15,7 +15,7 @@ from bitfront.errors import ProblemError
 from bitfront.types import Allocation, Problem
 
 from .hull import Walk, walk
-from .items import Float, Items, merge
+from .items import Float, Items, Picks, merge
 
 SLICE = 2.0**30  # of a number, what one exact running sum of whole numbers takes
 SLICES = 4
@@ -70,6 +70,19 @@ def front(problem: Problem, resource: str) -> Front:
     costs = _totals(items.cost[0], steps, problem.fixed.get(resource, 0.0))
     losses = _totals(items.loss, steps, 0.0)
     return Front(costs, losses, time.perf_counter() - start, items, steps)
+
+
+def supported(items: Items) -> Picks:
+    """The supported picks of most cost within the one limit, which can be met."""
+    cost = items.cost[0]
+    steps = walk(items.loss, cost)
+    used = cost[np.arange(len(steps.start)), steps.start].sum() + np.cumsum(
+        cost[steps.group, steps.to] - cost[steps.group, steps.at]
+    )
+    n = int(np.searchsorted(used, items.room[0] + items.slack[0], side="right"))
+    while not items.fits(steps.picks(n)):  # running sums drift by roundings
+        n -= 1
+    return steps.picks(n)
 
 
 def _totals(table: Float, steps: Walk, fixed: float) -> Float:

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bitfront.errors import ProblemError
-from bitfront.search import combined, near, within
+from bitfront.search import near, within
 from bitfront.search.neighbours import CHANGES
 from bitfront.types import Problem
 from tests.property.test_search import problems
@@ -94,18 +94,9 @@ def problem_of_four(limit: float) -> Problem:
     return Problem(tuple("abcd"), ("lo", "hi"), loss, {"size": size}, {"size": limit})  # type: ignore[arg-type, dict-item]
 
 
-def test_moves_are_combined_while_they_fit() -> None:
-    problem, start = problem_of_four(6), ("lo",) * 4
-    moves = near(problem, start, 99)
-    both = combined(problem, start, moves)
-    assert moves[0].choice == ("hi", "hi", "lo", "lo")
-    assert both is None  # after the best, which takes all the room, no other one fits
-    singles = [m for m in moves if m.choice.count("hi") == 1]
-    joined = combined(problem, start, singles)
-    assert joined is not None
-    assert (joined.choice, joined.loss) == (("hi", "hi", "lo", "lo"), 5.5)
-    roomy = combined(problem_of_four(8), start, [m for m in moves if "hi" in m.choice[:2]])
-    assert roomy is None  # they all share a layer with the first
+def test_the_best_two_moves_come_first() -> None:
+    moves = near(problem_of_four(6), ("lo",) * 4, 99)
+    assert (moves[0].choice, moves[0].loss) == (("hi", "hi", "lo", "lo"), 5.5)
 
 
 def test_a_start_that_is_barred_is_refused() -> None:
