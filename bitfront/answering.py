@@ -1,4 +1,4 @@
-"""One point of a search: candidates, each measured, the best one refined.
+"""One point of a search: candidates, each measured, and explorations from the best of them.
 
 Candidates come from the allocations of several tables; which one answers is decided on the
 calibration data, where all of them are measured.
@@ -115,7 +115,8 @@ class Point:
             if name in sources:
                 candidates[name] = allocate(self._problem(source), self.solver)
         problem = self._problem(table)
-        predictor = Predictor(Pool(self.study, self._judged), problem)
+        everything = Pool(self.study, self._judged)
+        predictor = Predictor(everything, problem)
         predictor.learn(known)
         looked = 0
         if table.classes and self.shares and self.solver != UNIFORM:
@@ -125,12 +126,12 @@ class Point:
             looked = split.measured - len(completed)  # those are measured in full, and counted so
         with suppress(Infeasible):  # where only a mixture fits
             candidates[UNIFORM] = allocate(self._problem(best_table), UNIFORM)
-        trials = self._measured(candidates, problem, predictor, first, progress)
+        trials = self._measured(candidates, predictor, first, progress)
         made = {
             t.id for t in trials.values() if t.settings.get("budgets") == self.settings["budgets"]
         }
         evaluations = len(fresh) + looked + 2 * len(made)
-        pool = Pool(self.study, self._judged)
+        pool = everything.beside()  # what may answer: not the splits of a budget
         pool.add(trials.values())
         if self.explore and self.solver != UNIFORM:
             pool.add(known)
@@ -203,11 +204,10 @@ class Point:
 
         What was measured before says what is expected of it, unless ``settings`` do.
         """
-        predicted = problem.objective(schemes)
         if "expected" not in settings:
-            settings["expected"] = predictor.expected(predicted)
+            settings["expected"] = predictor.expected(schemes)
         trial = self._measure(
-            schemes, solver, evaluation=False, predicted=predicted,
+            schemes, solver, evaluation=False, predicted=problem.objective(schemes),
             settings={**self.settings, **settings},
         )  # fmt: skip
         predictor.learn([trial])
@@ -222,8 +222,7 @@ class Point:
 
     def _measure(self, schemes: Mapping[str, str], solver: str, **known: Any) -> Trial:
         """A trial with the metric that is judged by, on the calibration data at least."""
-        judged = self.study.task.metric(self._judged)
-        wholes = () if judged.whole is None else (judged.name,)
+        wholes = self.study.task.metric(self._judged).wholes
         costs = self.costs.total(schemes)
         return measure(self.study, schemes, solver, costs, wholes=wholes, **known)
 
@@ -263,7 +262,6 @@ class Point:
     def _measured(
         self,
         candidates: Mapping[str, Allocation],
-        problem: Problem,
         predictor: Predictor,
         first: str,
         progress: Progress,
@@ -271,11 +269,10 @@ class Point:
         trials = {}
         for done, (name, allocation) in enumerate(candidates.items()):
             progress("measuring allocations", done, len(candidates))
-            expected = predictor.expected(problem.total_loss(allocation.schemes))
             source = {
                 "table": name,
                 "estimates": name if name in self.tables else first,
-                "expected": expected,
+                "expected": predictor.expected(allocation.schemes),
             }
             trials[name] = self._measure(
                 allocation.schemes,

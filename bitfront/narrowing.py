@@ -252,8 +252,7 @@ class Narrowing:
 
     def _measured(self, schemes: Mapping[str, str], solver: str, table: str, bound: float) -> bool:
         self.progress(WHAT, self._all - self.left, self._all)
-        predicted = self.predicted(schemes)
-        expected = Predictor(self.pool, self._problem()).expected(predicted)
+        expected = Predictor(self.pool, self._problem()).expected(schemes)
         trial = self._trial(schemes, solver, table, expected=expected, bound=bound)
         self.pool.add([trial])
         self.left -= 1
@@ -269,10 +268,9 @@ class Narrowing:
         expected: float,
         bound: float = math.nan,
     ) -> Trial:
-        metric = self.target.metric
         return measure(
             self.study, schemes, solver, self.costs.total(schemes), evaluation=False,
-            wholes=() if metric.whole is None else (metric.name,), bound=bound,
+            wholes=self.target.metric.wholes, bound=bound,
             predicted=self.predicted(schemes),
             settings={**self.settings, "table": table, "expected": expected},
         )  # fmt: skip

@@ -165,9 +165,10 @@ def search(
     it is solved again until it rests on measured values only, or ``max_measurements`` (over the
     whole call) are spent. The allocations of the other tables, and the best uniform one, are
     candidates too. Every distinct candidate is built, measured and stored as a trial; the one with
-    the best ``metric`` on the calibration data is refined by moves that are measured there, at most
-    ``refine`` of them (``refinement``; not with the solver ``uniform``), and answers the point. The
-    full model is a trial as well, so that a front has its end.
+    the best ``metric`` on the calibration data is explored from by at most ``explore`` allocations
+    that are measured there (``tempering``, ``refinement``; not with the solver ``uniform``). The
+    best of all answers the point, or one that another point led to (``sweep``). The full model is a
+    trial as well, so that a front has its end.
 
     The solver ``quadratic`` is given what layers add to each other's loss at the temperature of the
     table (``Profiler.interactions``); predicted losses are then its objective's.

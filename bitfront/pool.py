@@ -63,13 +63,25 @@ class Pool:
     def __init__(self, study: Study, metric: str) -> None:
         self._study, self.metric = study, metric
         self._looked: dict[int, Looked] = {}
+        self._loaded = self._looked
+
+    def beside(self) -> Pool:
+        """An empty pool that does not load again what this one has loaded, then or later."""
+        other = Pool(self._study, self.metric)
+        other._loaded = self._loaded
+        return other
 
     def add(self, trials: Iterable[Trial]) -> None:
         """Take in measured allocations; those not measured in full on calibration data are not."""
         for trial in trials:
             if trial.id in self._looked:
                 continue
-            sums = self._study.store.trial_vectors(self._study.record, trial.id)
+            known = self._loaded.get(trial.id)
+            sums = (
+                known.sums
+                if known
+                else self._study.store.trial_vectors(self._study.record, trial.id)
+            )
             if self.metric in sums:
                 self._looked[trial.id] = Looked(trial, sums)
 

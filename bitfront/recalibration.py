@@ -13,7 +13,7 @@ inverse.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,12 +74,12 @@ class Predictor:
     def map(self) -> Recalibration:
         """Fitted on what was taken in so far, whichever limits it is within."""
         seen = self._pool.possible(self._problem)
-        predicted = [self._problem.total_loss(at.trial.schemes) for at in seen]
+        predicted = [self._problem.objective(at.trial.schemes) for at in seen]
         return recalibration(predicted, [at.value(self._pool.metric) for at in seen])
 
-    def expected(self, predicted: float) -> float:
-        """The loss on the calibration data that a predicted total stands for."""
-        return self.map.measured(predicted)
+    def expected(self, schemes: Mapping[str, str]) -> float:
+        """The loss on the calibration data that what is predicted of ``schemes`` stands for."""
+        return self.map.measured(self._problem.objective(schemes))
 
 
 def _through(x: Float, y: Float, at: float) -> float:

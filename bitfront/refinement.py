@@ -58,11 +58,11 @@ def refined(
     """
     measured = expansions = idle = 0
     locals_: dict[int, Problem] = {}
+    inside = pool.within(template)
     for round_ in range(allowance):
         left = min(BATCH, allowance - measured)
         if left <= 0 or idle == PATIENCE or enough():
             break
-        inside = pool.within(template)
         view = pool.view(inside)
         best = min(inside, key=lambda at: (at.value(view), at.trial.id))
         base = _unlike(inside, best, view) if round_ % ELSEWHERE == ELSEWHERE - 1 else best
@@ -84,7 +84,8 @@ def refined(
             expected = max(proposal.expected * base.value(pool.metric), 0.0)
             pool.add([measure({**base.trial.schemes, **proposal.allocation.schemes}, expected)])
             measured += 1
-        after = min(at.value(view) for at in pool.within(template))
+        inside = pool.within(template)
+        after = min(at.value(view) for at in inside)
         idle = 0 if after < best.value(view) else idle + 1
     progress("refining", allowance, allowance)
     return Refined(measured, expansions + measured)

@@ -18,7 +18,6 @@ from bitfront.quant.suitability import takes
 from bitfront.quant.surgery import applied
 from bitfront.sensitivity.mse import output_errors
 from bitfront.sensitivity.scores import LayerScores
-from bitfront.tasks import LanguageTask
 from bitfront.tasks.kvcache import with_attention
 from bitfront.types import Layer, Scheme
 from tests import tiny
@@ -202,18 +201,7 @@ def test_a_search_within_a_cache_and_its_export(tmp_path: Path) -> None:
 
 
 def test_models_without_such_projections_say_so(tmp_path: Path) -> None:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = GPT2Config(
-        vocab_size=40, n_embd=16, n_layer=1, n_head=2, n_positions=16, bos_token_id=0,
-        eos_token_id=0,
-    )  # fmt: skip
-    np.savez(tmp_path / "ids.npz", ids=np.random.default_rng(0).integers(1, 40, (12, 8)))
-    GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
-    task = LanguageTask(
-        tmp_path / "gpt2", tmp_path / "ids.npz", samples=4, eval_samples=4, length=8
-    )
-    with bitfront.open_study("s", task, tmp_path / "b.db") as study:
+    with bitfront.open_study("s", tiny.gpt2_task(tmp_path), tmp_path / "b.db") as study:
         with pytest.raises(BudgetError, match="limits kv, which is not counted here"):
             bitfront.search(study, "w4 w8", ["50%kv"])
         with pytest.raises(SchemeError, match=r"no layer can take w4kv8 .*holds queries too"):

@@ -103,20 +103,7 @@ def test_models_without_linear_layers_are_counted_as_safetensors_stores_them(
     tmp_path: Path,
 ) -> None:
     """GPT-2's layers are Conv1D, of which compressed-tensors can hold no quantized one."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    from bitfront.tasks import LanguageTask
-
-    config = GPT2Config(
-        vocab_size=40, n_embd=16, n_layer=1, n_head=2, n_positions=16, bos_token_id=0,
-        eos_token_id=0,
-    )  # fmt: skip
-    np.savez(tmp_path / "ids.npz", ids=np.random.default_rng(0).integers(1, 40, (12, 8)))
-    GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
-    task = LanguageTask(
-        tmp_path / "gpt2", tmp_path / "ids.npz", samples=4, eval_samples=4, length=8
-    )
-    with bitfront.open_study("s", task, tmp_path / "b.db") as study:
+    with bitfront.open_study("s", tiny.gpt2_task(tmp_path), tmp_path / "b.db") as study:
         assert study.container == "safetensors"
         (answer,) = bitfront.search(study, "w4 w8", ["6bpw"])
         audit = bitfront.export(study, answer.trial, tmp_path / "out")

@@ -102,6 +102,19 @@ def language_task(folder: Path, dtype: str = "auto") -> Task:
     )
 
 
+def gpt2_task(folder: Path) -> Task:
+    """A random GPT-2, whose layers are Conv1D and whose q, k and v are one, on token ids."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=40, n_embd=16, n_layer=1, n_head=2, n_positions=16, bos_token_id=0,
+        eos_token_id=0,
+    )  # fmt: skip
+    np.savez(folder / "ids.npz", ids=np.random.default_rng(0).integers(1, 40, (12, 8)))
+    GPT2LMHeadModel(config).save_pretrained(folder / "gpt2")
+    return LanguageTask(folder / "gpt2", folder / "ids.npz", samples=4, eval_samples=4, length=8)
+
+
 def vision_task(folder: Path, dtype: str = "auto") -> Task:
     file, data = code(folder / "net.py"), images(folder / "images.npz")
     weights = folder / "net.pt"

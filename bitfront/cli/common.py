@@ -22,6 +22,32 @@ Db = Annotated[
 Schemes = Annotated[
     str, typer.Option(metavar="WORDS", help='Candidates for each layer, like "w2 w4 w4g128 keep".')
 ]
+LowCosts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cost", metavar="NAME", help="To be low: bytes (default), bits, bops; repeatable."
+    ),
+]
+GoodMetrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric", metavar="NAME", help="To be good: kl (default), top1, ...; repeatable."
+    ),
+]
+Within = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LIMIT",
+        help="Only of trials within it: a budget, like 700MB, or 'kl<=0.1'; repeatable.",
+    ),
+]
+
+
+def objectives(
+    cost: list[str] | None, metric: list[str] | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Costs and metrics of a front, as asked for or by default."""
+    return tuple(cost or ["bytes"]), tuple(metric or ["kl"])
 
 
 def check_names(*asked: tuple[Registry[Any], str | None]) -> None:

@@ -12,7 +12,7 @@ import typer
 from bitfront.figures import amount, figure
 from bitfront.heldout import bare, warnings
 
-from .common import Db, StudyName
+from .common import Db, GoodMetrics, LowCosts, StudyName, Within, objectives
 from .output import Json, check_file, emit, naming, quiet_stdout, table, write_file
 from .words import predicted_row, trial_document
 
@@ -22,21 +22,9 @@ if TYPE_CHECKING:
 
 def front(
     study: StudyName,
-    cost: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="To be low: bytes (default), bits, bops; repeatable."),
-    ] = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="To be good: kl (default), top1, ...; repeatable."),
-    ] = None,
-    within: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="LIMIT",
-            help="Only of trials within it: a budget, like 700MB, or 'kl<=0.1'; repeatable.",
-        ),
-    ] = None,
+    cost: LowCosts = None,
+    metric: GoodMetrics = None,
+    within: Within = None,
     everything: Annotated[bool, typer.Option("--all", help="List dominated trials too.")] = False,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write it as a CSV file.")
@@ -51,7 +39,7 @@ def front(
     """Show the Pareto front; no model is needed."""
     from bitfront.queries import front as ask
 
-    costs, metrics = tuple(cost or ["bytes"]), tuple(metric or ["kl"])
+    costs, metrics = objectives(cost, metric)
     check_file("--csv", csv_file)
     check_file("--html", html)
     with quiet_stdout():

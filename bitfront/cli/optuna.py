@@ -7,28 +7,16 @@ from typing import Annotated
 
 import typer
 
-from .common import Db, StudyName
+from .common import Db, GoodMetrics, LowCosts, StudyName, Within, objectives
 from .output import Json, check_file, emit, naming, quiet_stdout
 
 
 def optuna(
     study: StudyName,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The SQLite file to write.")],
-    cost: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="To be low: bytes (default), bits, bops; repeatable."),
-    ] = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="To be good: kl (default), top1, ...; repeatable."),
-    ] = None,
-    within: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="LIMIT",
-            help="Only trials within it: a budget, like 700MB, or 'kl<=0.1'; repeatable.",
-        ),
-    ] = None,
+    cost: LowCosts = None,
+    metric: GoodMetrics = None,
+    within: Within = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
     db: Db = None,
     as_json: Json = False,
@@ -37,7 +25,7 @@ def optuna(
     from bitfront.optunafile import write_optuna
 
     check_file("--out", out)
-    costs, metrics = tuple(cost or ["bytes"]), tuple(metric or ["kl"])
+    costs, metrics = objectives(cost, metric)
     with quiet_stdout(), naming(out):
         found = write_optuna(
             study, out, costs, metrics, db, within=within or (), overwrite=overwrite

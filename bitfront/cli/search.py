@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -115,21 +115,19 @@ def search(
                 f"--shares with {profiler.name}, which has no classes of layers",
                 "use --profiler decoupled, or leave it out",
             )
-        explore = EXPLORE if explore is None else explore
+        options: dict[str, Any] = {
+            "profiler": profiler,
+            "choices": choices,
+            "verify": verify,
+            "max_measurements": max_measurements,
+            "explore": EXPLORE if explore is None else explore,
+            "progress": progress,
+        }
         with task.open(study, db, progress) as opened:
             if bound is not None:
+                resource = minimize or "bytes"
                 found = smallest(
-                    opened,
-                    schemes,
-                    bound,
-                    resource=minimize or "bytes",
-                    budgets=budgets,
-                    profiler=profiler,
-                    choices=choices,
-                    verify=verify,
-                    max_measurements=max_measurements,
-                    explore=explore,
-                    progress=progress,
+                    opened, schemes, bound, resource=resource, budgets=budgets, **options
                 )
                 documents, rows = [smallest_document(found)], [smallest_row(found)]
                 lines = smallest_lines(found)
@@ -139,14 +137,9 @@ def search(
                     schemes,
                     budgets,
                     solver=solver,
-                    profiler=profiler,
                     metric=metric,
-                    choices=choices,
-                    verify=verify,
-                    max_measurements=max_measurements,
-                    explore=explore,
                     shares=SHARES if shares is None else shares,
-                    progress=progress,
+                    **options,
                 )
                 documents = [answer_document(answer) for answer in answers]
                 rows, lines = [answer_row(answer) for answer in answers], []

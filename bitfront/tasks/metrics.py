@@ -69,6 +69,11 @@ class Metric:
     part: int | None = None
 
     @property
+    def wholes(self) -> tuple[str, ...]:
+        """Its name where it is of wholes, which calibration data are not measured by unasked."""
+        return () if self.whole is None else (self.name,)
+
+    @property
     def increase_unit(self) -> str:
         """The unit of its worsening."""
         return self.worsening_unit or self.unit
