@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bitfront.errors import Infeasible
+from bitfront.exploration import REFINE, explored
 from bitfront.limits import first_plain
 from bitfront.measuring import measure
 from bitfront.pool import Pool
 from bitfront.problems import build_problem
+from bitfront.pruning import Hopeless
 from bitfront.recalibration import Predictor
 from bitfront.refinement import refined
 from bitfront.scheme import KEEP
@@ -46,13 +48,14 @@ class Answer:
 
     predicted, bound: of the allocation by the table it was chosen by. table: that table's name, or
     ``verified``, ``shares`` (of the budget by class), ``uniform``, ``tempered`` (by a power of a
-    table) or ``refined`` (predicted then by the table that was refined from).
+    table), ``refined`` or ``explored`` (predicted then by the table that was explored from).
     judged: the metric that candidates were judged by, on the calibration data.
     noise: whether another allocation that was measured is worse by less than its standard error.
     measured: numbers of the trials that it was chosen among.
     verified: pairs that were measured for this point, in order. unverified: how many of the
     allocation's pairs rest on an estimate. evaluations: passes over calibration or evaluation data
-    that the point took beyond profiling, two for each trial.
+    that the point took beyond profiling, two for each trial; one that exploring gave up after a
+    part of the data counts as one.
     """
 
     budgets: tuple[Budget, ...]
@@ -88,6 +91,7 @@ class Point:
     solver: str
     metric: str | None
     explore: int
+    explorer: str
     shares: int
     settings: Mapping[str, Any]
     interactions: Mapping[float, Interactions] = field(default_factory=dict)
@@ -174,6 +178,15 @@ class Point:
     ) -> int:
         """Adds to ``pool`` what measuring on leads to; how many passes that took."""
 
+        def look(schemes: Mapping[str, str], hopeless: Hopeless) -> Trial:
+            return self._look(
+                schemes, self.explorer, problem, predictor, hopeless, table="explored",
+                estimates=first,
+            )  # fmt: skip
+
+        if self.explorer != REFINE:
+            return explored(self.study, pool, problem, self.explorer, look, self.explore, progress)
+
         def temper(allocation: Allocation, table: str, power: float) -> Trial:
             return self._look(
                 allocation.schemes, self.solver, problem, predictor, table="tempered",
@@ -198,6 +211,7 @@ class Point:
         solver: str,
         problem: Problem,
         predictor: Predictor,
+        hopeless: Hopeless | None = None,
         **settings: Any,
     ) -> Trial:
         """An allocation measured on the calibration data only.
@@ -208,7 +222,7 @@ class Point:
             settings["expected"] = predictor.expected(schemes)
         trial = self._measure(
             schemes, solver, evaluation=False, predicted=problem.objective(schemes),
-            settings={**self.settings, **settings},
+            settings={**self.settings, **settings}, hopeless=hopeless,
         )  # fmt: skip
         predictor.learn([trial])
         return trial

@@ -23,8 +23,8 @@ def explore(
     measure: the loss of an allocation (less is better); one that was measured before may return at
     once, so a run that was cut off goes on with the same call: the explorer is asked and told the
     same again, and what is recorded is not measured twice. pending: how many are measured at the
-    same time, each in a thread. Losses are told in the order of asking, so with any ``pending`` the
-    same proposals follow, however long each measurement takes.
+    same time, each in a thread; a single one in the caller's. Losses are told in the order of
+    asking, so with any ``pending`` the same proposals follow, however long each measurement takes.
 
     Ends early when the explorer has nothing new. Raises ``InvalidInput`` for an allowance below 0
     or ``pending`` below 1, and what ``measure`` raises.
@@ -35,13 +35,14 @@ def explore(
         raise InvalidInput(f"{pending} pending measurements", "give 1 or more")
     found: list[tuple[Allocation, float]] = []
     with ThreadPoolExecutor(pending) as pool:
+        submit = pool.submit if pending > 1 else _at_once
         running: deque[tuple[Allocation, Future[float]]] = deque()
         while True:
             while len(running) < pending and len(found) + len(running) < allowance:
                 asked = explorer.ask()
                 if asked is None:
                     break
-                running.append((asked, pool.submit(measure, asked)))
+                running.append((asked, submit(measure, asked)))
             if not running:
                 return found
             allocation, future = running.popleft()
@@ -52,3 +53,10 @@ def explore(
                 raise
             explorer.tell(allocation, loss)
             found.append((allocation, loss))
+
+
+def _at_once(measure: Callable[[Allocation], float], allocation: Allocation) -> Future[float]:
+    """As an executor's ``submit``, in this thread."""
+    done: Future[float] = Future()
+    done.set_result(measure(allocation))
+    return done

@@ -16,6 +16,7 @@ from bitfront.answering import UNIFORM, Answer, Point
 from bitfront.budget import ACTIVATIONS
 from bitfront.costfile import GivenCosts, given_costs, with_given
 from bitfront.errors import BitfrontWarning, InvalidInput, SchemeError
+from bitfront.exploration import REFINE, check_explorer
 from bitfront.livecosts import with_activations
 from bitfront.measuring import measure
 from bitfront.problems import feasible, lossless, points
@@ -155,6 +156,7 @@ def search(
     verify: bool = True,
     max_measurements: int | None = None,
     explore: int = EXPLORE,
+    explorer: str = REFINE,
     shares: int = SHARES,
     progress: Progress = silent,
 ) -> list[Answer]:
@@ -170,6 +172,9 @@ def search(
     best of all answers the point, or one that another point led to (``sweep``). The full model is a
     trial as well, so that a front has its end.
 
+    explorer: another than ``refine`` is one of ``bitfront.search.EXPLORERS``, which proposes what
+    is measured from all that was measured (``exploration``).
+
     The solver ``quadratic`` is given what layers add to each other's loss at the temperature of the
     table (``Profiler.interactions``); predicted losses are then its objective's.
 
@@ -178,7 +183,7 @@ def search(
 
     Before anything is profiled, raises ``Infeasible`` for a point that cannot be met, and
     ``InvalidInput`` for a ``metric`` that the profiler gives no table of, and for ``quadratic``
-    with a profiler without interactions.
+    with a profiler without interactions; ``UnknownName`` for an explorer there is none of.
     """
     chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
     wanted = parse_schemes(schemes)
@@ -191,6 +196,7 @@ def search(
     measured = [n for n in study.task.metrics if study.task.metric(n).whole is None]
     _check_metric(metric, chosen, measured)
     check_solver(solver, chosen)
+    check_explorer(explorer)
     sweep = points(budgets)
     selection = selected(study, choices)
     costs = _costs(study, wanted, choices, selection, [b for point in sweep for b in point])
@@ -199,6 +205,7 @@ def search(
         "metric": metric, "choices": plain_choices(choices), "verify": verify,
         "max_measurements": max_measurements, "explore": explore,
         **({"shares": shares} if chosen.by_class else {}),
+        **({"explorer": explorer} if explorer != REFINE else {}),
     }  # fmt: skip
     keys = [content_key({**request, "budgets": [str(b) for b in point]}) for point in sweep]
     known = [study.store.selection(study.record, key) for key in keys]
@@ -223,8 +230,8 @@ def search(
                 "budgets": [str(b) for b in point],
             }
             place = Point(
-                study, tables, costs, selection, point, solver, metric, explore, shares, settings,
-                interactions,
+                study, tables, costs, selection, point, solver, metric, explore, explorer, shares,
+                settings, interactions,
             )  # fmt: skip
             answer = place.answer(left if verify else 0, earlier(study), progress)
             details = {name: getattr(answer, name) for name in _DETAILS}

@@ -85,6 +85,13 @@ def search(
             "--hold (20).",
         ),
     ] = None,
+    explorer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What proposes those: refine (default), bayes, bayes-gp, evolution.",
+        ),
+    ] = None,
     shares: Annotated[
         int | None,
         typer.Option(
@@ -98,18 +105,19 @@ def search(
 ) -> None:
     """Find the best measured allocation within each budget, or the smallest whose metric holds."""
     with quiet_stdout(), shown() as progress:
+        from bitfront.exploration import REFINE, check_explorer
         from bitfront.pipeline import EXPLORE, SHARES, check_solver
         from bitfront.pipeline import search as find
         from bitfront.smallest import smallest
 
-        bound = _bound(
-            hold, max_kl, minimize, {"solver": solver, "metric": metric, "shares": shares}
-        )
+        sweeps_only = {"solver": solver, "metric": metric, "explorer": explorer, "shares": shares}
+        bound = _bound(hold, max_kl, minimize, sweeps_only)
         counts = {"max-measurements": max_measurements, "explore": explore, "shares": shares}
         budgets = budget or []
         solver = solver or "ilp"
         _check(schemes, budgets, bound is None, solver, choices.container, counts)
         check_solver(solver, profiler)
+        check_explorer(explorer or REFINE)
         if shares is not None and not profiler.by_class:
             raise InvalidInput(
                 f"--shares with {profiler.name}, which has no classes of layers",
@@ -138,6 +146,7 @@ def search(
                     budgets,
                     solver=solver,
                     metric=metric,
+                    explorer=explorer or REFINE,
                     shares=SHARES if shares is None else shares,
                     **options,
                 )
