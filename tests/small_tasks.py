@@ -56,8 +56,7 @@ def _seeded(make: Callable[[], nn.Module]) -> nn.Module:
 
 def convolutional(dtype: str = "auto") -> ModuleTask:
     """12 images in batches of 5, 5 and 2; 6 others to judge by."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(18, 3, 6, 6, generator=generator)
+    x = _images(18)
 
     def make() -> dict[str, Any]:
         return {
@@ -67,6 +66,24 @@ def convolutional(dtype: str = "auto") -> ModuleTask:
         }
 
     return ModuleTask(make, dtype=dtype)
+
+
+def many_images() -> ModuleTask:
+    """96 images in batches of 12, enough to give up on allocations; 8 others to judge by."""
+    x = _images(104)
+
+    def make() -> dict[str, Any]:
+        return {
+            "model": _seeded(Conv),
+            "calibration": list(x[:96].split(12)),
+            "evaluation": [x[96:]],
+        }
+
+    return ModuleTask(make)
+
+
+def _images(count: int) -> Tensor:
+    return torch.randn(count, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 
 
 def attentive(dtype: str = "auto") -> ModuleTask:

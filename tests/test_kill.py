@@ -15,15 +15,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from benchmarks.kill import attempts, outcome, watched
+from bitfront.heldout import PARTIAL
 from bitfront.storage import Store
 from tests import tiny
+from tests.small_tasks import many_images
 
-KILLS = 8  # benchmarks/kill.py has 20, of a larger job
 SCHEMES, BUDGETS = "w2 w3 w4 w8", ("3bpw", "4bpw", "5bpw")
+KILLS = {"refine": 8, "evolution": 4}  # benchmarks/kill.py has 20, of a larger job
 
 
-def search(folder: str, db: str, ready: Any) -> None:
+def search(folder: str, db: str, explorer: str, ready: Any) -> None:
     """What runs in the process that is killed."""
     import torch
 
@@ -31,19 +35,20 @@ def search(folder: str, db: str, ready: Any) -> None:
     import bitfront.pipeline
 
     torch.set_num_threads(1)
-    task = tiny.language_task(Path(folder))
+    task = tiny.language_task(Path(folder)) if explorer == "refine" else many_images()
     ready.send(True)
     with bitfront.open_study("s", task, db) as study:
-        bitfront.search(study, SCHEMES, BUDGETS)
+        bitfront.search(study, SCHEMES, BUDGETS, explorer=explorer)
 
 
 class Search:
     """The search in a process of its own, which has loaded everything and begins to work."""
 
-    def __init__(self, folder: Path, db: Path) -> None:
+    def __init__(self, folder: Path, db: Path, explorer: str) -> None:
         context = multiprocessing.get_context("spawn")
         receiver, sender = context.Pipe(duplex=False)
-        self.process = context.Process(target=search, args=(str(folder), str(db), sender))
+        args = str(folder), str(db), explorer, sender
+        self.process = context.Process(target=search, args=args)
         self.process.start()
         sender.close()
         receiver.recv()
@@ -75,23 +80,26 @@ def test_the_triggers_see_a_second_attempt(tmp_path: Path) -> None:
     assert attempts(db) == [("checkpoint", "pass/3")] * 2
 
 
-def test_nothing_is_measured_twice_and_the_end_is_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("explorer", KILLS)
+def test_nothing_is_measured_twice_and_the_end_is_the_same(explorer: str, tmp_path: Path) -> None:
     tiny.language_task(tmp_path)  # makes the files
     whole, db = tmp_path / "whole.db", tmp_path / "killed.db"
     watched(whole)
-    assert Search(tmp_path, whole).ended()
+    assert Search(tmp_path, whole, explorer).ended()
     planned = attempts(whole)
     assert len(planned) == len(set(planned))
+    given_up = {key.split("/")[0] for _, key in planned if key.endswith(f"/{PARTIAL}kl")}
+    assert bool(given_up) == (explorer != "refine")
 
     rng = random.Random(0)
     watched(db)
-    moments = sorted(rng.sample(range(len(planned)), KILLS))
+    moments = sorted(rng.sample(range(len(planned)), KILLS[explorer]))
     killed = 0
     for moment in moments:
-        running = Search(tmp_path, db)
+        running = Search(tmp_path, db, explorer)
         running.kill_at(db, moment, rng.uniform(0, 0.02))
         killed += not running.ended()
-    assert killed >= KILLS - 1  # the last one may come too late
-    assert Search(tmp_path, db).ended()
+    assert killed >= KILLS[explorer] - 1  # the last one may come too late
+    assert Search(tmp_path, db, explorer).ended()
     assert outcome(db, "s") == outcome(whole, "s")
     assert sorted(attempts(db)) == sorted(planned)  # the same units, none of them twice
