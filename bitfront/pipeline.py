@@ -23,6 +23,7 @@ from bitfront.quant.costs import cost_tables, other_bytes
 from bitfront.quant.exporters import EXPORTERS
 from bitfront.recording import complete
 from bitfront.scheme import KEEP
+from bitfront.search import INTERACTING, require_additive
 from bitfront.sensitivity import PROFILERS, Profiler, heavy_tail_warning
 from bitfront.shares import SHARES
 from bitfront.storage import Selection as Recorded
@@ -46,7 +47,6 @@ from bitfront.types import (
 
 FULL = "full"  # the solver of the trial that is the full model
 EXPLORE = 20  # measured allocations of each point's exploration
-QUADRATIC = "quadratic"  # the solver that needs interactions
 
 
 @dataclass(frozen=True)
@@ -170,15 +170,15 @@ def search(
     best of all answers the point, or one that another point led to (``sweep``). The full model is a
     trial as well, so that a front has its end.
 
-    The solver ``quadratic`` is given what layers add to each other's loss at the temperature of the
-    table (``Profiler.interactions``); predicted losses are then its objective's.
+    A solver of ``INTERACTING`` is given what layers add to each other's loss at the temperature of
+    the table (``Profiler.interactions``); predicted losses are then its objective's.
 
     Where the best table has classes of layers (``decoupled``), the split of the budget between them
     is searched for first, by at most ``shares`` measurements (``shares``).
 
     Before anything is profiled, raises ``Infeasible`` for a point that cannot be met, and
-    ``InvalidInput`` for a ``metric`` that the profiler gives no table of, and for ``quadratic``
-    with a profiler without interactions.
+    ``InvalidInput`` for a ``metric`` that the profiler gives no table of, and for a solver that
+    needs interactions with a profiler without.
     """
     chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
     wanted = parse_schemes(schemes)
@@ -213,7 +213,7 @@ def search(
             if not tables:
                 tables = profile(study, wanted, chosen, layers=selection.layers, progress=progress)
                 full_model(study, costs)
-                if solver == QUADRATIC:
+                if solver in INTERACTING:
                     interactions = _interactions(study, wanted, chosen, selection.layers, tables)
             left = None if max_measurements is None else max_measurements - _spent(answers)
             settings = {
@@ -273,10 +273,11 @@ def cost(
 
 
 def check_solver(solver: str, profiler: Profiler) -> None:
-    """Refuse ``quadratic`` where the profiler says nothing of interactions (``InvalidInput``)."""
-    if solver == QUADRATIC and not profiler.interacts:
-        raise InvalidInput(
-            f"solver {solver} with {profiler.name}, which says nothing of interactions",
+    """Refuse one that needs interactions where the profiler has none (``InvalidInput``)."""
+    if not profiler.interacts:
+        require_additive(
+            solver,
+            f"with {profiler.name}, which says nothing of interactions",
             "profile with fisher, or solve with another, like ilp",
         )
 
