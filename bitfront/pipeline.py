@@ -30,6 +30,7 @@ from bitfront.storage import Selection as Recorded
 from bitfront.study import Progress, Study, silent
 from bitfront.sweep import improved
 from bitfront.tasks.liveness import liveness
+from bitfront.tasks.numbers import require
 from bitfront.tasks.roles import classes
 from bitfront.tasks.selection import Selection, select
 from bitfront.types import (
@@ -183,11 +184,7 @@ def search(
     chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
     wanted = parse_schemes(schemes)
     choices = choices or Choices()
-    if max_measurements is not None and max_measurements < 0:
-        raise InvalidInput(f"max_measurements {max_measurements}", "give 0 or more, or None")
-    for name, value in (("explore", explore), ("shares", shares)):
-        if value < 0:
-            raise InvalidInput(f"{name} {value}", "give 0 or more measurements")
+    require(0, max_measurements=max_measurements, explore=explore, shares=shares)
     measured = [n for n in study.task.metrics if study.task.metric(n).whole is None]
     _check_metric(metric, chosen, measured)
     check_solver(solver, chosen)

@@ -47,20 +47,12 @@ def improved(
     return picks
 
 
-def repaired(items: Items, count: int) -> list[Picks]:
-    """Relaxed answers of ``items``, the best first, stepped down and filled until they fit."""
-    dual = climb(items)
-    value = excess(items, dual.prices)
-    down = (descend(items, t.picks, value) for t in dual.tangents[:count])
-    return [fill(items, p) for p in down if p is not None]
-
-
 def _stepped(objective: Coupled, picks: Picks, deadline: float, enough: float) -> Picks:
     """By steps that shrink from all items to a few."""
     value, radius = objective.value(picks), len(picks)
     while radius >= FEWEST and value > enough and time.perf_counter() < deadline:
         local = _around(objective, picks, radius)
-        found = min(repaired(local, STARTS), key=objective.value, default=picks)
+        found = min(_lowered(local, STARTS), key=objective.value, default=picks)
         now = objective.value(found)
         if now < value - _grain(objective, picks):
             picks, value = found, now
@@ -87,6 +79,14 @@ def _around(objective: Coupled, picks: Picks, radius: int) -> Items:
         slack=np.append(items.slack, 0.0),
         sign=np.append(items.sign, 1.0),
     )
+
+
+def _lowered(items: Items, count: int) -> list[Picks]:
+    """Relaxed answers of ``items``, the best first, stepped down and filled until they fit."""
+    dual = climb(items)
+    value = excess(items, dual.prices)
+    down = (descend(items, t.picks, value) for t in dual.tangents[:count])
+    return [fill(items, p) for p in down if p is not None]
 
 
 def _moved(objective: Coupled, picks: Picks, prices: Float) -> Picks | None:
