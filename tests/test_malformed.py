@@ -1054,7 +1054,7 @@ STUDIES: dict[str, Case] = {
     ),
     "export with an endless name": (
         export(to="@/" + "x" * 300),
-        "cannot write 'x+': give a shorter name",
+        r"cannot write 'x+' \(File name too long\): give a shorter name",
     ),
     "unknown format": (
         export(format="gguf"),
@@ -1239,12 +1239,12 @@ ON_FULL_DISK: dict[str, tuple[Make, str, int]] = {  # and the bytes that are lef
     ),
     "export": (
         export(to="@/disk/out"),
-        "cannot write 'out': the disk is full: free some space or choose another place",
+        rf"cannot write 'out' \(No space left on device\): {FULL}",
         0,
     ),
     "half an export": (
         export("l", "#l", to="@/disk/out"),
-        "cannot write 'out': the disk is full: free some space or choose another place",
+        rf"cannot write 'out' \(No space left on device\): {FULL}",
         12_000,
     ),
 }
@@ -1302,7 +1302,7 @@ def test_a_read_only_disk(
         ([*typed(folder, ["search", "m"], AGAIN), "--db", "@/disk/a.db"], read_only),
         (["front", "m", "--db", "@/disk/b.db"], "b.db' cannot be opened: check that its folder"),
         (["front", "m", "--csv", "@/disk/f.csv"], r"f\.csv: Read-only file system: choose another"),
-        (["export", "m", trial, "@/disk/out"], "cannot write 'out': the file system is read-only"),
+        (["export", "m", trial, "@/disk/out"], r"write 'out' \(Read-only file system\): choose"),
         (["demo", "--out", "@/disk/demo"], "demo: Read-only file system: choose another place"),
     ):
         refusal(begun, typed(folder, words, {}), line)
