@@ -80,13 +80,13 @@ def prove(name: str, engine: str, options: Any) -> dict[str, Any]:
     from bitfront.search.closing import Solution, close, limit_rows
     from bitfront.search.core import Row, decide, open_items
     from bitfront.search.dual import climb
-    from bitfront.search.exact import repaired
+    from bitfront.search.exact import incumbent
     from bitfront.search.inside import decide_inside
     from bitfront.search.items import merge
 
     items = merge(problem(name, options))
     dual = climb(items)
-    found = close(items, dual, Solution(repaired(items, dual, math.inf), dual.bound))
+    found = close(items, dual, Solution(incumbent(items, dual, math.inf), dual.bound))
     best = found.picks
     kept = dual.keep(items, items.losses(best))
     kept[np.arange(len(best)), best] = True

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from bitfront.errors import InvalidInput
 from bitfront.search import Explorer
+from bitfront.tasks.numbers import require
 from bitfront.types import Allocation
 
 
@@ -29,10 +29,8 @@ def explore(
     Ends early when the explorer has nothing new. Raises ``InvalidInput`` for an allowance below 0
     or ``pending`` below 1, and what ``measure`` raises.
     """
-    if allowance < 0:
-        raise InvalidInput(f"an allowance of {allowance}", "give 0 or more measurements")
-    if pending < 1:
-        raise InvalidInput(f"{pending} pending measurements", "give 1 or more")
+    require(0, allowance=allowance)
+    require(1, pending=pending)
     found: list[tuple[Allocation, float]] = []
     with ThreadPoolExecutor(pending) as pool:
         submit = pool.submit if pending > 1 else _at_once

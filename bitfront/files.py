@@ -1,12 +1,27 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and what to do where the system refuses."""
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full: make room, or choose another place",
+    errno.EDQUOT: "the quota is used up: make room, or choose another place",
+    errno.EROFS: "choose another place",
+    errno.EACCES: "change its permissions, or choose another place",
+    errno.EPERM: "change its permissions, or choose another place",
+    errno.ENAMETOOLONG: "give a shorter name",
+}
+
+
+def remedy(error: OSError, otherwise: str) -> str:
+    """What to do about an error of the file system; ``otherwise`` about one not known here."""
+    return _REMEDIES.get(error.errno or 0, otherwise)
 
 
 def write_text(path: str | Path, text: str) -> None:

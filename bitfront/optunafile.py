@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bitfront.errors import InvalidInput
 from bitfront.files import replacing
-from bitfront.queries import Front, front, recorded_layers
+from bitfront.queries import Front, front
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -112,7 +112,7 @@ def _parameters(found: Front) -> tuple[list[dict[str, Any]], dict[str, BaseDistr
     if len(names) <= LAYERS and all(t.schemes.keys() == names.keys() for t in found.trials):
         space: dict[str, BaseDistribution] = {n: CategoricalDistribution(schemes) for n in names}
         return [dict(trial.schemes) for trial in found.trials], space
-    weights = {name: layer.weights for name, layer in recorded_layers(found.study).items()}
+    weights = {name: layer.weights for name, layer in found.study.layers.items()}
     shares = []
     for trial in found.trials:
         under: dict[str, int] = defaultdict(int)

@@ -24,12 +24,14 @@ from bitfront.quant.costs import cost_tables, other_bytes
 from bitfront.quant.exporters import EXPORTERS
 from bitfront.recording import complete
 from bitfront.scheme import KEEP
+from bitfront.search import INTERACTING, require_additive
 from bitfront.sensitivity import PROFILERS, Profiler, heavy_tail_warning
 from bitfront.shares import SHARES
 from bitfront.storage import Selection as Recorded
 from bitfront.study import Progress, Study, silent
 from bitfront.sweep import improved
 from bitfront.tasks.liveness import liveness
+from bitfront.tasks.numbers import require
 from bitfront.tasks.roles import classes
 from bitfront.tasks.selection import Selection, select
 from bitfront.types import (
@@ -47,7 +49,6 @@ from bitfront.types import (
 
 FULL = "full"  # the solver of the trial that is the full model
 EXPLORE = 20  # measured allocations of each point's exploration
-QUADRATIC = "quadratic"  # the solver that needs interactions
 
 
 @dataclass(frozen=True)
@@ -175,24 +176,20 @@ def search(
     explorer: another than ``refine`` is one of ``bitfront.search.EXPLORERS``, which proposes what
     is measured from all that was measured (``exploration``).
 
-    The solver ``quadratic`` is given what layers add to each other's loss at the temperature of the
-    table (``Profiler.interactions``); predicted losses are then its objective's.
+    A solver of ``INTERACTING`` is given what layers add to each other's loss at the temperature of
+    the table (``Profiler.interactions``); predicted losses are then its objective's.
 
     Where the best table has classes of layers (``decoupled``), the split of the budget between them
     is searched for first, by at most ``shares`` measurements (``shares``).
 
     Before anything is profiled, raises ``Infeasible`` for a point that cannot be met, and
-    ``InvalidInput`` for a ``metric`` that the profiler gives no table of, and for ``quadratic``
-    with a profiler without interactions; ``UnknownName`` for an explorer there is none of.
+    ``InvalidInput`` for a ``metric`` that the profiler gives no table of, and for a solver that
+    needs interactions with a profiler without; ``UnknownName`` for an explorer there is none of.
     """
     chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
     wanted = parse_schemes(schemes)
     choices = choices or Choices()
-    if max_measurements is not None and max_measurements < 0:
-        raise InvalidInput(f"max_measurements {max_measurements}", "give 0 or more, or None")
-    for name, value in (("explore", explore), ("shares", shares)):
-        if value < 0:
-            raise InvalidInput(f"{name} {value}", "give 0 or more measurements")
+    require(0, max_measurements=max_measurements, explore=explore, shares=shares)
     measured = [n for n in study.task.metrics if study.task.metric(n).whole is None]
     _check_metric(metric, chosen, measured)
     check_solver(solver, chosen)
@@ -220,7 +217,7 @@ def search(
             if not tables:
                 tables = profile(study, wanted, chosen, layers=selection.layers, progress=progress)
                 full_model(study, costs)
-                if solver == QUADRATIC:
+                if solver in INTERACTING:
                     interactions = _interactions(study, wanted, chosen, selection.layers, tables)
             left = None if max_measurements is None else max_measurements - _spent(answers)
             settings = {
@@ -280,10 +277,11 @@ def cost(
 
 
 def check_solver(solver: str, profiler: Profiler) -> None:
-    """Refuse ``quadratic`` where the profiler says nothing of interactions (``InvalidInput``)."""
-    if solver == QUADRATIC and not profiler.interacts:
-        raise InvalidInput(
-            f"solver {solver} with {profiler.name}, which says nothing of interactions",
+    """Refuse one that needs interactions where the profiler has none (``InvalidInput``)."""
+    if not profiler.interacts:
+        require_additive(
+            solver,
+            f"with {profiler.name}, which says nothing of interactions",
             "profile with fisher, or solve with another, like ilp",
         )
 

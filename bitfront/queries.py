@@ -93,7 +93,7 @@ def front_of(
     if not costs and not metrics:
         raise InvalidInput("a front without objectives", "name at least one cost or metric")
     require_figures(trials, costs, metrics)
-    trials = meeting(trials, within)
+    trials = meeting(record, trials, within)
     senses = ["min"] * len(costs) + [_sense(record.settings, name) for name in metrics]
     rows = [_figures(trial, costs, metrics) for trial in trials]
     known = [i for i, row in enumerate(rows) if not np.isnan(row).any()]
@@ -154,7 +154,7 @@ def show(study: str, trial: int, metric: str = "kl", db: str | Path | None = Non
         source = _source(found.settings)
         profilers = dict.fromkeys(("perturb", source[0]))
         measurements = [m for name in profilers for m in store.measurements(record, name)]
-    layers = recorded_layers(record)
+    layers = record.layers
     container = found.settings.get("container") or record.settings.get("container")
     by_pair: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
     for m in measurements:
@@ -179,11 +179,6 @@ def show(study: str, trial: int, metric: str = "kl", db: str | Path | None = Non
     names = dict.fromkeys(map(bare, found.metrics))
     both = {name: sides(found, name, better_of(record.settings, name)) for name in names}
     return Shown(record, found, metric, tuple(lines), both)
-
-
-def recorded_layers(record: StudyRecord) -> dict[str, Layer]:
-    """Name -> layer, as they were when the study was begun."""
-    return {fields["name"]: Layer(**fields) for fields in record.settings.get("layers", [])}
 
 
 def _bytes(layer: Layer | None, scheme: str, container: str | None) -> float:

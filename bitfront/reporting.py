@@ -10,7 +10,7 @@ from pathlib import Path
 from bitfront.errors import UnknownName
 from bitfront.files import write_text
 from bitfront.heldout import Sides, parted, warnings
-from bitfront.queries import Front, front_of, recorded_layers
+from bitfront.queries import Front, front_of
 from bitfront.rebuilding import Rebuilt, rebuilt
 from bitfront.reportpage import render
 from bitfront.reportparts import ByPart, by_part
@@ -85,7 +85,7 @@ def gathered(study: str, metric: str, db: str | Path | None) -> Report:
             raise UnknownName(f"no metric {metric!r} in {study!r}", f"it has {', '.join(metrics)}")
         measurements = list(_profiled(store, record))
         trials = store.trials(record)
-    layers = recorded_layers(record)
+    layers = record.layers
     tables = rebuilt(measurements, list(layers), metric, metrics)
     front = _front(record, trials, metric)
     return Report(

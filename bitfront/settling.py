@@ -20,9 +20,10 @@ import numpy as np
 
 from bitfront.errors import InvalidInput
 from bitfront.instability import Instability, instability, settled, still
-from bitfront.pipeline import QUADRATIC, Choices, cost, measurable, selected, warn_of_tail
+from bitfront.pipeline import Choices, cost, measurable, selected, warn_of_tail
 from bitfront.problems import feasible, points
 from bitfront.recording import Pair, complete, of_part
+from bitfront.search import require_additive
 from bitfront.sensitivity import PROFILERS, Profiler
 from bitfront.sensitivity.bootstrap import replicas
 from bitfront.study import Progress, Study, silent
@@ -76,12 +77,12 @@ class Settled:
 
 
 def check_additive(solver: str) -> None:
-    """Refuse ``quadratic`` (``InvalidInput``): draws are of tables, without interactions."""
-    if solver == QUADRATIC:
-        raise InvalidInput(
-            f"solver {solver} on draws of tables, which have no interactions",
-            "settle with another, like ilp, then search",
-        )
+    """Refuse one that needs interactions (``InvalidInput``): draws of tables have none."""
+    require_additive(
+        solver,
+        "on draws of tables, which have no interactions",
+        "settle with another, like ilp, then search",
+    )
 
 
 def profile_until(
@@ -104,7 +105,7 @@ def profile_until(
 
     It ends also where all data are used: see ``Settled.reached``. Before anything is profiled,
     raises ``Infeasible`` for a point that cannot be met and ``InvalidInput`` for ``until`` and for
-    the solver ``quadratic``; then what ``profile`` does, and what the solver does.
+    a solver that needs interactions; then what ``profile`` does, and what the solver does.
     """
     if not 0 <= until < 1:
         raise InvalidInput(f"until {until}", "give a share of the weights from 0 to 1, like 0.05")

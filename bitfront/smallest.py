@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bitfront.answering import known_pairs
-from bitfront.errors import InvalidInput, UnknownName
+from bitfront.errors import UnknownName
 from bitfront.measuring import measure
 from bitfront.narrowing import Narrowing, missed
 from bitfront.pipeline import (
@@ -26,6 +26,7 @@ from bitfront.sensitivity import PROFILERS, Profiler
 from bitfront.storage import Selection as Recorded
 from bitfront.study import Progress, Study, silent
 from bitfront.target import looked_at, require_target, target
+from bitfront.tasks.numbers import require
 from bitfront.types import Budget, Scheme, Trial, content_key, parse_schemes
 from bitfront.verification import Pair
 from bitfront.within import Bound
@@ -113,10 +114,8 @@ def smallest(
     """
     bound = hold if isinstance(hold, Bound) else Bound.parse(hold)
     require_target(study, bound)
-    if explore < 1:
-        raise InvalidInput(f"explore {explore}", "give 1 or more measurements")
-    if max_measurements is not None and max_measurements < 0:
-        raise InvalidInput(f"max_measurements {max_measurements}", "give 0 or more, or None")
+    require(1, explore=explore)
+    require(0, max_measurements=max_measurements)
     chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
     wanted, choices = parse_schemes(schemes), choices or Choices()
     limits = tuple(b if isinstance(b, Budget) else Budget.parse(b) for b in budgets)

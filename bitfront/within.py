@@ -3,6 +3,9 @@
 limit = budget                 as of a search: 700MB, 40%, >=3bpw, 12ms@cpu (``bitfront.budget``)
       | name "<=" number       a cost or metric of at most this, as recorded: kl<=0.1
       | name ">=" number       of at least this: top1>=0.7
+
+A budget on a class of layers, like attention:3bpw, is on what is counted of each layer, like bits;
+of what was given from outside, like seconds, trials have the model's total only.
 """
 
 from __future__ import annotations
@@ -10,11 +13,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bitfront.budget import Budget
 from bitfront.errors import BudgetError, InvalidInput, UnknownName
+from bitfront.limits import rows
 from bitfront.scheme import KEEP
+from bitfront.storage import StudyRecord
 from bitfront.types import Trial
 
 _SIGNED = re.compile(r"([^<>=]*:)?\s*[<>]=\s*[\d.]+\s*[A-Za-z%]")  # a budget: no name but a unit
@@ -55,20 +60,15 @@ class Bound:
         return value <= self.amount if self.sign == "<=" else value >= self.amount
 
 
-def meeting(trials: Sequence[Trial], limits: Sequence[str]) -> list[Trial]:
-    """The ``trials`` within all ``limits``; a trial that lacks what is limited is not.
+def meeting(record: StudyRecord, trials: Sequence[Trial], limits: Sequence[str]) -> list[Trial]:
+    """The ``trials`` of a study within all ``limits``; one that lacks what is limited is not.
 
     Shares of the full model need the trial that keeps every layer among ``trials``, averages
     the number of weights in a trial's settings. Raises ``InvalidInput`` for what cannot be read and
     where no trial is left, ``UnknownName`` for a cost or metric that no trial has, and
     ``BudgetError`` where no trial tells what a budget is a share or an average of.
     """
-    tests = [
-        _bounded(trials, text)
-        if re.search("[<>=]", text) and not _SIGNED.match(text)
-        else _afforded(trials, text)
-        for text in limits
-    ]
+    tests = [_test(record, trials, text) for text in limits]
     left = [trial for trial in trials if all(test(trial) for test in tests)]
     if not left:
         raise InvalidInput(
@@ -84,22 +84,65 @@ def _value(trial: Trial, name: str) -> float:
     return trial.metrics[name].value if name in trial.metrics else math.nan
 
 
-def _bounded(trials: Sequence[Trial], text: str) -> Callable[[Trial], bool]:
+def _test(record: StudyRecord, trials: Sequence[Trial], text: str) -> Callable[[Trial], bool]:
+    if not re.search("[<>=]", text) or _SIGNED.match(text):
+        budget = Budget.parse(text)
+        return _in_class(record, trials, budget) if budget.layers else _afforded(trials, budget)
     bound = Bound.parse(text)
     there = {name for trial in trials for name in (*trial.costs, *trial.metrics)}
-    if bound.name not in there:
-        known = ", ".join(sorted(there)) or "none"
-        raise UnknownName(f"no trial has the cost or metric {bound.name!r}", f"there are {known}")
-    return bound.holds
+    if bound.name in there:
+        return bound.holds
+    layers, _, name = (part.strip() for part in bound.name.partition(":"))
+    if layers and name in there:
+        budget = Budget(bound.amount, "", bound.sign, layers, name=name)
+        return _in_class(record, trials, budget)
+    known = ", ".join(sorted(there)) or "none"
+    raise UnknownName(f"no trial has the cost or metric {bound.name!r}", f"there are {known}")
 
 
-def _afforded(trials: Sequence[Trial], text: str) -> Callable[[Trial], bool]:
-    budget = Budget.parse(text)
-    if budget.layers:
+def _in_class(
+    record: StudyRecord, trials: Sequence[Trial], budget: Budget
+) -> Callable[[Trial], bool]:
+    from bitfront.trialcosts import recorded_costs
+
+    known = list(recorded_costs(record, trials))
+    if not known:
         raise BudgetError(
-            f"budget {str(budget)!r} is on a class of layers, which trials have no totals of",
-            "search within it, or limit the whole model",
+            f"budget {str(budget)!r} is on a class of layers, and the study does not say what its "
+            "trials' layers are",
+            "limit the whole model",
         )
+    met: dict[int, bool] = {}  # number of a trial that has layers of the class
+    refused: list[BudgetError] = []
+    for costs, some in known:
+        if budget.whole not in costs.tables:
+            raise BudgetError(
+                f"budget {str(budget)!r} limits {budget.whole} of a class of layers, of which "
+                "trials have the model's total only",
+                f"limit the whole model, or of the class one of {', '.join(costs.tables)}",
+            )
+        try:
+            found = rows([budget], costs)
+        except BudgetError as error:
+            refused.append(error)
+            continue
+        counted = replace(costs, tables=found.costs)
+        (limit,) = (found.floors if budget.floor else found.limits).values()
+        for trial in some:
+            met[trial.id] = _keeps(budget, counted.total(trial.schemes)[budget.resource], limit)
+    if refused and not met:
+        raise refused[0]
+    return lambda trial: met.get(trial.id, False)
+
+
+def _keeps(budget: Budget, value: float, limit: float) -> bool:
+    """Whether a total is within a budget; not where one of the two is nan."""
+    if budget.floor:
+        return value >= limit * (1 - ROUNDING)
+    return value <= limit * (1 + ROUNDING)
+
+
+def _afforded(trials: Sequence[Trial], budget: Budget) -> Callable[[Trial], bool]:
     if not any(budget.resource in trial.costs for trial in trials):
         known = ", ".join(sorted({name for trial in trials for name in trial.costs})) or "none"
         raise BudgetError(
@@ -114,11 +157,7 @@ def _afforded(trials: Sequence[Trial], text: str) -> Callable[[Trial], bool]:
         )
 
     def holds(trial: Trial) -> bool:
-        limit = _limit(budget, trial, whole)
-        value = _value(trial, budget.resource)
-        if budget.floor:
-            return value >= limit * (1 - ROUNDING)
-        return value <= limit * (1 + ROUNDING)
+        return _keeps(budget, _value(trial, budget.resource), _limit(budget, trial, whole))
 
     return holds
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import shutil
 import uuid
@@ -14,17 +13,10 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from bitfront.errors import ExportError
+from bitfront.files import remedy
 
 MANIFEST = "bitfront.json"  # in every folder that was written here
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
-_REMEDIES = {
-    errno.ENOSPC: "the disk is full: free some space or choose another place",
-    errno.EDQUOT: "the quota is used up: free some space or choose another place",
-    errno.EROFS: "the file system is read-only: choose another place",
-    errno.EACCES: "no permission to write there: choose another place",
-    errno.EPERM: "no permission to write there: choose another place",
-    errno.ENAMETOOLONG: "give a shorter name",
-}
 
 
 @contextmanager
@@ -84,10 +76,10 @@ def _real(folder: Path) -> Path:
 
 
 def _failure(folder: Path, error: OSError | SafetensorError) -> ExportError:
-    reason = getattr(error, "strerror", None) or str(error)
-    known = _REMEDIES.get(getattr(error, "errno", None) or 0)
-    what = f"cannot write {folder.name!r}" + ("" if known else f" ({reason})")
-    return ExportError(what, known or "choose another place")
+    reason, todo = str(error), "choose another place"
+    if isinstance(error, OSError):
+        reason, todo = error.strerror or reason, remedy(error, todo)
+    return ExportError(f"cannot write {folder.name!r} ({reason})", todo)
 
 
 def _flush(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Allocators: a problem in, an allocation out. No torch, no SQL; reads problem files."""
 
 from . import bayes, evolution, greedy, ilp, lagrange, quadratic, randomized, uniform
-from .base import ALLOCATORS, Allocator, allocate
+from .base import ALLOCATORS, INTERACTING, Allocator, allocate, require_additive
 from .cheapest import cheapest
 from .explorer import EXPLORERS, Explorer, ExplorerFactory
 from .limits import fitting
@@ -16,6 +16,7 @@ from .supported import Front, front
 __all__ = [
     "ALLOCATORS",
     "EXPLORERS",
+    "INTERACTING",
     "Allocator",
     "Explorer",
     "ExplorerFactory",
@@ -37,6 +38,7 @@ __all__ = [
     "quadratic",
     "randomized",
     "read_problem",
+    "require_additive",
     "several",
     "uniform",
     "weighted",

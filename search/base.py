@@ -13,8 +13,9 @@ An allocator is a function ``(problem, *, time_limit=None, gap=0.0) -> Allocatio
 - given ``time_limit`` (seconds), returns the best found until then; given ``gap``, may stop once
   the loss is proven to be within that part of it from the least; heuristics may ignore both.
 
-A new allocator is one file here that registers itself, and one import in ``__init__``. The same
-contract runs as tests over every registered one.
+A new allocator is one file here that registers itself, and one import in ``__init__``; if its
+objective is of interactions, it is one of ``INTERACTING`` too. The same contract runs as tests over
+every registered one.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Allocator(Protocol):
 
 
 ALLOCATORS: Registry[Allocator] = Registry("solver")
+INTERACTING: set[str] = set()  # the solvers that minimize ``Problem.objective``
 
 
 def allocate(
@@ -50,3 +52,12 @@ def allocate(
     if not (math.isfinite(gap) and gap >= 0):
         raise InvalidInput(f"a gap of {gap}", "give a part of the loss, like 1e-4, or 0")
     return ALLOCATORS[solver](problem, time_limit=time_limit, gap=gap)
+
+
+def require_additive(solver: str, place: str, remedy: str) -> None:
+    """Refuse a solver of ``INTERACTING`` (``InvalidInput``) where there are no interactions.
+
+    place: where that is, to go on with after the solver's name. remedy: what to do instead.
+    """
+    if solver in INTERACTING:
+        raise InvalidInput(f"solver {solver} {place}", remedy)

@@ -67,7 +67,7 @@ class Bayes:
     """See ``explorer``. sampler: ``tpe`` (Optuna's, multivariate) or ``gp`` (its ``GPSampler``).
 
     In ``benchmarks.explorers`` both came to the same within their spread over seeds; a proposal of
-    ``gp`` takes a third of a second, one of ``tpe`` a few hundredths.
+    ``gp`` takes a tenth of a second, one of ``tpe`` a few hundredths.
     """
 
     def __init__(

@@ -29,14 +29,17 @@ FITTING = 100  # of these the best that fit by themselves, whatever their price
 TRIED = 200  # pairs of a round that are looked at exactly
 
 
-def improved(objective: Coupled, picks: Picks, prices: Float, deadline: float) -> Picks:
+def improved(
+    objective: Coupled, picks: Picks, prices: Float, deadline: float, enough: float = -np.inf
+) -> Picks:
     """An allocation no worse than ``picks``, which is within the limits, under F.
 
-    Unless the ``deadline`` (perf_counter) passes no move of one item, or of two promising ones,
-    lowers it further. prices: of the limits, to tell which moves are promising.
+    Unless F is ``enough`` or less, or the ``deadline`` (perf_counter) passes, no move of one item,
+    or of two promising ones, lowers it further. prices: of the limits, to tell which moves are
+    promising.
     """
-    picks = _stepped(objective, picks, deadline)
-    while time.perf_counter() < deadline:
+    picks = _stepped(objective, picks, deadline, enough)
+    while objective.value(picks) > enough and time.perf_counter() < deadline:
         moved = _moved(objective, picks, prices)
         if moved is None:
             break
@@ -44,20 +47,12 @@ def improved(objective: Coupled, picks: Picks, prices: Float, deadline: float) -
     return picks
 
 
-def repaired(items: Items, count: int) -> list[Picks]:
-    """Relaxed answers of ``items``, the best first, stepped down and filled until they fit."""
-    dual = climb(items)
-    value = excess(items, dual.prices)
-    down = (descend(items, t.picks, value) for t in dual.tangents[:count])
-    return [fill(items, p) for p in down if p is not None]
-
-
-def _stepped(objective: Coupled, picks: Picks, deadline: float) -> Picks:
+def _stepped(objective: Coupled, picks: Picks, deadline: float, enough: float) -> Picks:
     """By steps that shrink from all items to a few."""
     value, radius = objective.value(picks), len(picks)
-    while radius >= FEWEST and time.perf_counter() < deadline:
+    while radius >= FEWEST and value > enough and time.perf_counter() < deadline:
         local = _around(objective, picks, radius)
-        found = min(repaired(local, STARTS), key=objective.value, default=picks)
+        found = min(_lowered(local, STARTS), key=objective.value, default=picks)
         now = objective.value(found)
         if now < value - _grain(objective, picks):
             picks, value = found, now
@@ -84,6 +79,14 @@ def _around(objective: Coupled, picks: Picks, radius: int) -> Items:
         slack=np.append(items.slack, 0.0),
         sign=np.append(items.sign, 1.0),
     )
+
+
+def _lowered(items: Items, count: int) -> list[Picks]:
+    """Relaxed answers of ``items``, the best first, stepped down and filled until they fit."""
+    dual = climb(items)
+    value = excess(items, dual.prices)
+    down = (descend(items, t.picks, value) for t in dual.tangents[:count])
+    return [fill(items, p) for p in down if p is not None]
 
 
 def _moved(objective: Coupled, picks: Picks, prices: Float) -> Picks | None:

@@ -1,13 +1,14 @@
 """Evolution of measured allocations towards the whole front: Optuna's NSGA-II, or NSGA-III.
 
     individual   an allocation; its genes are the ranks of its schemes by cost, one for each item
-    objectives   the measured loss, and each resource on which the points have different limits
+    objectives   the measured loss, and each resource on which the points have different limits, or
+                 else different floors: of these the most
     child        a mother's picks, some of a mate's in their place, then moves of one rank
 
 Selection is Optuna's: non-dominated sorting with crowding distance (Deb et al. 2002, "A fast and
 elitist multiobjective genetic algorithm: NSGA-II"), or with reference directions from three
-objectives on (Deb and Jain 2014). Where all points have one limit on a resource it is a constraint
-only, not an objective, as nobody asks for less than that.
+objectives on (Deb and Jain 2014). Where all points have one limit on a resource, or one floor, it
+is a constraint only, not an objective, as nobody asks for less than that.
 
 A child stays near its parents: it differs by what it takes from the mate, an individual of about
 the same cost, by one to a few moves up or down by one rank, and by what brings it within the limits
@@ -60,8 +61,7 @@ class Evolution:
         self.sweep = Sweep(problems, "evolution", seed)
         self.random = np.random.default_rng(seed)
         self.blind = not starts
-        limits = {name: {p.limits[name] for p in problems} for name in problems[0].limits}
-        self.resources = [r for r, name in enumerate(limits) if len(limits[name]) > 1]
+        self.resources = self.sweep.differing()
         self.study = _study(1 + len(self.resources), self._parents, seed)
         self.running: dict[tuple[int, ...], Any] = {}
         self.parents: list[Picks] = []
@@ -143,7 +143,8 @@ class Evolution:
         moved = stepped(sweep, picks, value, int(random.geometric(MORE)) + more, random)
         items = sweep.points[point]
         if self.resources and random.random() >= FULL and items.fits(mother):
-            items = replace(items, room=np.minimum(items.room, items.usage(mother)))
+            used = np.where(items.sign > 0, items.usage(mother), items.room)  # floors stay
+            items = replace(items, room=np.minimum(items.room, used))
         return self._repaired(items, picks, sweep.values[point], moved)
 
     def _mate(self, mother: Picks, parents: list[Picks]) -> Picks:

@@ -56,7 +56,7 @@ def solve(
     if items.fits(best):
         return Solution(best, items.losses(best))
     dual = climb(items, deadline, gap / FINER)
-    found = Solution(repaired(items, dual, deadline, explain), dual.bound)
+    found = Solution(incumbent(items, dual, deadline, explain), dual.bound)
     for width in NARROW:
         found = close(items, dual, found, width, deadline, gap)
     few = found.contested <= FEW
@@ -121,8 +121,8 @@ def foothold(
     )
 
 
-def repaired(items: Items, dual: Dual, deadline: float, explain: bool = True) -> Picks:
-    """An allocation within the limits, by repairing relaxed answers."""
+def incumbent(items: Items, dual: Dual, deadline: float, explain: bool = True) -> Picks:
+    """A first allocation within the limits, by repairing relaxed answers."""
     limit = items.room + items.slack
     fitting = [t.picks for t in dual.tangents if (t.usage <= limit).all()]
     found = [picks for picks in fitting if items.fits(picks)]  # running sums drift

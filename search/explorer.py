@@ -2,8 +2,8 @@
 
     ask() ──> allocation ──> (whoever measures) ──> tell(allocation, loss) ──> ask() ...
 
-An explorer is made of the points of a sweep (``problems``: the same tables, other limits), of what
-was measured already (``starts``), and of a seed. It
+An explorer is made of the points of a sweep (``problems``: the same tables, other limits and
+floors), of what was measured already (``starts``), and of a seed. It
 - asks for allocations within the limits of at least one point, never for one twice, nor for one
   that was told; None when it finds nothing new;
 - may be asked again before it was told (several workers): what it asked for and was not told is

@@ -146,7 +146,7 @@ class _Search:
             losses, usage = losses[index], usage[index]
             trail.append((parents[index].astype(np.int32), schemes[picked[index]].astype(np.int16)))
         least = self.known if math.isinf(dropped) else math.floor(dropped - self.margin) + 1
-        if not len(losses):
+        if losses.min(initial=self.known) >= self.known:  # a bound may be below the loss itself
             return None, self.known, min(least, self.known)
         at = int(losses.argmin())
         total = int(losses[at])

@@ -14,7 +14,7 @@ from bitfront.types import Allocation, Problem
 from .base import ALLOCATORS
 from .closing import Solution, close
 from .dual import Dual, climb
-from .exact import NARROW, repaired
+from .exact import NARROW, incumbent
 from .items import Items, Picks, merge
 from .limits import require
 from .moves import fill
@@ -45,4 +45,4 @@ def lagrange(problem: Problem, *, time_limit: float | None = None, gap: float = 
 def _start(items: Items, dual: Dual, deadline: float) -> Picks:
     if len(items.resources) == 1:
         return fill(items, supported(items), deadline)
-    return repaired(items, dual, deadline)
+    return incumbent(items, dual, deadline)

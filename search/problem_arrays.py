@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitfront.errors import ProblemError
+from bitfront.files import replacing
 from bitfront.types import Problem, closure
 
 from .problem_file import assembled, distinct, finite
@@ -70,9 +71,10 @@ _KNOWN = ("schemes", "loss", "tied", "group", "layers")
 
 
 def write_arrays(problem: Problem, path: Path) -> None:
-    """``problem``, without its limits, as ``read_arrays`` reads it.
+    """``problem``, without its limits, as ``read_arrays`` reads it, in the file ``path``.
 
-    Raises ``ProblemError`` where schemes are barred or costs fixed, which the form cannot say.
+    Raises ``ProblemError`` where schemes are barred or costs fixed, which the form cannot say, and
+    ``OSError`` as the file system does; ``path`` is then as it was.
     """
     if not problem.allowed.all() or any(problem.fixed.values()):
         raise ProblemError(
@@ -81,14 +83,15 @@ def write_arrays(problem: Problem, path: Path) -> None:
     group = np.full(len(problem.layers), -1)
     for number, members in enumerate(problem.groups):
         group[list(members)] = number
-    np.savez(
-        path,
-        schemes=np.array(problem.schemes),
-        layers=np.array(problem.layers),
-        loss=problem.loss,
-        group=group,
-        **{f"cost_{name}": table for name, table in problem.costs.items()},  # type: ignore[arg-type]
-    )
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(
+            file,
+            schemes=np.array(problem.schemes),
+            layers=np.array(problem.layers),
+            loss=problem.loss,
+            group=group,
+            **{f"cost_{name}": table for name, table in problem.costs.items()},  # type: ignore[arg-type]
+        )
 
 
 def grouped(numbers: Sequence[Any], none: Any) -> tuple[tuple[int, ...], ...]:

@@ -15,41 +15,48 @@ import time
 
 from bitfront.types import Allocation, Problem
 
-from .base import ALLOCATORS
+from .base import ALLOCATORS, INTERACTING
 from .coupled import coupled
 from .descent import improved
 from .exact import solve
 from .items import Items, Picks, merge
 from .limits import require
 from .moves import descend, fill
-from .relaxation import relaxed
+from .relaxation import enough, relaxed
 
 SUGGESTED = 4  # of the relaxation's allocations that are improved
+
+INTERACTING.add("quadratic")
 
 
 @ALLOCATORS.register("quadratic")
 def quadratic(problem: Problem, *, time_limit: float | None = None, gap: float = 0.0) -> Allocation:
-    """The least F that is found within all limits; never more than the additive optimum has.
+    """The least F that is found within all limits; never more than the answer of ``ilp`` has.
 
     ``loss`` is F (``Problem.objective``) and ``bound`` a lower bound on F of all allocations within
     the limits; ``gap`` is their difference. ``optimal`` where that is no more than rounding, which
     a relaxation seldom shows. Without interactions in the problem, or with a ``shrink`` of 0, F is
     additive, and the answer that of ``ilp``, proven. Needs 8·G·C·n bytes for G groups, C schemes
-    and n samples. A ``time_limit`` ends the improvement, and loosens the bound.
+    and n samples. A ``time_limit`` ends the improvement, and loosens the bound; so does a relative
+    ``gap``, as soon as an allocation is within it of the bound.
     """
     start = time.perf_counter()
     deadline = math.inf if time_limit is None else start + time_limit
     items = merge(problem)
     require(items)
-    additive = solve(items, deadline)
+    additive = solve(items, deadline, gap=gap)
     seconds = time.perf_counter() - start
     if problem.interactions is None or problem.interactions.shrink == 0:
         return items.allocation(additive.picks, "quadratic", seconds, additive.bound)
     objective = coupled(items, problem.interactions)
-    relaxation = relaxed(objective, additive.picks, deadline)
-    starts = [additive.picks, *_fitting(items, relaxation.picks)]
-    found = [improved(objective, p, relaxation.prices, deadline) for p in starts]
-    best = min([additive.picks, *found], key=lambda picks: _rank(items, picks))
+    relaxation = relaxed(objective, additive.picks, deadline, gap)
+    least = enough(relaxation.bound, gap)
+    best = additive.picks
+    for picks in (additive.picks, *_fitting(items, relaxation.picks)):
+        if objective.value(best) <= least:
+            break
+        found = improved(objective, picks, relaxation.prices, deadline, least)
+        best = min(best, found, key=lambda picks: _rank(items, picks))
     r = objective.sum(best)
     return _answer(items, best, relaxation.bound, objective.rounding(r), start)
 

@@ -10,6 +10,7 @@ bounds F from below at its own minimum, so the bound does not rest on how far th
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,9 +42,19 @@ class Relaxed:
     picks: tuple[Picks, ...]
 
 
-def relaxed(objective: Coupled, start: Picks, deadline: float) -> Relaxed:
-    """The bound, from ``start`` on, until it is close or the ``deadline`` (perf_counter) passes."""
-    rows = np.arange(len(start))
+def enough(bound: float, gap: float) -> float:
+    """An F at which, and below, an allocation is within a relative ``gap`` of ``bound``."""
+    if bound <= 0:
+        return bound / (1 + gap)
+    return bound / (1 - gap) if gap < 1 else math.inf
+
+
+def relaxed(objective: Coupled, start: Picks, deadline: float, gap: float = 0.0) -> Relaxed:
+    """The bound, from ``start`` on, until it is close or the ``deadline`` (perf_counter) passes.
+
+    Or until ``start`` is proven to be within a relative ``gap`` of the least F.
+    """
+    rows, value = np.arange(len(start)), objective.value(start)
     linear, r = float(objective.base[rows, start].sum()), objective.sum(start)
     bound, point, prices = -np.inf, r, np.zeros(0)
     picks: tuple[Picks, ...] = ()
@@ -55,7 +66,8 @@ def relaxed(objective: Coupled, start: Picks, deadline: float) -> Relaxed:
             bound, point, prices = here, r, dual.prices
             picks = tuple(t.picks for t in dual.tangents)
         f = linear + objective.half(r)
-        if f - bound <= CLOSE * abs(f) or time.perf_counter() > deadline:
+        close = f - bound <= CLOSE * abs(f) or value <= enough(bound, gap)
+        if close or time.perf_counter() > deadline:
             break
         to, to_r = _answer(objective, items, dual)
         away = to_r - r
@@ -65,7 +77,7 @@ def relaxed(objective: Coupled, start: Picks, deadline: float) -> Relaxed:
             break
         step = 1.0 if fall >= steepness else fall / steepness
         linear, r = linear + step * (to - linear), r + step * away
-    if objective.base.size <= WHOLE:
+    if objective.base.size <= WHOLE and value > enough(bound, gap):
         with suppress(Infeasible):  # in the time left
             found = solve(objective.linearized(point), deadline, explain=False)
             here = found.bound - objective.half(point) - objective.rounding(point)

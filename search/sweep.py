@@ -51,6 +51,14 @@ class Sweep:
         """G."""
         return len(self.points[0].loss)
 
+    def differing(self) -> list[int]:
+        """Of each resource with different limits its row, or else with different floors."""
+        rooms = np.array([items.room for items in self.points])
+        rows: dict[str, int] = {}
+        for r in np.flatnonzero((rooms != rooms[0]).any(axis=0)).tolist():  # limits come first
+            rows.setdefault(self.points[0].resources[r], r)
+        return list(rows.values())
+
     def known(self, picks: Picks) -> bool:
         """Whether ``picks`` were told or are pending."""
         key = tuple(picks.tolist())
@@ -166,7 +174,7 @@ def stepped(
 
 
 def _alike(problems: Sequence[Problem]) -> None:
-    """Raises ``ProblemError`` unless the points differ in their limits only."""
+    """Raises ``ProblemError`` unless the points differ in their limits and floors only."""
     if not problems:
         raise ProblemError("a sweep of no points", "give at least one problem")
     first = problems[0]
@@ -175,26 +183,31 @@ def _alike(problems: Sequence[Problem]) -> None:
             first.layers == other.layers
             and first.schemes == other.schemes
             and first.groups == other.groups
-            and first.limits.keys() == other.limits.keys()
+            and [*first.limits] == [*other.limits]
+            and [*first.floors] == [*other.floors]
             and np.array_equal(first.allowed, other.allowed)
             and np.array_equal(first.loss[first.allowed], other.loss[first.allowed])
             and all(
                 np.array_equal(table[first.allowed], other.costs[name][first.allowed])
                 for name, table in first.costs.items()
-                if name in first.limits
+                if name in first.limits or name in first.floors
             )
         )
         if not same:
             raise ProblemError(
                 "the points of a sweep differ in more than their limits",
-                "make them of one table, with limits on the same resources",
+                "make them of one table, with limits and floors on the same resources in one order",
             )
 
 
 def _ordered(items: Items) -> tuple[Picks, Picks]:
-    """``order`` and ``rank``: by cost over all limited resources in units of their spans."""
-    cost = np.tensordot(items.per_span(), items.cost, axes=1)
-    cost = np.where(items.allowed, cost if len(items.cost) else items.first, np.inf)
+    """``order`` and ``rank``: by cost over all resources with a limit, in units of their spans.
+
+    Where there is none by the first cost.
+    """
+    limited = items.sign > 0
+    cost = np.tensordot(items.per_span() * limited, items.cost, axes=1)
+    cost = np.where(items.allowed, cost if limited.any() else items.first, np.inf)
     order = np.lexsort((-items.loss, cost), axis=1)
     return order, order.argsort(axis=1)
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bitfront.types import Layer
+
 
 @dataclass(frozen=True)
 class StudyRecord:
@@ -20,6 +22,11 @@ class StudyRecord:
     created: str
     fingerprint: Mapping[str, str]
     settings: Mapping[str, Any]
+
+    @property
+    def layers(self) -> dict[str, Layer]:
+        """Name -> layer, as they were when the study was begun."""
+        return {fields["name"]: Layer(**fields) for fields in self.settings.get("layers", [])}
 
 
 @dataclass(frozen=True)

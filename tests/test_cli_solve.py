@@ -17,7 +17,7 @@ import pytest
 from bitfront import __version__
 from bitfront.cli import output
 from bitfront.errors import StorageError
-from bitfront.search import read_problem, write_arrays
+from bitfront.search import INTERACTING, read_problem, write_arrays
 
 ROOT = Path(__file__).resolve().parents[1]
 PROBLEM = {
@@ -139,6 +139,14 @@ def test_a_gap_to_stop_at(problem: Path) -> None:
     assert near["bound"] <= exact["loss"] <= near["loss"]
     for extra, message in ((["--count", "2"], "proven in full"), ([], "a gap of -1")):
         refused(run(*words, "--gap", "-1" if not extra else "0.5", *extra), message)
+
+
+def test_a_solver_that_needs_interactions_is_refused(problem: Path) -> None:
+    for name in INTERACTING:
+        refused(
+            run("solve", str(problem), "--limit", "size=8", "--solver", name),
+            f"solver {name} on a file, which holds no interactions",
+        )
 
 
 def test_arrays_in_a_file(problem: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from bitfront.errors import InvalidInput, ProblemError
 from bitfront.search import allocate, read_problem, write_arrays
 from bitfront.types import Problem
+from tests.disk import file_limit
 
 PLAIN: dict[str, Any] = {
     "schemes": ["int4", "int8"],
@@ -104,6 +105,16 @@ def test_what_is_written_is_read(plain: Problem, tmp_path: Path) -> None:
     )
     with pytest.raises(ProblemError, match="barred"):
         write_arrays(barred, path)
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(plain: Problem, tmp_path: Path) -> None:
+    path = tmp_path / "written.npz"
+    write_arrays(plain, path)
+    before, files = path.read_bytes(), set(tmp_path.iterdir())
+    with file_limit(len(before) // 2), pytest.raises(OSError, match="File too large"):
+        write_arrays(plain, path)
+    assert path.read_bytes() == before
+    assert set(tmp_path.iterdir()) == files
 
 
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {

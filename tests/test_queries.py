@@ -12,7 +12,7 @@ import pytest
 import bitfront
 from bitfront.errors import InvalidInput, ModelError, UnknownName
 from bitfront.files import write_text
-from bitfront.queries import front_of, recorded_layers
+from bitfront.queries import front_of
 from bitfront.storage import Store, StudyRecord
 from bitfront.study import recorded_task
 from bitfront.types import Estimate, Measurement, Trial
@@ -84,7 +84,7 @@ def test_what_cannot_be_asked_is_said() -> None:
 def test_layers_are_known_without_the_model(tmp_path: Path) -> None:
     with bitfront.open_study("s", convolutional(), tmp_path / "b.db") as study:
         layers = {layer.name: layer for layer in study.task.layers}
-        assert recorded_layers(study.record) == layers
+        assert study.record.layers == layers
         bitfront.search(study, "w4 w8", ["6bpw"])
     shown = bitfront.show("s", 2, db=tmp_path / "b.db")
     for line in shown.lines:

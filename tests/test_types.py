@@ -47,6 +47,7 @@ def test_tables_are_copied_and_read_only() -> None:
         ({"layers": ()}, "a problem of 0 layers and 3 schemes"),
         ({"loss": TABLE.T}, r"loss has shape \(3, 2\): expected \(2, 3\)"),
         ({"allowed": np.ones((1, 3))}, r"allowed has shape \(1, 3\)"),
+        ({"allowed": np.ones((3, 2))}, r"allowed has shape \(3, 2\)"),
         ({"costs": {"bytes": TABLE[0]}}, r"costs of bytes has shape \(3,\)"),
         ({"loss": TABLE * math.nan}, "loss of layer 'a' under 'w4' is nan"),
         ({"costs": {"bytes": TABLE + math.inf}}, "costs of bytes of layer 'a' under 'w4' is inf"),

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import warnings
@@ -20,6 +19,7 @@ import typer
 
 from bitfront import __version__
 from bitfront.errors import BitfrontError, BitfrontWarning
+from bitfront.files import remedy
 
 from .demo import demo
 from .doctor import doctor
@@ -38,14 +38,6 @@ from .studies import studies
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 INTERRUPTED = 130
-_REMEDIES = {
-    errno.ENOSPC: "the disk is full: make room, or choose another place",
-    errno.EDQUOT: "the quota is used up: make room, or choose another place",
-    errno.EROFS: "choose another place",
-    errno.EACCES: "change its permissions, or choose another place",
-    errno.EPERM: "change its permissions, or choose another place",
-    errno.ENAMETOOLONG: "give a shorter name",
-}
 
 app = typer.Typer(
     name="bitfront", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
@@ -116,8 +108,7 @@ def _explain(error: BaseException) -> int:
         return INTERRUPTED
     if isinstance(error, OSError) and error.strerror and not isinstance(error, BitfrontError):
         where = f"{error.filename}: " if error.filename else ""
-        remedy = _REMEDIES.get(error.errno or 0, "check the path")
-        _line(f"{where}{error.strerror}: {remedy}")
+        _line(f"{where}{error.strerror}: {remedy(error, 'check the path')}")
     elif isinstance(error, MemoryError):
         _line(f"out of memory: {error}" if str(error) else "out of memory")
     elif isinstance(error, _UsageError):

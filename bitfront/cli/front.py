@@ -131,7 +131,7 @@ def _csv(found: Front, everything: bool) -> str:
 def write_page(found: Front, path: Path) -> None:
     """Write the first cost and the first metric of ``found`` as a page."""
     from bitfront.frontpage import write_front
-    from bitfront.queries import better_of, recorded_layers
+    from bitfront.queries import better_of
 
     metric = found.metrics[0]
     with naming(path):
@@ -140,7 +140,7 @@ def write_page(found: Front, path: Path) -> None:
             found.study.name,
             found.trials,
             [found.trials[i].id for i in found.best],
-            list(recorded_layers(found.study).values()),
+            list(found.study.layers.values()),
             x=found.costs[0],
             y=metric,
             y_unit=found.study.settings.get("metrics", {}).get(metric, {}).get("unit", ""),

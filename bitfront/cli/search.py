@@ -197,6 +197,7 @@ def _check(
     from bitfront.problems import points
     from bitfront.quant.exporters import EXPORTERS
     from bitfront.search import ALLOCATORS
+    from bitfront.tasks.numbers import require
     from bitfront.types import parse_schemes
 
     parse_schemes(schemes)
@@ -206,5 +207,4 @@ def _check(
         Budget.parse(text)
     check_names((ALLOCATORS, solver), (EXPORTERS, container))
     for name, value in counts.items():
-        if value is not None and value < 0:
-            raise InvalidInput(f"--{name} {value}", "give 0 or more")
+        require(1 if name == "explore" and not sweep else 0, **{f"--{name}": value})

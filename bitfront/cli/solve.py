@@ -67,11 +67,6 @@ def solve(
 ) -> None:
     """Choose one scheme per layer: least total loss, or least cost, within the limits."""
     limits, floors = _limits(limit or [])
-    if solver == "quadratic":
-        raise InvalidInput(
-            "solver quadratic on a file, which holds no interactions",
-            "solve with another, like ilp; bitfront search has interactions",
-        )
     if count == 1 and distance is not None:
         raise InvalidInput(f"--distance {distance} of one allocation", "give --count too")
     if count > 1 and solver != "ilp":
@@ -91,8 +86,13 @@ def solve(
     if gap and (count > 1 or minimize is not None):
         raise InvalidInput(f"--gap {gap:g} with --count or --minimize", "those are proven in full")
 
-    from bitfront.search import allocate, cheapest, read_problem, several
+    from bitfront.search import allocate, cheapest, read_problem, require_additive, several
 
+    require_additive(
+        solver,
+        "on a file, which holds no interactions",
+        "solve with another, like ilp; bitfront search has interactions",
+    )
     with quiet_stdout():
         read = read_problem(problem, limits, floors)
         if minimize is not None and max_loss is not None:

@@ -1,4 +1,4 @@
-"""Numbers that a task is given, checked before anything is loaded."""
+"""Numbers that a task or a search is given, checked before anything is loaded."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,12 +57,27 @@ def made(
     return problems, loss
 
 
+def floored(
+    made: tuple[list[Problem], Loss], bits: Sequence[float], **other: Any
+) -> tuple[list[Problem], Loss]:
+    """The same with at least so many bits a weight at each point."""
+    problems, loss = made
+    weights = problems[0].costs["bits"].sum() / BITS.sum()
+    floors = [{"bits": float(b * weights)} for b in bits]
+    return [
+        dataclasses.replace(p, floors=f, **other) for p, f in zip(problems, floors, strict=True)
+    ], loss
+
+
 SWEEPS = {
     "one point": made(1, budgets=(3.0,)),
     "three points": made(2),
     "two resources": made(3, budgets=(3.0, 4.0), seconds=(0.5, 0.8)),
     "one limit on seconds": made(4, budgets=(3.0, 4.0), seconds=(0.5,)),
     "groups": made(5, groups=((0, 3), (1, 2, 5))),
+    "a floor": floored(made(9), [2.3, 2.3, 2.3]),
+    "windows": floored(made(10), [2.3, 3.1, 3.9]),
+    "floors alone": floored(made(11, budgets=(1.0, 1.0)), [4.0, 6.0], limits={}),
     "no limits": (
         [dataclasses.replace(made(6, L=5)[0][0], limits={})], made(6, L=5)[1],
     ),
@@ -85,6 +101,7 @@ def meets(allocation: Allocation, problem: Problem) -> bool:
         all(problem.allowed[i, c] for i, c in enumerate(choice))
         and all(len({choice[i] for i in group}) == 1 for group in problem.groups)
         and all(totals[k] <= limit * (1 + 1e-12) for k, limit in problem.limits.items())
+        and all(totals[k] >= floor * (1 - 1e-12) for k, floor in problem.floors.items())
     )
 
 
@@ -119,6 +136,14 @@ def test_looks_at_every_point(name: str) -> None:
     found = asked(EXPLORERS[name](problems, solved(problems, loss)), 15, loss)
     inside = [sum(meets(a, problem) for a in found) for problem in problems]
     assert 3 <= inside[0] < inside[1] < inside[2] == len(found)
+
+
+def test_a_floor_that_all_meet_changes_nothing(name: str) -> None:
+    problems, loss = SWEEPS["three points"]
+    starts = solved(problems, loss)
+    idle, _ = floored((problems, loss), [1.0, 1.0, 1.0])
+    found = [asked(EXPLORERS[name](sweep, starts), 20, loss) for sweep in (problems, idle)]
+    assert [a.choice for a in found[0]] == [a.choice for a in found[1]]
 
 
 @pytest.mark.parametrize("sweep", ["one point", "two resources"])
@@ -162,11 +187,9 @@ def test_goes_on_as_if_never_interrupted(name: str, pending: int) -> None:
 def test_seeds_differ(name: str) -> None:
     problems, loss = SWEEPS["three points"]
     starts = solved(problems, loss)
-    runs = [
-        [a.choice for a in asked(EXPLORERS[name](problems, starts, seed=seed), 16, loss)]
-        for seed in (0, 1)
-    ]
-    assert runs[0] != runs[1]
+    explorers = [EXPLORERS[name](problems, starts, seed=seed) for seed in (0, 1)]
+    pairs = ([asked(explorer, 1, loss)[0].choice for explorer in explorers] for _ in range(16))
+    assert any(one != other for one, other in pairs)
 
 
 @pytest.mark.parametrize("groups", [(), ((0, 2),)], ids=["alone", "grouped"])
@@ -227,6 +250,8 @@ def test_refuses_what_is_no_sweep(name: str) -> None:
         EXPLORERS[name]([problems[0], other])
     with pytest.raises(InvalidInput, match="seed -1"):
         EXPLORERS[name](problems, seed=-1)
+    with pytest.raises(ProblemError, match="floors on the same resources"):
+        EXPLORERS[name]([problems[0], dataclasses.replace(problems[1], floors={"bits": 1.0})])
     impossible = dataclasses.replace(problems[1], limits={"bits": 1.0})
     with pytest.raises(Infeasible, match="the limit on bits is 1"):
         EXPLORERS[name]([problems[0], impossible])

@@ -5,11 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import json
-import resource
-import signal
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +21,7 @@ from bitfront.quant.tensorfiles import TensorFolder
 from bitfront.quant.weights import QuantizedLayer
 from bitfront.types import Layer, Scheme
 from tests import exporting as ex
+from tests.disk import file_limit
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -268,19 +265,6 @@ def test_full_disk(
     with pytest.raises(ExportError, match="the disk is full"):
         export(exporter, llama, {}, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
-
-
-@contextmanager
-def file_limit(size: int) -> Iterator[None]:
-    """No file may grow beyond ``size`` bytes: writes fail half-way, as on a full disk."""
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_unknown_exporter() -> None:

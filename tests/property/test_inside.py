@@ -7,7 +7,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ortools.sat.python import cp_model
 
@@ -27,6 +27,7 @@ WHOLE = 1e-12  # the precision of tables of integers, which are exact
     st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 4), st.integers(1, 3),
     st.sampled_from([1, 2, 5, 10_000]), st.booleans(),
 )  # fmt: skip
+@example(3259, 6, 4, 3, 10_000, False)  # the hint is the best there is
 def test_against_enumeration(seed: int, G: int, C: int, R: int, width: int, signed: bool) -> None:
     """Whatever the prices, the width and what is kept: true bounds, proofs that are true."""
     rng = np.random.default_rng(seed)

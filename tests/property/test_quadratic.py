@@ -184,6 +184,26 @@ def test_a_time_limit_leaves_an_allocation() -> None:
     assert found.bound <= allocate(problem, "quadratic").loss
 
 
+@pytest.mark.parametrize("gap", [0.02, 0.2, 1.0])
+def test_a_gap_ends_the_work_once_it_is_reached(gap: float) -> None:
+    problem = many(150, 6, 64)
+    found, whole = allocate(problem, "quadratic", gap=gap), allocate(problem, "quadratic")
+    assert found.loss == problem.objective(found.schemes)
+    assert found.gap <= gap * found.loss
+    assert found.bound <= whole.loss < found.loss  # which went on
+    assert found.costs["bytes"] <= problem.limits["bytes"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(interacting(), st.sampled_from([1e-3, 0.1, 1.0, 3.0]))
+def test_the_bound_holds_at_any_gap(problem: Problem, gap: float) -> None:
+    wide = fitting(widened(problem))
+    assume(fitting(problem))
+    found, eps = allocate(problem, "quadratic", gap=gap), grain(problem)
+    assert chosen(problem, found.choice) in wide
+    assert found.bound <= min(literal(problem, c) for c in wide) + eps
+
+
 @pytest.mark.parametrize("shrink", [None, 0.0])
 def test_without_interactions_it_is_the_additive_optimum(shrink: float | None) -> None:
     problem = many(20, 4, 8)

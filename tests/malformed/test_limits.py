@@ -60,7 +60,8 @@ def test_a_front_within_what_no_trial_has(tmp_path: Path, bitfront: Commands) ->
     for within, words in (
         ("5ms@cpu", "limits seconds@cpu, which no trial has"),
         ("1KBact", "limits activations, which no trial has"),
-        ("other:5bpw", "is on a class of layers, which trials have no totals of"),
+        ("attention:5bpw", "is called 'attention': classes are convolution, other"),
+        ("other:5ms@cpu", "limits seconds@cpu of a class of layers, of which trials have"),
         (">=33bpw", "loosen a limit"),
         (">4bpw", "cannot read limit '>4bpw'"),
     ):
