@@ -2,7 +2,16 @@
 
 Candidates are judged on the same calibration samples, so differences are paired. Where a few
 samples hold nearly all of a metric, its mean says little: two halves of the data rank candidates
-differently. Then a view of the metric that the halves agree on decides instead (``tasks.views``).
+differently. A quieter view of it (``tasks.views``) ranks alike on both, but not always as the
+metric does on other data. So the metric is foretold from the view, and of what that leaves as much
+is believed as halves of the data agree on:
+
+    K candidates near the best, N samples     m, v  (K,) means of the metric and of the view
+    f = level + slope · v                     least squares of m
+    value = f + share · (m − f)               share = 2ρ / (1 + ρ)
+
+with ρ the correlation of m − f between halves of the samples, and share what that makes of all of
+them (Spearman 1910, Brown 1910): the best linear guess of a mean over samples that nobody has.
 """
 
 from __future__ import annotations
@@ -18,8 +27,33 @@ from bitfront.sensitivity.stability import split_half
 Contributions = Mapping[str, NDArray[np.floating]]
 """View -> (N,) what each sample adds to it; the mean over samples is its value."""
 
-AGREED = 0.5  # rank correlation between halves of the data from which a view is trusted
-FEW = 4  # candidates, below which a rank correlation says nothing
+Float = NDArray[np.float64]
+
+CLOSE = 1.6  # times the least value, up to which candidates say how a metric goes with its views
+FEW = 6  # candidates, below which that is not known
+SPLITS = 16
+
+
+@dataclass(frozen=True)
+class View:
+    """What candidates are told apart by: a metric, or what it is believed to be.
+
+    quiet: the view that it is foretold from, or None. The others as above.
+    """
+
+    metric: str
+    quiet: str | None = None
+    share: float = 1.0
+    level: float = 0.0
+    slope: float = 0.0
+
+    def of(self, sums: Contributions, prefix: str = "") -> Float:
+        """(N,) what each sample adds. prefix: of the names in ``sums``."""
+        own = sums[prefix + self.metric].astype(np.float64)
+        if self.quiet is None:
+            return own
+        foretold = self.level + self.slope * sums[prefix + self.quiet].astype(np.float64)
+        return np.asarray(foretold + self.share * (own - foretold))
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,25 +69,55 @@ class Gain:
         return self.value > self.stderr
 
 
-def trusted(candidates: Sequence[Contributions], views: Sequence[str]) -> str | None:
-    """The first of ``views`` whose halves agree on the candidates, else the one that agrees most.
+def view_of(candidates: Sequence[Contributions], metric: str, views: Sequence[str]) -> View:
+    """What tells ``candidates`` apart best: ``metric``, corrected by the quietest of ``views``.
 
-    None where there are too few candidates, or samples, to tell.
+    The metric alone where there are too few candidates near the best, or samples, to tell.
     """
-    if len(candidates) < FEW:
-        return None
-    agreement = {}
-    for view in views:
-        scores = np.stack([c[view].astype(np.float64) for c in candidates])
-        agreement[view] = split_half(scores, np.ones(scores.shape[1]))
-        if agreement[view] >= AGREED:
-            return view
-    known = {view: r for view, r in agreement.items() if np.isfinite(r)}
-    return max(known, key=lambda view: known[view]) if known else None
+    means = [float(c[metric].mean()) for c in candidates]
+    near = [c for c, m in zip(candidates, means, strict=True) if m <= CLOSE * min(means)]
+    if len(near) < FEW or not views:
+        return View(metric)
+    scores = {name: np.stack([c[name].astype(np.float64) for c in near]) for name in views}
+    agreement = {name: split_half(s, np.ones(s.shape[1])) for name, s in scores.items()}
+    quiet = max(agreement, key=lambda name: np.nan_to_num(agreement[name], nan=-1.0))
+    if not agreement[quiet] > 0:
+        return View(metric)
+    own = np.stack([c[metric].astype(np.float64) for c in near])
+    return _mixed(metric, quiet, own, scores[quiet])
 
 
-def gain(candidate: Contributions, over: Contributions, view: str) -> Gain:
+def _mixed(metric: str, quiet: str, m: Float, v: Float) -> View:
+    """m, v: (K, N) what each sample adds to the metric and to the view."""
+    N = m.shape[1]
+    together = both = 0.0
+    rng = np.random.default_rng(0)
+    for _ in range(SPLITS):
+        order = rng.permutation(N)
+        a, b = (_left(m[:, half], v[:, half]) for half in np.array_split(order, 2))
+        together += float(a @ b)
+        both += float(a @ a + b @ b) / 2
+    rho = max(together / both, 0.0) if both > 0 else 1.0
+    level, slope = _line(m.mean(1), v.mean(1))
+    return View(metric, quiet, 2 * rho / (1 + rho), level, slope)
+
+
+def _left(m: Float, v: Float) -> Float:
+    """(K,) what the view does not foretell of the metric."""
+    level, slope = _line(m.mean(1), v.mean(1))
+    return np.asarray(m.mean(1) - level - slope * v.mean(1))
+
+
+def _line(m: Float, v: Float) -> tuple[float, float]:
+    """Level and slope of the least squares of ``m`` by ``v``."""
+    spread = v - v.mean()
+    total = float(spread @ spread)
+    slope = float(spread @ m) / total if total > 0 else 0.0
+    return float(m.mean() - slope * v.mean()), slope
+
+
+def gain(candidate: Contributions, over: Contributions, view: View) -> Gain:
     """Of ``candidate`` over another under ``view``."""
-    d = over[view].astype(np.float64) - candidate[view].astype(np.float64)
+    d = view.of(over) - view.of(candidate)
     stderr = float(d.std(ddof=1)) / np.sqrt(len(d)) if len(d) > 1 else float("inf")
     return Gain(float(d.mean()), float(stderr))

@@ -1,10 +1,10 @@
 """What was measured so far, whichever budget it was measured for.
 
 An allocation that was measured for one budget may be the best that fits another one, or a start for
-it. Which of several is better is decided on the calibration data, under the view of the metric that
-halves of it agree on (``judging``). Where a gain on it is within its standard error, candidates are
-near-equal: then the data held back has a say, and the mean over all samples, calibration and held
-back, decides.
+it. Which of several is better is decided on the calibration data, by what the
+metric is believed to be on other data (``judging``). Where a gain is within its standard error,
+candidates are near-equal: then the data held back has a say, and the mean over all samples,
+calibration and held back, decides.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from bitfront.heldout import HELD_BACK
-from bitfront.judging import Contributions, gain, trusted
+from bitfront.judging import Contributions, View, gain, view_of
 from bitfront.search import fitting
 from bitfront.study import Study
 from bitfront.tasks.views import views_of
 from bitfront.types import Problem, Trial
 
-NEAR = 8  # candidates among which a view is looked for and near-equal ones are
+NEAR = 8  # candidates among which near-equal ones are looked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,27 +33,29 @@ class Looked:
     trial: Trial
     sums: Contributions
 
-    def value(self, view: str) -> float:
+    def value(self, view: str | View) -> float:
         """The mean over calibration samples."""
-        return float(self.sums[view].astype(np.float64).mean())
+        return float(_view(view).of(self.sums).mean())
 
-    def overall(self, view: str) -> float:
+    def overall(self, view: str | View) -> float:
         """The mean over all samples, those held back too."""
-        held = self.sums.get(HELD_BACK + view)
-        parts = [self.sums[view]] if held is None else [self.sums[view], held]
-        return float(np.concatenate(parts).astype(np.float64).mean())
+        view = _view(view)
+        parts = [view.of(self.sums)]
+        if HELD_BACK + view.metric in self.sums:
+            parts.append(view.of(self.sums, HELD_BACK))
+        return float(np.concatenate(parts).mean())
 
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
     """The best of a pool for some limits.
 
-    view: of the metric, that it was chosen under. noise: whether its gain over some other one is
+    view: that it was chosen under. noise: whether its gain over some other one is
     within the standard error of that.
     """
 
     looked: Looked
-    view: str
+    view: View
     noise: bool
 
 
@@ -118,14 +120,17 @@ class Pool:
         best = min(equal, key=lambda at: (at.overall(view), at.trial.id))
         return Chosen(best, view, len(equal) > 1)
 
-    def view(self, candidates: Sequence[Looked]) -> str:
-        """The view of the metric under which the best of ``candidates`` are told apart."""
-        views = views_of(self.metric, list(candidates[0].sums))
-        best = sorted(candidates, key=lambda at: (at.value(self.metric), at.trial.id))[:NEAR]
-        return trusted([at.sums for at in best], views) or views[0]
+    def view(self, candidates: Sequence[Looked]) -> View:
+        """What tells ``candidates`` apart best."""
+        quieter = views_of(self.metric, list(candidates[0].sums))[1:]
+        return view_of([at.sums for at in candidates], self.metric, quieter)
 
 
-def ratio(looked: Looked, over: Looked, view: str) -> float:
+def _view(view: str | View) -> View:
+    return View(view) if isinstance(view, str) else view
+
+
+def ratio(looked: Looked, over: Looked, view: View) -> float:
     """The loss of ``looked`` over that of another one, as a positive number whatever their signs.
 
     Of a metric that is not positive: the exponential of the difference, in units of the latter.
@@ -133,5 +138,5 @@ def ratio(looked: Looked, over: Looked, view: str) -> float:
     value, base = looked.value(view), over.value(view)
     if value > 0 and base > 0:
         return value / base
-    unit = max(abs(base), float(over.sums[view].std()), np.finfo(np.float64).tiny)
+    unit = max(abs(base), float(view.of(over.sums).std()), np.finfo(np.float64).tiny)
     return math.exp(min(max((value - base) / unit, -50.0), 50.0))

@@ -4,8 +4,9 @@ Each round expands KL around the best allocation so far (``sensitivity.around``)
 near it corrects that expansion (``search.surrogate``), and under what is then believed the best
 moves and trust-region optima, and those of a few draws, are measured on the calibration data
 (``search.proposals``). Every third round begins at the best allocation that is unlike the
-incumbent, so that a search does not end in the first valley. It ends when the measurements are
-spent, nothing new is proposed, or ``PATIENCE`` rounds gained nothing.
+incumbent, so that a search does not end in the first valley. When ``PATIENCE`` rounds gained
+nothing the valley is left: from then on the incumbent is the best unlike all that were left. It
+ends when the measurements are spent, or no valley is left that is worth it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bitfront.judging import View
 from bitfront.pool import Looked, Pool, ratio
 from bitfront.recording import record
 from bitfront.scheme import KEEP
@@ -58,14 +60,16 @@ def refined(
     """
     measured = expansions = idle = 0
     locals_: dict[int, Problem] = {}
+    left: list[Looked] = []  # the best of each valley that was left
     inside = pool.within(template)
     for round_ in range(allowance):
-        left = min(BATCH, allowance - measured)
-        if left <= 0 or idle == PATIENCE or enough():
-            break
+        count = min(BATCH, allowance - measured)
         view = pool.view(inside)
-        best = min(inside, key=lambda at: (at.value(view), at.trial.id))
-        base = _unlike(inside, best, view) if round_ % ELSEWHERE == ELSEWHERE - 1 else best
+        best = _unlike(inside, left, view)
+        if count <= 0 or best is None or enough():
+            break
+        elsewhere = round_ % ELSEWHERE == ELSEWHERE - 1
+        base = (_unlike(inside, [*left, best], view) if elsewhere else None) or best
         if base.trial.id not in locals_:
             around = Around(at=tuple(base.trial.schemes.items()))
             locals_[base.trial.id] = _local(study, around, base, problem, template, progress)
@@ -76,30 +80,37 @@ def refined(
             for at in pool.possible(template)
         }
         at = [base.trial.schemes[name] for name in local.layers]
-        found = proposals(local, at, seen, left, np.random.default_rng(round_))
-        if not found and base is best:
-            break
+        found = proposals(local, at, seen, count, np.random.default_rng(round_))
         for proposal in found:
             progress("refining", measured, allowance)
             expected = max(proposal.expected * base.value(pool.metric), 0.0)
             pool.add([measure({**base.trial.schemes, **proposal.allocation.schemes}, expected)])
             measured += 1
         inside = pool.within(template)
-        after = min(at.value(view) for at in inside)
-        idle = 0 if after < best.value(view) else idle + 1
+        after = _unlike(inside, left, view)
+        idle = 0 if after and after.value(view) < best.value(view) else idle + 1
+        if idle == PATIENCE or (not found and base is best):
+            left.append(best)
+            idle = 0
     progress("refining", allowance, allowance)
     return Refined(measured, expansions + measured)
 
 
-def _unlike(inside: Sequence[Looked], best: Looked, view: str) -> Looked:
-    """The best that differs from ``best`` in many layers and is not far worse, else ``best``."""
-    least = len(best.trial.schemes) / UNLIKE
+def _unlike(inside: Sequence[Looked], others: Sequence[Looked], view: View) -> Looked | None:
+    """The best that differs from each of ``others`` in many layers and is not far worse than the
+    best of all; None where there is none."""
 
-    def differs(at: Looked) -> int:
-        return sum(at.trial.schemes[name] != s for name, s in best.trial.schemes.items())
+    def order(at: Looked) -> tuple[float, int]:
+        return at.value(view), at.trial.id
 
-    others = [at for at in inside if differs(at) >= least and ratio(at, best, view) <= CLOSE]
-    return min(others, key=lambda at: (at.value(view), at.trial.id), default=best)
+    def differs(at: Looked, other: Looked) -> bool:
+        changed = sum(at.trial.schemes[name] != s for name, s in other.trial.schemes.items())
+        return changed >= len(other.trial.schemes) / UNLIKE
+
+    first = min(inside, key=order)
+    apart = [at for at in inside if all(differs(at, other) for other in others)]
+    close = [at for at in apart if ratio(at, first, view) <= CLOSE]
+    return min(close, key=order, default=None)
 
 
 def _local(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from bitfront.judging import Contributions, gain, trusted
+from bitfront.judging import Contributions, gain, view_of
 from bitfront.search import allocate, factors, weighted
 from bitfront.study import Progress, Study
 from bitfront.tasks.views import views_of
@@ -85,8 +85,7 @@ def shares_of(
 
 def _best(sums: list[Contributions], metric: str) -> int:
     """The index of the best, the first unless another one's gain over it is real."""
-    views = views_of(metric, list(sums[0]))
-    view = trusted(sums, views) or views[0]
+    view = view_of(sums, metric, views_of(metric, list(sums[0]))[1:])
     gains = [gain(found, sums[0], view) for found in sums]
     best = max(range(len(sums)), key=lambda i: gains[i].value)
     return best if gains[best].real else 0

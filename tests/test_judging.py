@@ -5,59 +5,92 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
-from bitfront.judging import AGREED, gain, trusted
-from bitfront.sensitivity.stability import split_half
+from bitfront.judging import FEW, View, gain, view_of
 from bitfront.tasks.views import tempered, views, views_of
 from tests.small_tasks import TASKS, convolutional
 
 Views = dict[str, np.ndarray]
 
 
-def candidates(noise: float, count: int = 8, N: int = 400) -> list[Views]:
-    """True means 1 to ``count``; under "kl" one sample in a hundred carries nearly everything."""
+def candidates(heavy: float, slope: float, count: int = 12, N: int = 400) -> list[Views]:
+    """True means 1 to 1.5; under "kl" some samples carry ``heavy``, by lot, in each candidate.
+
+    "kl@2" goes by ``slope`` with the true mean and is quiet, "kl@4" says nothing.
+    """
     rng = np.random.default_rng(0)
     found = []
-    for mean in range(1, count + 1):
-        quiet = mean + noise * rng.standard_normal(N)
-        heavy = np.where(rng.random(N) < 0.01, 100.0, 0.0) * rng.exponential(1, N)
-        found.append({"kl": heavy, "kl@2": quiet, "kl@4": quiet})
+    for mean in np.linspace(1, 1.5, count):
+        by_lot = np.where(rng.random(N) < 0.02, heavy, 0.0) * rng.exponential(1, N)
+        own = mean + 0.05 * rng.standard_normal(N) + by_lot
+        quiet = 3 + slope * mean + 0.05 * rng.standard_normal(N)
+        found.append({"kl": own, "kl@2": quiet, "kl@4": 1 + rng.standard_normal(N)})
     return found
 
 
-def test_the_first_view_that_halves_agree_on_is_trusted() -> None:
-    noisy = candidates(noise=1.0)
-    assert trusted(noisy, ["kl", "kl@2", "kl@4"]) == "kl@2"
-    clear = [{"kl": c["kl@2"], "kl@2": c["kl"], "kl@4": c["kl"]} for c in noisy]
-    assert trusted(clear, ["kl", "kl@2", "kl@4"]) == "kl"
+def test_a_metric_whose_halves_agree_is_believed() -> None:
+    found = candidates(heavy=0.0, slope=-1.0)
+    view = view_of(found, "kl", ["kl@2", "kl@4"])
+    values = [view.of(c).mean() for c in found]
+    assert np.allclose(values, [c["kl"].mean() for c in found], atol=0.02)
 
 
-def test_where_no_halves_agree_the_most_stable_view_is_trusted() -> None:
-    rng = np.random.default_rng(1)
-    drowned = [{f"kl@{T}": 0.01 * k + rng.standard_normal(100) for T in range(4)} for k in range(8)]
-    agreement = {
-        view: split_half(np.stack([c[view] for c in drowned]), np.ones(100)) for view in drowned[0]
-    }
-    assert max(agreement.values()) < AGREED
-    best = max(agreement, key=lambda view: agreement[view])
-    assert best != "kl@0"
-    assert trusted(drowned, list(agreement)) == best
+@pytest.mark.parametrize("slope", [-1.0, 0.3])
+def test_a_metric_of_few_samples_is_foretold_from_its_quietest_view(slope: float) -> None:
+    """Whichever way that goes with it."""
+    found = candidates(heavy=3.0, slope=slope)
+    view = view_of(found, "kl", ["kl@2", "kl@4"])
+    assert view.quiet == "kl@2" and view.share < 0.5
+    truth = np.arange(len(found))
+    told = spearmanr([view.of(c).mean() for c in found], truth).statistic
+    assert told > spearmanr([c["kl"].mean() for c in found], truth).statistic
+    assert told > 0.9
 
 
-def test_too_few_candidates_tell_nothing() -> None:
-    assert trusted(candidates(1.0, count=3), ["kl", "kl@2"]) is None
-    assert trusted([{"kl": np.ones(2)}] * 5, ["kl"]) is None
+def test_a_view_is_a_line_and_a_share_of_what_it_leaves() -> None:
+    """Literally, from the definition in ``judging``."""
+    found = candidates(heavy=2.0, slope=0.5)
+    view = view_of(found, "kl", ["kl@2"])
+    m, v = (np.array([c[name].mean() for c in found]) for name in ("kl", "kl@2"))
+    slope, level = np.polyfit(v, m, 1)
+    assert (view.slope, view.level) == pytest.approx((slope, level))
+    agreed = []
+    for order in map(np.random.default_rng(5).permutation, [400] * 400):
+        left = []
+        for half in (order[:200], order[200:]):
+            a = np.array([c["kl"][half].mean() for c in found])
+            b = np.array([c["kl@2"][half].mean() for c in found])
+            line = np.polyfit(b, a, 1)
+            left.append(a - np.polyval(line, b))
+        agreed.append((left[0] @ left[1], (left[0] @ left[0] + left[1] @ left[1]) / 2))
+    rho = np.mean([a for a, _ in agreed]) / np.mean([b for _, b in agreed])
+    assert view.share == pytest.approx(max(2 * rho / (1 + rho), 0), abs=0.15)
+    one = found[3]
+    literal = level + slope * one["kl@2"] + view.share * (one["kl"] - level - slope * one["kl@2"])
+    assert np.allclose(view.of(one), literal)
+    held = {f"held-back/{name}": values for name, values in one.items()}
+    assert np.array_equal(view.of(held, "held-back/"), view.of(one))
+
+
+def test_too_few_candidates_near_the_best_tell_nothing() -> None:
+    assert view_of(candidates(1.0, 1.0, count=FEW - 1), "kl", ["kl@2"]) == View("kl")
+    far = [{name: 10 * values for name, values in c.items()} for c in candidates(1.0, 1.0)]
+    few = candidates(1.0, 1.0, count=FEW - 1)
+    assert view_of([*few, *far], "kl", ["kl@2"]) == View("kl")
+    assert view_of([{"kl": np.ones(2), "kl@2": np.ones(2)}] * 8, "kl", ["kl@2"]) == View("kl")
+    assert view_of(candidates(1.0, 1.0), "kl", []) == View("kl")
 
 
 def test_gains_are_paired() -> None:
     rng = np.random.default_rng(2)
     common = 100 * rng.standard_normal(50)
     d = 0.5 + rng.standard_normal(50)
-    found = gain({"kl": common}, {"kl": common + d}, "kl")
+    found = gain({"kl": common}, {"kl": common + d}, View("kl"))
     assert found.value == pytest.approx(d.mean())
     assert found.stderr == pytest.approx(d.std(ddof=1) / 50**0.5)
     assert found.real == (d.mean() > d.std(ddof=1) / 50**0.5)
-    assert not gain({"kl": np.zeros(1)}, {"kl": np.ones(1)}, "kl").real
+    assert not gain({"kl": np.zeros(1)}, {"kl": np.ones(1)}, View("kl")).real
 
 
 def test_views_are_divergences_at_higher_temperatures() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import bitfront
 from bitfront.heldout import HELD_BACK
+from bitfront.judging import View
 from bitfront.measuring import measure
 from bitfront.pool import Looked, Pool, ratio
 from bitfront.problems import build_problem
@@ -98,7 +99,7 @@ def test_losses_held_back_are_kept_by_sample(tmp_path: Path) -> None:
     ("value", "base", "expected"), [(2.0, 4.0, 0.5), (0.0, 0.0, 1.0), (-1.0, 1.0, np.exp(-2))]
 )
 def test_a_ratio_is_positive_whatever_the_signs(value: float, base: float, expected: float) -> None:
-    found = ratio(looked(1, [value, value]), looked(2, [base, base]), "kl")
+    found = ratio(looked(1, [value, value]), looked(2, [base, base]), View("kl"))
     assert found == pytest.approx(expected)
 
 

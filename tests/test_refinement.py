@@ -10,7 +10,7 @@ import pytest
 
 import bitfront
 from bitfront.errors import InvalidInput
-from bitfront.judging import gain
+from bitfront.judging import View, gain
 from bitfront.measuring import measure
 from bitfront.pipeline import selected
 from bitfront.pool import Pool
@@ -62,7 +62,7 @@ def test_moves_that_help_are_found_within_the_budget(study: Study) -> None:
     assert after < before
     vectors = [study.store.trial_vectors(study.record, t.id)["kl"] for t in (start, best)]
     assert np.mean(vectors, axis=1) == pytest.approx([before, after], rel=1e-5)
-    assert gain({"kl": vectors[1]}, {"kl": vectors[0]}, "kl").value > 0
+    assert gain({"kl": vectors[1]}, {"kl": vectors[0]}, View("kl")).value > 0
     costs = bitfront.cost(study, SCHEMES)
     (limit,) = (b.limit(costs.full, costs.weights) for b in BUDGETS)
     for trial in study.trials():
