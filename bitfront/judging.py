@@ -7,11 +7,12 @@ metric does on other data. So the metric is foretold from the view, and of what 
 is believed as halves of the data agree on:
 
     K candidates near the best, N samples     m, v  (K,) means of the metric and of the view
-    f = level + slope · v                     least squares of m
+    f = level + slope · v                     least squares of m; slope 0 or more
     value = f + share · (m − f)               share = 2ρ / (1 + ρ)
 
 with ρ the correlation of m − f between halves of the samples, and share what that makes of all of
-them (Spearman 1910, Brown 1910): the best linear guess of a mean over samples that nobody has.
+them (Spearman 1910, Brown 1910): the best linear guess of a mean over samples that nobody has. Of
+candidates farther off nothing is known of f: what their m is above ``most`` counts in full.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class View:
     share: float = 1.0
     level: float = 0.0
     slope: float = 0.0
+    most: float = float("inf")
 
     def of(self, sums: Contributions, prefix: str = "") -> Float:
         """(N,) what each sample adds. prefix: of the names in ``sums``."""
@@ -53,7 +55,8 @@ class View:
         if self.quiet is None:
             return own
         foretold = self.level + self.slope * sums[prefix + self.quiet].astype(np.float64)
-        return np.asarray(foretold + self.share * (own - foretold))
+        farther = max(float(own.mean()) - self.most, 0.0)
+        return np.asarray(foretold + self.share * (own - foretold) + (1 - self.share) * farther)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +102,8 @@ def _mixed(metric: str, quiet: str, m: Float, v: Float) -> View:
         both += float(a @ a + b @ b) / 2
     rho = max(together / both, 0.0) if both > 0 else 1.0
     level, slope = _line(m.mean(1), v.mean(1))
-    return View(metric, quiet, 2 * rho / (1 + rho), level, slope)
+    most = CLOSE * float(m.mean(1).min())
+    return View(metric, quiet, 2 * rho / (1 + rho), level, slope, most)
 
 
 def _left(m: Float, v: Float) -> Float:
@@ -109,10 +113,10 @@ def _left(m: Float, v: Float) -> Float:
 
 
 def _line(m: Float, v: Float) -> tuple[float, float]:
-    """Level and slope of the least squares of ``m`` by ``v``."""
+    """Level and slope of the least squares of ``m`` by ``v``, the slope 0 or more."""
     spread = v - v.mean()
     total = float(spread @ spread)
-    slope = float(spread @ m) / total if total > 0 else 0.0
+    slope = max(float(spread @ m) / total, 0.0) if total > 0 else 0.0
     return float(m.mean() - slope * v.mean()), slope
 
 
