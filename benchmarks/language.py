@@ -66,18 +66,18 @@ EARLIER = {
 }
 
 
-def llama(assets: Path, samples: int, held: int = 256) -> Task:
+def llama(assets: Path, samples: int, held: int = 256, seed: int = 0) -> Task:
     """Calibrated on windows of earlier stories, judged on ``held`` windows of later ones."""
     texts = assets / "text" / "tinystories_917_clean.json"
     folder = assets / "stories260K_llama"
     return LanguageTask(
-        folder, texts, samples=samples, eval_samples=held, layout="joined", hold_back=0
+        folder, texts, samples=samples, eval_samples=held, seed=seed, layout="joined", hold_back=0
     )
 
 
-def char_gpt(assets: Path, samples: int) -> Task:
+def char_gpt(assets: Path, samples: int, seed: int = 0) -> Task:
     function = ROOT / "benchmarks" / "char_gpt.py"
-    arguments = {"assets": str(assets), "samples": samples}
+    arguments = {"assets": str(assets), "samples": samples, "seed": seed}
     return ModuleTask(f"{function}:char_gpt", arguments, hold_back=0)
 
 
