@@ -4,7 +4,8 @@
 
 JSON on standard output, tables on standard error. For each model, draw of calibration data, budget
 and method, on data that nothing was chosen by, what ``bitfront.search`` answers when it is given
-that one budget and a database of its own, which holds the tables of ``fisher`` and nothing else:
+that one budget and a database of its own, in which are the tables of ``fisher`` and what ``ilp``
+had measured, but none of its answers:
 
     ilp               the verified allocation, or another candidate that measures better: no
                       exploration (``explore=0``)
@@ -12,8 +13,8 @@ that one budget and a database of its own, which holds the tables of ``fisher`` 
                       from the same candidates, by at most so many measurements (``explorer``)
 
 ``trials`` are all allocations that a cell built, the candidates and those that were given up early
-too; ``evaluations`` the answer's, beside profiling. ``seconds`` are those of the search, verifying
-included, profiling not. ``/ ilp`` and ``/ prototype`` are KL over that of ``ilp`` and of
+too; ``evaluations`` the answer's, beside profiling. ``seconds`` are those of the search, without
+profiling and verifying (those of ``ilp``). ``/ ilp`` and ``/ prototype`` are KL over that of ``ilp`` and of
 ``EARLIER``, geometric means over the budgets.
 
     --weights clipped   the weights of the figures in ``EARLIER`` (``clipped``), so that allocations
@@ -32,10 +33,12 @@ import argparse
 import json
 import math
 import shutil
+import sqlite3
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,12 +130,18 @@ class Bench:
     task: Task
     folder: Path
 
-    def open(self, name: str) -> Study:
-        """A study in a database of its own, which begins as a copy of the profiled one."""
-        path = self.folder / f"{name}.db"
+    def open(self, name: str, begun: str = "") -> Study:
+        """A study in a database of its own, which begins as a copy of the profiled one.
+
+        Or as a copy of ``begun``, if that is there: what it measured is found again, and counts
+        all the same; its answers are not.
+        """
+        path, source = self.folder / f"{name}.db", self.folder / f"{begun}.db"
         if not path.exists():
             part = path.with_suffix(".part")
-            shutil.copy(self.folder / "profiled.db", part)
+            shutil.copy(source if source.exists() else self.folder / "profiled.db", part)
+            with closing(sqlite3.connect(part, isolation_level=None)) as copied:
+                copied.execute("DELETE FROM selection")
             part.rename(path)
         return bitfront.open_study(STUDY, self.task, path)
 
@@ -160,7 +169,7 @@ class Bench:
         name = f"{method}-{allowance}-{bits:g}"
         kept = self.folder / f"{name}.json"
         if not kept.exists():
-            with self.open(name) as study:
+            with self.open(name, f"ilp-0-{bits:g}") as study:
                 row = {"method": method, "explore": allowance, "bits": bits}
                 row |= {**self._searched(study, method, allowance, bits), "commit": commit()}
             kept.write_text(json.dumps(plain(row)))
