@@ -23,11 +23,12 @@ so all begin from the same unverified table.
 
 An allocation that is measured is one pass; one that is given up is the part of the samples that it
 saw, in ``BATCHES`` batches; an expansion of ``refine`` is as many as it has forward and backward
-passes (``Around.passes``). A method that ends early keeps what it has.
+passes (``Around.passes``). A method that ends early keeps what it has. ``refine`` has looked at
+all budgets at the end only, the others at any time.
 
 A seed draws the calibration data, and is the method's own where it draws: so methods that do not
-draw have a spread too, which is that of the data, and methods share the data of a seed. At each of
-``AT`` passes, mean and standard deviation over the seeds of
+draw have a spread too, which is that of the data, and methods share the data of a seed. After
+each of ``AT`` passes and at the end, mean and standard deviation over the seeds of
 
     hypervolume   of average bits and ln KL, against the reference (greatest budget + half a bit,
                   ln of twice the KL of ilp at the least budget): in bits × nepers
@@ -35,7 +36,7 @@ draw have a spread too, which is that of the data, and methods share the data of
     ratio         of the least KL within each budget over that of ilp with the same seed, geometric
                   mean over budgets
 
-and at the end, on data that nothing was chosen by, the ratio of the allocations with the least
+and, of what there is at the end, on data that nothing was chosen by, the ratio of the allocations with the least
 calibration KL within each budget. A method is a function of a ``Run`` and a seed, which measures by
 ``Run.look`` until that raises ``Spent``; ``METHODS`` names them.
 """
@@ -79,10 +80,9 @@ from bitfront.tempering import tempered
 from bitfront.types import Allocation, Budget, Costs, Problem, Sensitivities, Trial
 
 BUDGETS = (2.5, 3.0, 3.5, 4.0)
-AT = (4, 10, 20, 40, 60, 80, 100, 150, 200)
+AT = (4, 10, 20, 40, 60, 80, 120, 160, 200)
 METRIC = "kl"
 BATCHES = 8  # of the calibration data, after each of which a candidate may be given up
-HELD = 2500  # test images
 TABLE = "fisher"  # what problems are made of
 ROUNDING = 1e-9  # of passes that are parts of one
 
@@ -264,7 +264,7 @@ METHODS: dict[str, Method] = {
 
 
 def resnet20(assets: Path, samples: int, batch: int, seed: int) -> Task:
-    return resnet(assets, samples=samples, batch=batch, seed=seed, held=HELD)
+    return resnet(assets, samples=samples, batch=batch, seed=seed)
 
 
 def llama260k(assets: Path, samples: int, batch: int, seed: int) -> Task:
@@ -326,6 +326,11 @@ def ratio(of: Setting, found: Sequence[Found]) -> float | None:
     return math.exp(sum(logs) / len(logs))
 
 
+def counts(allowance: int) -> list[int]:
+    """Of passes, at which figures are given."""
+    return [*(n for n in AT if n < allowance), allowance]
+
+
 def curve(of: Setting, found: Sequence[Found], at: Sequence[int]) -> dict[str, Any]:
     known = [[f for f in found if f.at <= n + ROUNDING] for n in at]
     volumes = [volume(of, [(f.bits, f.loss) for f in fs]) for fs in known]
@@ -357,7 +362,7 @@ def run_of(of: Setting, study: Study, method: str, seed: int, allowance: int) ->
     seconds = time.perf_counter() - began
     return {
         "seed": seed,
-        **curve(of, run.found, [n for n in AT if n <= allowance]),
+        **curve(of, run.found, counts(allowance)),
         "passes": run.spent,
         "unseen ratio": unseen(run),
         "seconds": seconds,
@@ -378,7 +383,7 @@ def results_of(name: str, options: argparse.Namespace, folder: Path) -> dict[str
             print(name, seed, method, row["ratio"], row["unseen ratio"], file=sys.stderr)
     return {
         "model": name, "budgets": sorted(options.budgets), "layers": layers,
-        "passes": [n for n in AT if n <= options.allowance], "ilp kl": base, "methods": methods,
+        "passes": counts(options.allowance), "ilp kl": base, "methods": methods,
     }  # fmt: skip
 
 
