@@ -27,8 +27,8 @@ passes (``Around.passes``). A method that ends early keeps what it has. ``refine
 all budgets at the end only, the others at any time.
 
 A seed draws the calibration data, and is the method's own where it draws: so methods that do not
-draw have a spread too, which is that of the data, and methods share the data of a seed. After
-each of ``AT`` passes and at the end, mean and standard deviation over the seeds of
+draw have a spread too, which is that of the data, and methods share the data of a seed. After each
+of ``AT`` passes, and at the end, mean and standard deviation over the seeds of
 
     hypervolume   of average bits and ln KL, against the reference (greatest budget + half a bit,
                   ln of twice the KL of ilp at the least budget): in bits × nepers
@@ -36,9 +36,9 @@ each of ``AT`` passes and at the end, mean and standard deviation over the seeds
     ratio         of the least KL within each budget over that of ilp with the same seed, geometric
                   mean over budgets
 
-and, of what there is at the end, on data that nothing was chosen by, the ratio of the allocations with the least
-calibration KL within each budget. A method is a function of a ``Run`` and a seed, which measures by
-``Run.look`` until that raises ``Spent``; ``METHODS`` names them.
+and, of what there is at the end, on data that nothing was chosen by, the ratio of the allocations
+with the least calibration KL within each budget. A method is a function of a ``Run`` and a seed,
+which measures by ``Run.look`` until that raises ``Spent``; ``METHODS`` names them.
 """
 
 from __future__ import annotations
@@ -343,12 +343,13 @@ def curve(of: Setting, found: Sequence[Found], at: Sequence[int]) -> dict[str, A
     }
 
 
-def unseen(run: Run) -> float:
-    """Geometric mean of KL over that of ilp, on evaluation data, of what answers each point."""
+def unseen(run: Run) -> float | None:
+    """``ratio`` on evaluation data, of what answers each point."""
     logs = []
     for problem, ilp in zip(run.of.problems, run.of.unseen, strict=True):
         best = within(run.found, problem)
-        assert best is not None
+        if best is None:
+            return None
         trial = measure(run.study, best.schemes, "benchmark", run.of.costs.total(best.schemes))
         logs.append(math.log(trial.metrics[METRIC].value / ilp))
     return math.exp(sum(logs) / len(logs))
@@ -392,14 +393,16 @@ def report(result: dict[str, Any]) -> None:
         rows = []
         for method, runs in result["methods"].items():
             columns = zip(*(run[figure] for run in runs), strict=True)
-            cells = [None if None in values else _spread(values) for values in columns]
+            cells = [_spread(values) for values in columns]
             ends = [_spread([run["unseen ratio"] for run in runs])] if figure == "ratio" else []
             rows.append([method, *cells, *ends])
         names = ["method", *map(str, result["passes"]), *(["unseen"] if figure == "ratio" else [])]
         show(f"{result['model']}: {figure} after so many passes", names, rows)
 
 
-def _spread(values: Sequence[float]) -> str:
+def _spread(values: Sequence[Any]) -> str | None:
+    if None in values:
+        return None
     mean = float(np.mean(values))
     return f"{mean:.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
 
