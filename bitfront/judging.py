@@ -7,12 +7,12 @@ metric does on other data. So the metric is foretold from the view, and of what 
 is believed as halves of the data agree on:
 
     K candidates near the best, N samples     m, v  (K,) means of the metric and of the view
-    f = level + slope · v                     least squares of m; slope 0 or more
-    value = f + share · (m − f)               share = 2ρ / (1 + ρ)
+    f = v · Σm / Σv                           value = f + share · (m − f)
 
-with ρ the correlation of m − f between halves of the samples, and share what that makes of all of
-them (Spearman 1910, Brown 1910): the best linear guess of a mean over samples that nobody has. Of
-candidates farther off nothing is known of f: what their m is above ``most`` counts in full.
+with share = 2ρ / (1 + ρ), ρ the correlation of m − f between halves of the samples, and share so
+what that makes of all of them (Spearman 1910, Brown 1910): the best linear guess of a mean over
+samples that nobody has. The line goes through 0, as both do where nothing is changed; a line fitted
+to candidates that were chosen by m would lean with their noise.
 """
 
 from __future__ import annotations
@@ -39,24 +39,21 @@ SPLITS = 16
 class View:
     """What candidates are told apart by: a metric, or what it is believed to be.
 
-    quiet: the view that it is foretold from, or None. The others as above.
+    quiet: the view that it is foretold from, or None. scale: Σm / Σv.
     """
 
     metric: str
     quiet: str | None = None
+    scale: float = 0.0
     share: float = 1.0
-    level: float = 0.0
-    slope: float = 0.0
-    most: float = float("inf")
 
     def of(self, sums: Contributions, prefix: str = "") -> Float:
         """(N,) what each sample adds. prefix: of the names in ``sums``."""
         own = sums[prefix + self.metric].astype(np.float64)
         if self.quiet is None:
             return own
-        foretold = self.level + self.slope * sums[prefix + self.quiet].astype(np.float64)
-        farther = max(float(own.mean()) - self.most, 0.0)
-        return np.asarray(foretold + self.share * (own - foretold) + (1 - self.share) * farther)
+        foretold = self.scale * sums[prefix + self.quiet].astype(np.float64)
+        return np.asarray(foretold + self.share * (own - foretold))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,32 +89,18 @@ def view_of(candidates: Sequence[Contributions], metric: str, views: Sequence[st
 
 def _mixed(metric: str, quiet: str, m: Float, v: Float) -> View:
     """m, v: (K, N) what each sample adds to the metric and to the view."""
-    N = m.shape[1]
+    scale = float(m.sum() / v.sum())
+    left = m - scale * v
     together = both = 0.0
     rng = np.random.default_rng(0)
     for _ in range(SPLITS):
-        order = rng.permutation(N)
-        a, b = (_left(m[:, half], v[:, half]) for half in np.array_split(order, 2))
+        order = rng.permutation(m.shape[1])
+        means = [left[:, half].mean(1) for half in np.array_split(order, 2)]
+        a, b = (mean - mean.mean() for mean in means)
         together += float(a @ b)
         both += float(a @ a + b @ b) / 2
     rho = max(together / both, 0.0) if both > 0 else 1.0
-    level, slope = _line(m.mean(1), v.mean(1))
-    most = CLOSE * float(m.mean(1).min())
-    return View(metric, quiet, 2 * rho / (1 + rho), level, slope, most)
-
-
-def _left(m: Float, v: Float) -> Float:
-    """(K,) what the view does not foretell of the metric."""
-    level, slope = _line(m.mean(1), v.mean(1))
-    return np.asarray(m.mean(1) - level - slope * v.mean(1))
-
-
-def _line(m: Float, v: Float) -> tuple[float, float]:
-    """Level and slope of the least squares of ``m`` by ``v``, the slope 0 or more."""
-    spread = v - v.mean()
-    total = float(spread @ spread)
-    slope = max(float(spread @ m) / total, 0.0) if total > 0 else 0.0
-    return float(m.mean() - slope * v.mean()), slope
+    return View(metric, quiet, scale, 2 * rho / (1 + rho))
 
 
 def gain(candidate: Contributions, over: Contributions, view: View) -> Gain:

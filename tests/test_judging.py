@@ -7,38 +7,40 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from bitfront.judging import CLOSE, FEW, View, gain, view_of
+from bitfront.judging import FEW, View, gain, view_of
 from bitfront.tasks.views import tempered, views, views_of
 from tests.small_tasks import TASKS, convolutional
 
 Views = dict[str, np.ndarray]
 
 
-def candidates(heavy: float, slope: float, count: int = 12, N: int = 400) -> list[Views]:
+def candidates(heavy: float, quiet: float, count: int = 12, N: int = 400) -> list[Views]:
     """True means 1 to 1.5; under "kl" some samples carry ``heavy``, by lot, in each candidate.
 
-    "kl@2" goes by ``slope`` with the true mean and is quiet, "kl@4" says nothing.
+    "kl@2" is ``quiet`` times the true mean, with little noise; "kl@4" says nothing.
     """
     rng = np.random.default_rng(0)
     found = []
     for mean in np.linspace(1, 1.5, count):
         by_lot = np.where(rng.random(N) < 0.02, heavy, 0.0) * rng.exponential(1, N)
         own = mean + 0.05 * rng.standard_normal(N) + by_lot
-        quiet = 3 + slope * mean + 0.05 * rng.standard_normal(N)
-        found.append({"kl": own, "kl@2": quiet, "kl@4": 1 + rng.standard_normal(N)})
+        view = quiet * (mean + 0.05 * rng.standard_normal(N))
+        found.append({"kl": own, "kl@2": view, "kl@4": 1 + rng.standard_normal(N)})
     return found
 
 
 def test_a_metric_whose_halves_agree_is_believed() -> None:
-    found = candidates(heavy=0.0, slope=-1.0)
-    view = view_of(found, "kl", ["kl@2", "kl@4"])
-    values = [view.of(c).mean() for c in found]
-    assert np.allclose(values, [c["kl"].mean() for c in found], atol=0.02)
+    """Even where a quieter view says the contrary."""
+    found = candidates(heavy=0.0, quiet=1.0)
+    against = [{**c, "kl@2": d["kl@2"]} for c, d in zip(found, found[::-1], strict=True)]
+    view = view_of(against, "kl", ["kl@2", "kl@4"])
+    assert view.quiet == "kl@2"
+    values = [view.of(c).mean() for c in against]
+    assert np.allclose(values, [c["kl"].mean() for c in against], atol=0.02)
 
 
-@pytest.mark.parametrize("slope", [1.0, 0.3])
-def test_a_metric_of_few_samples_is_foretold_from_its_quietest_view(slope: float) -> None:
-    found = candidates(heavy=3.0, slope=slope)
+def test_a_metric_of_few_samples_is_foretold_from_its_quietest_view() -> None:
+    found = candidates(heavy=3.0, quiet=7.0)
     view = view_of(found, "kl", ["kl@2", "kl@4"])
     assert view.quiet == "kl@2"
     assert view.share < 0.5
@@ -48,46 +50,23 @@ def test_a_metric_of_few_samples_is_foretold_from_its_quietest_view(slope: float
     assert told > 0.9
 
 
-def test_a_view_that_goes_against_the_metric_decides_nothing() -> None:
-    found = candidates(heavy=3.0, slope=-1.0)
-    view = view_of(found, "kl", ["kl@2"])
-    told, own = (
-        [f(c) for c in found] for f in (lambda c: view.of(c).mean(), lambda c: c["kl"].mean())
-    )
-    assert view.slope == 0
-    assert spearmanr(told, own).statistic == pytest.approx(1)
-
-
-def test_farther_off_the_metric_counts_in_full() -> None:
-
-    found = candidates(heavy=3.0, slope=0.3)
-    view = view_of(found, "kl", ["kl@2"])
-    one = found[0]
-    near, far = (view.of({**one, "kl": one["kl"] + view.most + x}).mean() for x in (0.0, 10.0))
-    assert far - near == pytest.approx(10)
-    assert view.most == pytest.approx(CLOSE * min(c["kl"].mean() for c in found))
-
-
-def test_a_view_is_a_line_and_a_share_of_what_it_leaves() -> None:
+def test_a_value_is_what_is_foretold_and_a_share_of_what_that_leaves() -> None:
     """Literally, from the definition in ``judging``."""
-    found = candidates(heavy=2.0, slope=0.5)
+    found = candidates(heavy=2.0, quiet=0.5)
     view = view_of(found, "kl", ["kl@2"])
-    m, v = (np.array([c[name].mean() for c in found]) for name in ("kl", "kl@2"))
-    slope, level = np.polyfit(v, m, 1)
-    assert (view.slope, view.level) == pytest.approx((slope, level))
-    agreed = []
+    scale = sum(c["kl"].mean() for c in found) / sum(c["kl@2"].mean() for c in found)
+    assert view.scale == pytest.approx(scale)
+    agreed = np.zeros(2)
     for order in map(np.random.default_rng(5).permutation, [400] * 400):
         left = []
         for half in (order[:200], order[200:]):
-            a = np.array([c["kl"][half].mean() for c in found])
-            b = np.array([c["kl@2"][half].mean() for c in found])
-            line = np.polyfit(b, a, 1)
-            left.append(a - np.polyval(line, b))
-        agreed.append((left[0] @ left[1], (left[0] @ left[0] + left[1] @ left[1]) / 2))
-    rho = np.mean([a for a, _ in agreed]) / np.mean([b for _, b in agreed])
+            rest = [c["kl"][half].mean() - scale * c["kl@2"][half].mean() for c in found]
+            left.append(np.array(rest) - np.mean(rest))
+        agreed += left[0] @ left[1], (left[0] @ left[0] + left[1] @ left[1]) / 2
+    rho = agreed[0] / agreed[1]
     assert view.share == pytest.approx(max(2 * rho / (1 + rho), 0), abs=0.15)
     one = found[3]
-    literal = level + slope * one["kl@2"] + view.share * (one["kl"] - level - slope * one["kl@2"])
+    literal = scale * one["kl@2"] + view.share * (one["kl"] - scale * one["kl@2"])
     assert np.allclose(view.of(one), literal)
     held = {f"held-back/{name}": values for name, values in one.items()}
     assert np.array_equal(view.of(held, "held-back/"), view.of(one))
