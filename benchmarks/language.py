@@ -76,9 +76,9 @@ def llama(assets: Path, samples: int, held: int = 256, *, batch: int = 16, seed:
     )  # fmt: skip
 
 
-def char_gpt(assets: Path, samples: int) -> Task:
+def char_gpt(assets: Path, samples: int, seed: int = 0) -> Task:
     function = ROOT / "benchmarks" / "char_gpt.py"
-    arguments = {"assets": str(assets), "samples": samples}
+    arguments = {"assets": str(assets), "samples": samples, "seed": seed}
     return ModuleTask(f"{function}:char_gpt", arguments, hold_back=0)
 
 

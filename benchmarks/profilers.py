@@ -59,13 +59,14 @@ class Model:
     exclude: tuple[str, ...] = ()
 
 
-def vit(assets: Path, samples: int = 128) -> Task:
+def vit(assets: Path, samples: int = 128, seed: int = 0) -> Task:
     images = next((assets / "cifar10").glob("*.npz"))
     return VisionTask(
         f"{assets / 'archs.py'}:TinyViT",
         weights=next((assets / "cifar10_vit").glob("*.safetensors")),
         calibration=f"{images}:x_train,y_train", evaluation=f"{images}:x_test,y_test",
-        samples=samples, hold_back=0, mean=[0.4914, 0.4822, 0.4465], std=[0.2023, 0.1994, 0.2010],
+        samples=samples, seed=seed, hold_back=0,
+        mean=[0.4914, 0.4822, 0.4465], std=[0.2023, 0.1994, 0.2010],
     )  # fmt: skip
 
 
