@@ -66,13 +66,14 @@ EARLIER = {
 }
 
 
-def llama(assets: Path, samples: int, held: int = 256, seed: int = 0) -> Task:
+def llama(assets: Path, samples: int, held: int = 256, *, batch: int = 16, seed: int = 0) -> Task:
     """Calibrated on windows of earlier stories, judged on ``held`` windows of later ones."""
     texts = assets / "text" / "tinystories_917_clean.json"
     folder = assets / "stories260K_llama"
     return LanguageTask(
-        folder, texts, samples=samples, eval_samples=held, seed=seed, layout="joined", hold_back=0
-    )
+        folder, texts, samples=samples, eval_samples=held, batch=batch, layout="joined",
+        hold_back=0, seed=seed,
+    )  # fmt: skip
 
 
 def char_gpt(assets: Path, samples: int, seed: int = 0) -> Task:

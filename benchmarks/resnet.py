@@ -52,6 +52,7 @@ def resnet(
     assets: Path,
     *,
     samples: int = 512,
+    batch: int = 128,
     seed: int = 0,
     head_scale: float = 1.0,
     held: int | None = None,
@@ -60,7 +61,7 @@ def resnet(
     images = next((assets / "cifar10").glob("*.npz"))
     data: dict[str, Any] = {
         "calibration": f"{images}:x_train,y_train", "evaluation": f"{images}:x_test,y_test",
-        "samples": samples, "eval_samples": held, "seed": seed,
+        "samples": samples, "eval_samples": held, "batch": batch, "seed": seed,
         "hold_back": 0,  # as the figures to compare with
         "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
     }  # fmt: skip
