@@ -144,16 +144,22 @@ def test_what_an_explorer_is_told(study: Study, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_one_that_is_given_up_may_be_measured_later(
-    study: Study, monkeypatch: pytest.MonkeyPatch
+    study: Study, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def shown(trial: Trial) -> str:
+        return Commands(tmp_path / "b.db", capfd).ok("show", "s", trial.id).out
+
     monkeypatch.setitem(EXPLORERS, "scripted", Scripted(all_w3))
     (rich,) = bitfront.search(study, SCHEMES, ["8bpw"], explorer="scripted")
     (trial,) = explored(study, "scripted")
     assert set(trial.metrics) == {name for name in trial.metrics if name.startswith(PARTIAL)}
     assert trial.id not in rich.measured
+    part = trial.metrics[PARTIAL + "kl"]
+    assert f"given up after {part.samples} calibration samples: kl {part.value:.3g}" in shown(trial)
     (poor,) = bitfront.search(study, SCHEMES, ["3bpw"], explorer="scripted")  # a candidate there
     assert trial.id in poor.measured
     assert {KL, "kl"} <= set(study.trial(trial.id).metrics)
+    assert "given up" not in shown(trial)
 
 
 @pytest.mark.parametrize("explorer", EXPLORERS)

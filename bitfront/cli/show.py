@@ -10,7 +10,7 @@ import typer
 
 from bitfront.errors import UnknownName
 from bitfront.figures import amount, figure
-from bitfront.heldout import warnings
+from bitfront.heldout import CALIBRATION, PARTIAL, warnings
 
 from .common import Db, StudyName, TrialId
 from .output import Json, emit, quiet_stdout, table
@@ -78,6 +78,9 @@ def show(
     if metric in found.sides:
         for line in warnings({t.id: found.sides[metric]}, metric):
             typer.echo(line)
+    part = t.metrics.get(PARTIAL + metric)
+    if part is not None and CALIBRATION + metric not in t.metrics:
+        typer.echo(f"given up after {part.samples} calibration samples: {metric} {figure(part)}")
     _by_class(t.settings)
     told = {key: value for key, value in t.settings.items() if key not in TOLD}
     loss = predicted_row(t, metric, t.predicted)
