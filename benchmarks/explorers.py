@@ -69,6 +69,7 @@ from bitfront.pipeline import cost, selected
 from bitfront.pool import Pool
 from bitfront.problems import build_problem
 from bitfront.pruning import Hopeless, begun, loss_of
+from bitfront.recalibration import Predictor
 from bitfront.refinement import refined
 from bitfront.search import EXPLORERS, allocate, fitting, several
 from bitfront.search.randomized import randomized
@@ -227,7 +228,7 @@ def _refine(run: Run, point: int, start: Trial) -> None:
     def temper(allocation: Allocation, table: str, power: float) -> Trial:
         return run.look(allocation.schemes)
 
-    def move(schemes: Schemes, expected: float) -> Trial:
+    def move(schemes: Schemes) -> Trial:
         return run.look(schemes)
 
     def expanded(table: Sensitivities) -> Problem:
@@ -235,7 +236,8 @@ def _refine(run: Run, point: int, start: Trial) -> None:
         return run.of.of_table(table, point)
 
     tempered(run.pool, {TABLE: problem}, {TABLE: start}, "ilp", temper, run.left)
-    refined(run.study, run.pool, expanded, problem, move, run.left, silent)
+    expected = Predictor(run.pool, problem).expected
+    refined(run.study, run.pool, expanded, problem, move, expected, run.left, silent)
 
 
 def exploring(name: str, *, nothing: bool = False, pruned: bool = False) -> Method:

@@ -14,8 +14,8 @@ had measured, but none of its answers:
 
 ``trials`` are all allocations that a cell built, the candidates and those that were given up early
 too; ``evaluations`` the answer's, beside profiling. ``seconds`` are those of the search, without
-profiling and verifying (those of ``ilp``). ``/ ilp`` and ``/ prototype`` are KL over that of ``ilp`` and of
-``EARLIER``, geometric means over the budgets.
+profiling and verifying (those of ``ilp``). ``/ ilp`` and ``/ prototype`` are KL over that of
+``ilp`` and of ``EARLIER``, geometric means over the budgets.
 
     --weights clipped   the weights of the figures in ``EARLIER`` (``clipped``), so that allocations
                         are compared and nothing else

@@ -193,16 +193,16 @@ class Point:
                 estimates=table if table in self.tables else first, power=power,
             )  # fmt: skip
 
-        def move(schemes: Mapping[str, str], expected: float) -> Trial:
+        def move(schemes: Mapping[str, str]) -> Trial:
             return self._look(
-                schemes, "refine", problem, predictor, table="refined", estimates=first,
-                expected=expected,
-            )  # fmt: skip
+                schemes, "refine", problem, predictor, table="refined", estimates=first
+            )
 
         spent = tempered(pool, problems, trials, self.solver, temper, self.explore)
         found = refined(
-            self.study, pool, self._problem, problem, move, self.explore - spent, progress
-        )
+            self.study, pool, self._problem, problem, move, predictor.expected,
+            self.explore - spent, progress,
+        )  # fmt: skip
         return spent + found.evaluations
 
     def _look(
@@ -216,10 +216,9 @@ class Point:
     ) -> Trial:
         """An allocation measured on the calibration data only.
 
-        What was measured before says what is expected of it, unless ``settings`` do.
+        What was measured before says what is expected of it.
         """
-        if "expected" not in settings:
-            settings["expected"] = predictor.expected(schemes)
+        settings["expected"] = predictor.expected(schemes)
         trial = self._measure(
             schemes, solver, evaluation=False, predicted=problem.objective(schemes),
             settings={**self.settings, **settings}, hopeless=hopeless,

@@ -107,9 +107,10 @@ class Narrowing:
             def enough(most: float = most) -> bool:
                 return any(map(self.target.holds, self._within(most)))
 
+            predictor = Predictor(self.pool, self._problem())
             found = refined(
-                self.study, self.pool, problem, self._problem(most), self._moved, self.left,
-                self.progress, enough,
+                self.study, self.pool, problem, self._problem(most), self._moved,
+                predictor.expected, self.left, self.progress, enough,
             )  # fmt: skip
             self.left -= found.measured
             self.evaluations += found.evaluations
@@ -247,13 +248,12 @@ class Narrowing:
             nearest = min(every, key=lambda at: (at.overall(self.pool.metric), at.trial.id))
             raise missed(self.target, nearest)
 
-    def _moved(self, schemes: Mapping[str, str], expected: float) -> Trial:
-        return self._trial(schemes, "refine", "refined", expected=expected)
+    def _moved(self, schemes: Mapping[str, str]) -> Trial:
+        return self._trial(schemes, "refine", "refined")
 
     def _measured(self, schemes: Mapping[str, str], solver: str, table: str, bound: float) -> bool:
         self.progress(WHAT, self._all - self.left, self._all)
-        expected = Predictor(self.pool, self._problem()).expected(schemes)
-        trial = self._trial(schemes, solver, table, expected=expected, bound=bound)
+        trial = self._trial(schemes, solver, table, bound)
         self.pool.add([trial])
         self.left -= 1
         self.evaluations += 1
@@ -264,10 +264,9 @@ class Narrowing:
         schemes: Mapping[str, str],
         solver: str,
         table: str,
-        *,
-        expected: float,
         bound: float = math.nan,
     ) -> Trial:
+        expected = Predictor(self.pool, self._problem()).expected(schemes)
         return measure(
             self.study, schemes, solver, self.costs.total(schemes), evaluation=False,
             wholes=self.target.metric.wholes, bound=bound,

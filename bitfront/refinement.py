@@ -2,11 +2,12 @@
 
 Each round expands KL around the best allocation so far (``sensitivity.around``). What was measured
 near it corrects that expansion (``search.surrogate``), and under what is then believed the best
-moves and trust-region optima, and those of a few draws, are measured on the calibration data
-(``search.proposals``). Every third round begins at the best allocation that is unlike the
-incumbent, so that a search does not end in the first valley. When ``PATIENCE`` rounds gained
-nothing the valley is left: from then on the incumbent is the best unlike all that were left. It
-ends when the measurements are spent, or no valley is left that is worth it.
+moves and trust-region optima, and those of many draws, are proposed (``search.proposals``). Who
+proposes promises too much: what is measured on the calibration data are those of which the least
+loss is expected by all that was measured (``recalibration``). Every third round begins at the best
+allocation that is unlike the incumbent, so that a search does not end in the first valley. When
+``PATIENCE`` rounds gained nothing the valley is left: from then on the incumbent is the best unlike
+all that were left. It ends when the measurements are spent, or no valley is worth it any more.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from bitfront.study import Progress, Study
 from bitfront.types import Problem, Scheme, Sensitivities, Trial
 
 BATCH = 8  # measured in a round
+WIDE = 4  # proposed for each that is measured
 PATIENCE = 6  # rounds
 ELSEWHERE = 3  # every so many rounds begin at another incumbent
 UNLIKE = 4  # one of so many layers differ in an unlike one
@@ -46,7 +48,8 @@ def refined(
     pool: Pool,
     problem: Callable[[Sensitivities], Problem],
     template: Problem,
-    measure: Callable[[Mapping[str, str], float], Trial],
+    measure: Callable[[Mapping[str, str]], Trial],
+    expected: Callable[[Mapping[str, str]], float],
     allowance: int,
     progress: Progress,
     enough: Callable[[], bool] = lambda: False,
@@ -55,8 +58,8 @@ def refined(
 
     problem: makes the problem of a table. template: what layers may take, within which limits; the
     pool holds an allocation within them. measure: builds an allocation and measures it on the
-    calibration data; its second argument is the loss that was expected of it. enough: asked before
-    each round, whether to stop.
+    calibration data. expected: its loss there, by what was measured of any (``recalibration``).
+    enough: asked before each round, whether to stop.
     """
     measured = expansions = idle = 0
     locals_: dict[int, Problem] = {}
@@ -80,11 +83,13 @@ def refined(
             for at in pool.possible(template)
         }
         at = [base.trial.schemes[name] for name in local.layers]
-        found = proposals(local, at, seen, count, np.random.default_rng(round_))
-        for proposal in found:
+        found = [
+            {**base.trial.schemes, **proposal.schemes}
+            for proposal in proposals(local, at, seen, WIDE * count, np.random.default_rng(round_))
+        ]
+        for schemes in sorted(found, key=expected)[:count]:
             progress("refining", measured, allowance)
-            expected = max(proposal.expected * base.value(pool.metric), 0.0)
-            pool.add([measure({**base.trial.schemes, **proposal.allocation.schemes}, expected)])
+            pool.add([measure(schemes)])
             measured += 1
         inside = pool.within(template)
         after = _unlike(inside, left, view)

@@ -8,7 +8,7 @@ from .limits import fitting
 from .neighbours import near, within
 from .problem_arrays import write_arrays
 from .problem_file import parse_problem, read_problem
-from .proposals import Proposal, proposals
+from .proposals import proposals
 from .several import several
 from .shares import factors, weighted
 from .supported import Front, front
@@ -21,7 +21,6 @@ __all__ = [
     "Explorer",
     "ExplorerFactory",
     "Front",
-    "Proposal",
     "allocate",
     "bayes",
     "cheapest",

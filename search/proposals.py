@@ -9,7 +9,7 @@ limits.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,21 +26,13 @@ DRAWN = 0.6, 1.2  # of a draw's way from the mean
 TRIES = 3  # draws for each that is wanted; several may have the same best
 
 
-@dataclass(frozen=True, eq=False)
-class Proposal:
-    """allocation: to be measured. expected: its loss over the incumbent's, by the mean."""
-
-    allocation: Allocation
-    expected: float
-
-
 def proposals(
     local: Problem,
     at: Sequence[str],
     seen: Mapping[tuple[str, ...], float],
     count: int,
     generator: np.random.Generator,
-) -> list[Proposal]:
+) -> list[Allocation]:
     """At most ``count`` new allocations that are worth measuring, by rising uncertainty.
 
     local: its loss is the expected change by each move, over the incumbent's loss. at: the
@@ -52,12 +44,10 @@ def proposals(
     known = {choice: y for choice, y in seen.items() if choice != tuple(at)}
     picks = [picks_of(items, choice) for choice in known]
     model = fitted(here, items.loss, picks, np.log(list(known.values())).tolist())
-    found: dict[tuple[str, ...], Proposal] = {}
+    found: dict[tuple[str, ...], Allocation] = {}
     for allocation in _candidates(local, items, at, model, seen, count, generator):
-        if allocation.choice not in seen and allocation.choice not in found:
-            there = picks_of(items, allocation.choice)
-            y = float(model.mean[np.arange(len(there)), there].sum())
-            found[allocation.choice] = Proposal(allocation, float(np.exp(y)))
+        if allocation.choice not in seen:
+            found.setdefault(allocation.choice, allocation)
         if len(found) == count:
             break
     return list(found.values())

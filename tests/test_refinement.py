@@ -15,6 +15,7 @@ from bitfront.measuring import measure
 from bitfront.pipeline import selected
 from bitfront.pool import Pool
 from bitfront.problems import build_problem
+from bitfront.recalibration import Predictor
 from bitfront.refinement import Refined, refined
 from bitfront.sensitivity.perturb import Perturb
 from bitfront.study import Study, silent
@@ -42,8 +43,7 @@ def refine(
     def problem(table: Sensitivities) -> Problem:
         return build_problem(table, costs, BUDGETS)
 
-    def look(schemes: Mapping[str, str], expected: float = 1.0) -> Trial:
-        assert expected >= 0
+    def look(schemes: Mapping[str, str]) -> Trial:
         trial = measure(study, schemes, "refine", costs.total(schemes), evaluation=False)
         seen.append(trial.key)
         return trial
@@ -52,7 +52,8 @@ def refine(
     start = look(dict.fromkeys(costs.layers, "w3"))
     template, pool = problem(table), Pool(study, metric)
     pool.add([start])
-    found = refined(study, pool, problem, template, look, allowance, silent)
+    expected = Predictor(pool, template).expected
+    found = refined(study, pool, problem, template, look, expected, allowance, silent)
     return start, pool.best(template).looked.trial, found, seen[1:]
 
 
