@@ -1,11 +1,12 @@
 """Allocators at scale, ours and others', on the same problems in one run.
 
-``python -m benchmarks.solvers [--pulp FOLDER] [--patience SECONDS] [--largest LAYERS] ...``
+``python -m benchmarks.solvers [--pulp FOLDER] [--only TITLE] [--solvers NAME ...] ...``
 
 JSON on standard output, Markdown tables on standard error. Every solver runs on every problem in a
 process of its own, one thread, killed ``--patience`` seconds and a grace after its start. Figures
 of a run: seconds and CPU seconds of the solve alone (CPU seconds are what to compare on a busy
-machine), the excess of the loss over the best that any solver found, the gap that it proves.
+machine; medians of ``REPEATS`` where it takes less than ``SHORT``), the excess of the loss over the
+best that any solver found, the gap that it proves.
 
     random  layers of 10^3 to 10^6 weights, sensitivities over six orders of magnitude, losses that
             fall by about 4 a bit, costs in bytes, seconds and BOPs; limits 30 % up from least to
@@ -13,6 +14,7 @@ machine), the excess of the loss over the best that any solver found, the gap th
     coarse  losses and costs are small integers, as in published tables: many ties
     alike   few kinds of layers, each many times, as in a transformer, with 5 % noise on the losses
     golden  HAWQ-V3's ResNet18 under one limit, and under all three at once
+    real    the assets' models, profiled at the start (``benchmarks.assets_problems``)
 
 ``--pulp`` is a folder with PuLP in it (``pip install --target FOLDER pulp``); without it CBC is
 left out, and that is said.
@@ -28,7 +30,9 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,11 +43,12 @@ from benchmarks.common import arguments, commit, show, write
 from bitfront.types import Problem
 
 SEEDS = 3
+SHORT, REPEATS = 0.2, 9  # seconds; runs in one process, of what takes less
 GRACE = 10.0  # seconds after ``--patience`` until a process is killed
 OURS = ("ilp", "ilp 1e-4", "lagrange", "greedy", "greedy-up")
 THEIRS = ("milp", "milp 1e-4", "cbc", "cbc 1e-4", "autoround", "mathopt-highs", "mathopt-gscip")
 MOST = {"cbc": 30_000, "mathopt-highs": 20_000, "mathopt-gscip": 20_000, "milp": 1_000_000,
-        "autoround": 400_000, "greedy": 400_000, "greedy-up": 100_000}  # fmt: skip
+        "autoround": 400_000}  # fmt: skip
 SIZES = [
     ("random", 20, 2, 1), ("random", 20, 8, 2), ("random", 20, 64, 3),
     ("random", 100, 8, 1), ("random", 100, 32, 2), ("random", 100, 16, 3),
@@ -60,7 +65,8 @@ def main() -> None:
     parser.add_argument("--pulp", type=Path, help="folder with PuLP")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds a solve")
     parser.add_argument("--largest", type=int, default=100_000, help="most layers to try")
-    parser.add_argument("--only", default="", help="kinds of problems, by part of their name")
+    parser.add_argument("--only", default="", help="problems, by part of their title")
+    parser.add_argument("--solvers", nargs="+", default=[*OURS, *THEIRS], metavar="NAME")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--one", nargs=2, help="(internal) solve one problem: its name, a solver")
     options = parser.parse_args()
@@ -71,12 +77,15 @@ def main() -> None:
         print("no --pulp: CBC is left out", file=sys.stderr)
     rows = []
     for kind, L, C, R in SIZES:
-        if options.largest >= L and options.only in kind:
+        title = f"{kind} {L} × {C}, {R}"
+        if options.largest >= L and options.only in title:
             names = [f"{kind} {L} {C} {R} {seed}" for seed in range(seeds(L, options.seeds))]
-            rows.append(measured(f"{kind} {L} × {C}, {R}", names, L * C, options))
+            rows.append(measured(title, names, L * C, options))
     if options.only in ("", "golden"):
         for case in ("size", "bops", "latency", "all"):
             rows.append(measured(f"golden {case}", [f"golden {case}"], 0, options))
+    if options.only in ("", "real"):
+        rows += real(options)
     report = {
         "commit": commit(),
         "machine": f"{platform.machine()}, one thread, Python {platform.python_version()}, "
@@ -85,7 +94,21 @@ def main() -> None:
         "problems": rows,
     }
     write(report)
-    tables(rows)
+    tables(rows, options.solvers)
+
+
+def real(options: Any) -> list[dict[str, Any]]:
+    """All solvers on the problems of the assets' models, from files that are gone afterwards."""
+    from benchmarks.assets_problems import write_problems
+    from bitfront.search import read_problem
+
+    with tempfile.TemporaryDirectory(prefix="bitfront-") as folder:
+        rows = []
+        for path, count in write_problems(Path(folder), options.assets):
+            L, C = read_problem(path, {}).loss.shape
+            name = f"real {path} {count}"
+            rows.append(measured(f"{path.stem} {L} × {C}, {count}", [name], L * C, options))
+        return rows
 
 
 def seeds(layers: int, most: int) -> int:
@@ -96,6 +119,8 @@ def problem(name: str, options: Any) -> Problem:
     kind, *numbers = name.split()
     if kind == "golden":
         return golden(numbers[0], options.assets)
+    if kind == "real":
+        return limited(Path(numbers[0]), int(numbers[1]))
     L, C, R, seed = map(int, numbers)
     return {"random": random_problem, "coarse": coarse, "alike": alike}[kind](L, C, R, seed)
 
@@ -152,6 +177,15 @@ def _within(loss: Any, costs: dict[str, Any]) -> Problem:
     return Problem(*names, loss, costs, limits)
 
 
+def limited(path: Path, count: int) -> Problem:
+    """The problem of a file under limits on its first ``count`` resources."""
+    from bitfront.search import read_problem
+
+    known = read_problem(path, {})
+    within = _within(known.loss, dict(list(known.costs.items())[:count]))
+    return replace(within, layers=known.layers, schemes=known.schemes)
+
+
 def golden(case: str, assets: Path) -> Problem:
     from bitfront.search import parse_problem
 
@@ -197,9 +231,12 @@ def solve(name: str, solver: str, options: Any) -> dict[str, Any]:
         return [*map(instance.schemes.index, found.choice)], found.bound
 
     run(coarse(4, 3, 1, 0))  # imports, and what is built at the first call
-    wall, cpu = time.perf_counter(), _cpu()
-    choice, bound = run(instance)
-    seconds, used = time.perf_counter() - wall, _cpu() - cpu
+    times = []
+    while not times or (times[0][0] < SHORT and len(times) < REPEATS):
+        wall, cpu = time.perf_counter(), _cpu()
+        choice, bound = run(instance)
+        times.append((time.perf_counter() - wall, _cpu() - cpu))
+    seconds, used = (statistics.median(column) for column in zip(*times, strict=True))
     if choice is None:
         return {"seconds": seconds, "cpu": used}
     rows = np.arange(len(choice))
@@ -225,7 +262,7 @@ def measured(title: str, names: list[str], size: int, options: Any) -> dict[str,
     """All solvers on all of ``names``; medians and the worst."""
     row: dict[str, Any] = {"problem": title, "instances": len(names)}
     found: dict[str, list[dict[str, Any]]] = {}
-    for solver in (*OURS, *THEIRS):
+    for solver in options.solvers:
         engine = solver.split()[0]
         left_out = (
             (engine == "cbc" and options.pulp is None)
@@ -281,8 +318,7 @@ def _apart(name: str, solver: str, options: Any) -> dict[str, Any]:
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))  # HiGHS prints stray lines
 
 
-def tables(rows: list[dict[str, Any]]) -> None:
-    solvers = [*OURS, *THEIRS]
+def tables(rows: list[dict[str, Any]], solvers: list[str]) -> None:
     for title, key in (("CPU seconds, median", "cpu"), ("worst excess of the loss", "worst_excess"),
                        ("worst proven gap", "worst_gap")):  # fmt: skip
         show(

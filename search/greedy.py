@@ -9,12 +9,12 @@ import numpy as np
 
 from bitfront.types import Allocation, Problem
 
+from .ascent import rise
 from .base import ALLOCATORS
 from .dual import climb
 from .exact import foothold
 from .items import Items, Picks, merge
 from .limits import require
-from .moves import rise
 
 
 @ALLOCATORS.register("greedy")

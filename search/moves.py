@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .hull import hulls, walk
+from .hull import hulls
 from .items import Bool, Float, Items, Picks
 
 FAR = 64  # steps down, about, from where on they are taken from hulls
@@ -135,95 +135,6 @@ def _slide(items: Items, picks: Picks, value: Float, open_: Bool, weight: Float)
     open_[group[:taken], at[:taken]] = False
     picks[group[:taken]] = to[:taken]  # of equal groups the last one stays
     return items.usage(picks)
-
-
-def rise(items: Items, picks: Picks) -> Picks:
-    """Step up from ``picks``, each time where the loss drops most per cost added, while any fits.
-
-    Cost is summed over all resources with a limit, each in units of its span. Steps that add none
-    come first. ``picks`` must fit; the end has no single step that lowers the loss and fits.
-    """
-    picks = picks.copy()
-    rows = np.arange(len(picks))
-    limit = items.room + items.slack
-    # more than running sums ever have
-    drift = 1e-9 * np.array([np.abs(table).max(axis=1).sum() for table in items.cost])
-    weight = items.per_span() * (items.sign > 0)
-    used = items.usage(picks)
-    open_ = items.allowed.copy()
-    ratio, to, short = _gains(items, picks, open_, weight, limit - used + drift, rows)
-    if np.isfinite(ratio).all():
-        _ascend(items, picks, weight, limit - drift)
-        used = items.usage(picks)
-        ratio, to, short = _gains(items, picks, open_, weight, limit - used + drift, rows)
-    while True:
-        g = int(ratio.argmax())
-        if ratio[g] <= 0:
-            return picks
-        before, c = int(picks[g]), int(to[g])
-        step = items.cost[:, g, c] - items.cost[:, g, before]
-        picks[g] = c
-        after = used + step
-        if (np.abs(after - limit) <= drift).any():
-            after = items.usage(picks)
-        again = rows[g : g + 1]
-        if (after > limit).any():
-            picks[g] = before
-            open_[g, c] = False
-            # all whose best step does not fit any more would come to the top and be looked at again
-            more = items.cost[:, rows, to] - items.cost[:, rows, picks]
-            stale = (ratio > 0) & (more > (limit - used + drift)[:, None]).any(axis=0)
-            stale[g] = True
-            again = np.flatnonzero(stale)
-        else:
-            used = after
-            if (step < 0).any():  # there is room again for steps that did not fit
-                short[g] = True
-                again = np.flatnonzero(short)
-                open_[again] = items.allowed[again]
-        room = limit - used + drift
-        ratio[again], to[again], short_ = _gains(items, picks, open_, weight, room, again)
-        short[again] = short_ | (open_[again] != items.allowed[again]).any(axis=1)
-
-
-def _ascend(items: Items, picks: Picks, weight: Float, limit: Float) -> None:
-    """Take, in ``picks``, the steps up that ``rise`` takes until the first that does not fit.
-
-    The step of most loss saved per cost leads along the item's lower hull, so all are known.
-    """
-    rows = np.arange(len(picks))
-    cost = _weighted(items, weight, rows)
-    above = items.allowed & (cost > cost[rows, picks][:, None])
-    above[rows, picks] = True
-    steps = walk(np.where(above, items.loss, np.inf), cost)
-    group, at, to = steps.group, steps.at, steps.to
-    used = items.usage(picks)
-    after = (
-        used + np.cumsum(items.cost[:, group, to] - items.cost[:, group, at], axis=1).T
-    )  # (S, R)
-    beyond = np.flatnonzero((after > limit).any(axis=1))
-    taken = int(beyond[0]) if len(beyond) else len(group)
-    picks[group[:taken]] = to[:taken]  # of equal groups the last one stays
-
-
-def _gains(
-    items: Items, picks: Picks, open_: Bool, weight: Float, room: Float, rows: Picks
-) -> tuple[Float, Picks, Bool]:
-    """For each of ``rows`` the most loss saved per cost of any step within ``room``, and its end.
-
-    inf where a step costs nothing, 0 where none saves. The third says where room was short.
-    """
-    here = picks[rows]
-    at = np.arange(len(rows))
-    more = items.cost[:, rows] - items.cost[:, rows, here][:, :, None]
-    cost = np.tensordot(weight, more, axes=1)
-    gain = items.loss[rows, here][:, None] - items.loss[rows]
-    saves = open_[rows] & (gain > 0)
-    good = saves & (more <= room[:, None, None]).all(axis=0)
-    ratio = np.where(good, np.inf, 0.0)
-    np.divide(gain, cost, out=ratio, where=good & (cost > 0))
-    to = ratio.argmax(axis=1)
-    return ratio[at, to], to, np.any(saves & ~good, axis=1)
 
 
 @dataclass
