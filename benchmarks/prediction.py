@@ -9,8 +9,7 @@ predictions over the KL that was measured of it, on the calibration data and on 
 
     additive   the sum of the one-pass table (``fisher``), which knows no allocation
     verified   the same with the values that the search measured one at a time in their place
-    before     what was expected of it before it was measured, as recorded (of refined ones, by the
-               local model of the refinement)
+    before     what was expected of it before it was measured, as recorded
     monotone   the monotone map of ``bitfront.recalibration`` from verified sums, fitted to all
                other measured allocations
     after      ``Predictor`` given all other measured allocations (leave one out)
