@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import bitfront
+from bitfront import refinement
 from bitfront.errors import InvalidInput
 from bitfront.judging import View, gain
 from bitfront.measuring import measure
@@ -19,7 +21,7 @@ from bitfront.recalibration import Predictor
 from bitfront.refinement import Refined, refined
 from bitfront.sensitivity.perturb import Perturb
 from bitfront.study import Study, silent
-from bitfront.types import Budget, Problem, Sensitivities, Trial
+from bitfront.types import Allocation, Budget, Problem, Sensitivities, Trial
 from bitfront.verification import replaced
 from tests.small_tasks import TASKS, attentive, convolutional
 
@@ -34,7 +36,10 @@ def study(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Study]:
 
 
 def refine(
-    study: Study, allowance: int, metric: str = "kl"
+    study: Study,
+    allowance: int,
+    metric: str = "kl",
+    expected: Callable[[Mapping[str, str]], float] | None = None,
 ) -> tuple[Trial, Trial, Refined, list[str]]:
     """The start (all layers at 3 bits), the best, what it took, keys of what was measured."""
     costs = bitfront.cost(study, SCHEMES)
@@ -52,7 +57,7 @@ def refine(
     start = look(dict.fromkeys(costs.layers, "w3"))
     template, pool = problem(table), Pool(study, metric)
     pool.add([start])
-    expected = Predictor(pool, template).expected
+    expected = expected or Predictor(pool, template).expected
     found = refined(study, pool, problem, template, look, expected, allowance, silent)
     return start, pool.best(template).looked.trial, found, seen[1:]
 
@@ -69,6 +74,33 @@ def test_moves_that_help_are_found_within_the_budget(study: Study) -> None:
     for trial in study.trials():
         assert trial.costs["bits"] <= limit
     assert found.measured == len(seen) == len(set(seen)) <= 20
+
+
+def test_those_of_which_least_is_expected_are_measured(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each round's proposals, whatever who proposes says of them."""
+    rounds: list[tuple[int, list[float]]] = []
+    propose = refinement.proposals
+
+    def least_of_the_last(schemes: Mapping[str, str]) -> float:
+        return float(
+            sum(i * int(s.replace("keep", "w16")[1:]) for i, s in enumerate(schemes.values()))
+        )
+
+    def watched(*args: Any) -> list[Allocation]:
+        found = propose(*args)
+        rounds.append((len(study.trials()), [least_of_the_last(a.schemes) for a in found]))
+        return found
+
+    monkeypatch.setattr(refinement, "proposals", watched)
+    refine(study, 20, expected=least_of_the_last)
+    told = [least_of_the_last(trial.schemes) for trial in study.trials()]
+    assert len(rounds) > 1
+    ends = [at for at, _ in rounds[1:]] + [len(told)]
+    assert sum(end - begin for (begin, _), end in zip(rounds, ends, strict=True)) == 20
+    for (begin, offered), end in zip(rounds, ends, strict=True):
+        assert told[begin:end] == sorted(offered)[: end - begin]
 
 
 @pytest.mark.parametrize("allowance", [0, 1, 5, 9])
