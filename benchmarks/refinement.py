@@ -179,11 +179,10 @@ class Bench:
     def _searched(self, study: Study, method: str, allowance: int, bits: float) -> dict[str, Any]:
         choices = self.model.choices
         layers = selected(study, choices).layers
-        explorer = {} if method == "ilp" else {"explorer": method}
         began = time.perf_counter()
         (answer,) = bitfront.search(
             study, self.model.schemes(layers), [f"{bits:g}bpw"], choices=choices,
-            explore=allowance, **explorer,
+            explore=allowance, explorer="refine" if method == "ilp" else method,
         )  # fmt: skip
         seconds = time.perf_counter() - began
         chosen = answer.trial.schemes
