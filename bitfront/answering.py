@@ -194,9 +194,7 @@ class Point:
             )  # fmt: skip
 
         def move(schemes: Mapping[str, str]) -> Trial:
-            return self._look(
-                schemes, "refine", problem, predictor, table="refined", estimates=first
-            )
+            return self._look(schemes, REFINE, problem, predictor, table="refined", estimates=first)
 
         spent = tempered(pool, problems, trials, self.solver, temper, self.explore)
         found = refined(

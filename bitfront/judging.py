@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitfront.sensitivity.stability import split_half
+from bitfront.tasks.views import views_of
 
 Contributions = Mapping[str, NDArray[np.floating]]
 """View -> (N,) what each sample adds to it; the mean over samples is its value."""
@@ -69,11 +70,12 @@ class Gain:
         return self.value > self.stderr
 
 
-def view_of(candidates: Sequence[Contributions], metric: str, views: Sequence[str]) -> View:
-    """What tells ``candidates`` apart best: ``metric``, corrected by the quietest of ``views``.
+def view_of(candidates: Sequence[Contributions], metric: str) -> View:
+    """What tells ``candidates`` apart best: ``metric``, corrected by the quietest of its views.
 
     The metric alone where there are too few candidates near the best, or samples, to tell.
     """
+    _, *views = views_of(metric, list(candidates[0]))
     means = [float(c[metric].mean()) for c in candidates]
     near = [c for c, m in zip(candidates, means, strict=True) if m <= CLOSE * min(means)]
     if len(near) < FEW or not views:

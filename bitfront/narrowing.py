@@ -64,6 +64,7 @@ class Narrowing:
 
     def __post_init__(self) -> None:
         self._all, self._least = self.left, self._cheapest()
+        self._predictor = Predictor(self.pool, self._problem())
 
     def narrow(self) -> None:
         """Measure until the bracket is narrow, or what may be is measured.
@@ -107,10 +108,9 @@ class Narrowing:
             def enough(most: float = most) -> bool:
                 return any(map(self.target.holds, self._within(most)))
 
-            predictor = Predictor(self.pool, self._problem())
             found = refined(
                 self.study, self.pool, problem, self._problem(most), self._moved,
-                predictor.expected, self.left, self.progress, enough,
+                self._predictor.expected, self.left, self.progress, enough,
             )  # fmt: skip
             self.left -= found.measured
             self.evaluations += found.evaluations
@@ -231,6 +231,7 @@ class Narrowing:
                 self.known, left, self.progress,
             )  # fmt: skip
             self.table = found.table
+            self._predictor = Predictor(self.pool, self._problem())
             self.known |= set(found.fresh)
             self.fresh += found.fresh
             self.evaluations += len(found.fresh)
@@ -266,7 +267,7 @@ class Narrowing:
         table: str,
         bound: float = math.nan,
     ) -> Trial:
-        expected = Predictor(self.pool, self._problem()).expected(schemes)
+        expected = self._predictor.expected(schemes)
         return measure(
             self.study, schemes, solver, self.costs.total(schemes), evaluation=False,
             wholes=self.target.metric.wholes, bound=bound,

@@ -19,7 +19,6 @@ from bitfront.heldout import HELD_BACK
 from bitfront.judging import Contributions, View, gain, view_of
 from bitfront.search import fitting
 from bitfront.study import Study
-from bitfront.tasks.views import views_of
 from bitfront.types import Problem, Trial
 
 NEAR = 8  # candidates among which near-equal ones are looked for
@@ -122,8 +121,7 @@ class Pool:
 
     def view(self, candidates: Sequence[Looked]) -> View:
         """What tells ``candidates`` apart best."""
-        quieter = views_of(self.metric, list(candidates[0].sums))[1:]
-        return view_of([at.sums for at in candidates], self.metric, quieter)
+        return view_of([at.sums for at in candidates], self.metric)
 
 
 def _view(view: str | View) -> View:

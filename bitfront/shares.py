@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from bitfront.judging import Contributions, gain, view_of
 from bitfront.search import allocate, factors, weighted
 from bitfront.study import Progress, Study
-from bitfront.tasks.views import views_of
 from bitfront.types import Allocation, Costs, Problem, Sensitivities, Trial
 
 SHARES = 16  # measurements of each point's outer search
@@ -85,7 +84,7 @@ def shares_of(
 
 def _best(sums: list[Contributions], metric: str) -> int:
     """The index of the best, the first unless another one's gain over it is real."""
-    view = view_of(sums, metric, views_of(metric, list(sums[0]))[1:])
+    view = view_of(sums, metric)
     gains = [gain(found, sums[0], view) for found in sums]
     best = max(range(len(sums)), key=lambda i: gains[i].value)
     return best if gains[best].real else 0
