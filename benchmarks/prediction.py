@@ -44,11 +44,12 @@ from bitfront import Choices, Study
 from bitfront.answering import known_pairs
 from bitfront.heldout import CALIBRATION
 from bitfront.measuring import measure
-from bitfront.pipeline import FULL, cost, earlier, selected
+from bitfront.pipeline import FULL, cost, selected
 from bitfront.pool import Pool
 from bitfront.problems import build_problem
 from bitfront.recalibration import Predictor, recalibration
 from bitfront.search import allocate
+from bitfront.searching import earlier
 from bitfront.sensitivity.perturb import Perturb
 from bitfront.storage import front
 from bitfront.types import Budget, Costs, Problem, Trial

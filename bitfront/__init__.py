@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bitfront.answering import Answer
     from bitfront.deploy import export
-    from bitfront.pipeline import Choices, cost, profile, search
+    from bitfront.pipeline import Choices, cost, profile
     from bitfront.quant.load import load
     from bitfront.queries import Front, front, show, studies
     from bitfront.reporting import Report, report
     from bitfront.search import allocate
+    from bitfront.searching import search
     from bitfront.settling import Settled, profile_until
     from bitfront.smallest import Smallest, smallest
     from bitfront.study import Study, open_study
@@ -64,7 +65,7 @@ _LAZY = {
     "profile": "pipeline",
     "profile_until": "settling",
     "report": "reporting",
-    "search": "pipeline",
+    "search": "searching",
     "show": "queries",
     "smallest": "smallest",
     "studies": "queries",

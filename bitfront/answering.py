@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bitfront.errors import Infeasible
@@ -19,7 +19,7 @@ from bitfront.pool import Pool
 from bitfront.problems import build_problem
 from bitfront.pruning import Hopeless
 from bitfront.recalibration import Predictor
-from bitfront.refinement import refined
+from bitfront.refinement import Refined, refined
 from bitfront.scheme import KEEP
 from bitfront.search import allocate
 from bitfront.sensitivity import PROFILERS
@@ -37,7 +37,7 @@ from bitfront.types import (
     Sensitivities,
     Trial,
 )
-from bitfront.verification import Pair, verified
+from bitfront.verification import Pair, Verified, verified
 
 UNIFORM = "uniform"
 
@@ -80,7 +80,8 @@ class Answer:
 class Point:
     """One point of a sweep, and all that decides its answer.
 
-    interactions: temperature -> what layers add to each other's loss, for tables of it.
+    explore: measurements of the first exploration. interactions: temperature -> what layers add to
+    each other's loss, for tables of it.
     """
 
     study: Study
@@ -90,6 +91,7 @@ class Point:
     budgets: tuple[Budget, ...]
     solver: str
     metric: str | None
+    verify: bool
     explore: int
     explorer: str
     shares: int
@@ -101,18 +103,12 @@ class Point:
 
         allowance: measurements for verifying. known: what earlier points measured.
         """
-        best_table = next(iter(self.tables.values()))
-        target = self.metric or best_table.metric
-        sources = {name: t for name, t in self.tables.items() if t.metric == target}
-        first = next(iter(sources))
-        table = sources[first]
+        sources = self._sources
+        first, table = next(iter(sources.items()))
         candidates: dict[str, Allocation] = {}
         fresh: tuple[Pair, ...] = ()
-        if target in self.study.task.metrics and allowance != 0:
-            found = verified(
-                self.study, table, self._problem, self.solver, known_pairs(self.study), allowance,
-                progress,
-            )  # fmt: skip
+        found = self._verified(table, allowance, progress) if allowance != 0 else None
+        if found is not None:
             candidates["verified"], fresh, table = found.allocation, found.fresh, found.table
             sources = {"verified": table, **sources}
         for name, source in self.tables.items():
@@ -129,7 +125,7 @@ class Point:
             completed = {candidates[first].choice, split.allocation.choice}
             looked = split.measured - len(completed)  # those are measured in full, and counted so
         with suppress(Infeasible):  # where only a mixture fits
-            candidates[UNIFORM] = allocate(self._problem(best_table), UNIFORM)
+            candidates[UNIFORM] = allocate(self._problem(next(iter(self.tables.values()))), UNIFORM)
         trials = self._measured(candidates, predictor, first, progress)
         made = {
             t.id for t in trials.values() if t.settings.get("budgets") == self.settings["budgets"]
@@ -166,6 +162,52 @@ class Point:
             measured=tuple(pool.ids()),
         )
 
+    def further(self, answer: Answer, allowance: int, pool: Pool, progress: Progress) -> Answer:
+        """``answer``, after refinement went on from the best of ``pool``.
+
+        allowance: allocations that may be measured, which are added to ``pool``. The trial may lack
+        figures on the evaluation data.
+        """
+        first, table = next(iter(self._sources.items()))
+        found = self._verified(table, 0, progress)
+        problem = self._problem(table if found is None else found.table)
+        bound = (allocate(problem, self.solver) if found is None else found.allocation).bound
+        predictor = Predictor(pool, problem)
+        spent = self._refined(pool, problem, predictor, first, allowance, progress).evaluations
+        chosen = pool.best(problem)
+        trial = chosen.looked.trial
+        answer = replace(
+            answer, evaluations=answer.evaluations + spent, measured=tuple(pool.ids()),
+            noise=chosen.noise,
+        )  # fmt: skip
+        if trial.id == answer.trial.id:
+            return answer
+        return replace(
+            answer, trial=trial, predicted=problem.objective(trial.schemes), bound=bound,
+            table=str(trial.settings.get("table", trial.solver)),
+            unverified=self._unverified(trial.schemes),
+        )  # fmt: skip
+
+    @property
+    def _sources(self) -> dict[str, Sensitivities]:
+        """The tables of the metric that is to be kept low, the most trustworthy first."""
+        target = self.metric or next(iter(self.tables.values())).metric
+        return {name: t for name, t in self.tables.items() if t.metric == target}
+
+    def _verified(
+        self, table: Sensitivities, allowance: int | None, progress: Progress
+    ) -> Verified | None:
+        """The allocation of measured values; None where values are not to be measured, or cannot.
+
+        allowance: pairs that may be measured beyond those that earlier answers rest on.
+        """
+        if not self.verify or table.metric not in self.study.task.metrics:
+            return None
+        return verified(
+            self.study, table, self._problem, self.solver, known_pairs(self.study), allowance,
+            progress,
+        )  # fmt: skip
+
     def _explored(
         self,
         pool: Pool,
@@ -193,15 +235,26 @@ class Point:
                 estimates=table if table in self.tables else first, power=power,
             )  # fmt: skip
 
+        spent = tempered(pool, problems, trials, self.solver, temper, self.explore)
+        left = self.explore - spent
+        found = self._refined(pool, problem, predictor, first, left, progress)
+        return spent + found.evaluations
+
+    def _refined(
+        self,
+        pool: Pool,
+        problem: Problem,
+        predictor: Predictor,
+        first: str,
+        allowance: int,
+        progress: Progress,
+    ) -> Refined:
         def move(schemes: Mapping[str, str]) -> Trial:
             return self._look(schemes, REFINE, problem, predictor, table="refined", estimates=first)
 
-        spent = tempered(pool, problems, trials, self.solver, temper, self.explore)
-        found = refined(
-            self.study, pool, self._problem, problem, move, predictor.expected,
-            self.explore - spent, progress,
-        )  # fmt: skip
-        return spent + found.evaluations
+        return refined(
+            self.study, pool, self._problem, problem, move, predictor.expected, allowance, progress
+        )
 
     def _look(
         self,

@@ -12,26 +12,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from bitfront.answering import UNIFORM, Answer, Point
 from bitfront.budget import ACTIVATIONS
 from bitfront.costfile import GivenCosts, given_costs, with_given
-from bitfront.errors import BitfrontWarning, InvalidInput, SchemeError
-from bitfront.exploration import REFINE, check_explorer
+from bitfront.errors import BitfrontWarning, SchemeError
 from bitfront.livecosts import with_activations
 from bitfront.measuring import measure
-from bitfront.problems import feasible, lossless, points
 from bitfront.quant.costs import cost_tables, other_bytes
 from bitfront.quant.exporters import EXPORTERS
 from bitfront.recording import complete
 from bitfront.scheme import KEEP
-from bitfront.search import INTERACTING, require_additive
 from bitfront.sensitivity import PROFILERS, Profiler, heavy_tail_warning
-from bitfront.shares import SHARES
-from bitfront.storage import Selection as Recorded
 from bitfront.study import Progress, Study, silent
-from bitfront.sweep import improved
 from bitfront.tasks.liveness import liveness
-from bitfront.tasks.numbers import require
 from bitfront.tasks.roles import classes
 from bitfront.tasks.selection import Selection, select
 from bitfront.types import (
@@ -39,16 +31,13 @@ from bitfront.types import (
     Costs,
     Interactions,
     Layer,
-    Problem,
     Scheme,
     Sensitivities,
     Trial,
-    content_key,
     parse_schemes,
 )
 
 FULL = "full"  # the solver of the trial that is the full model
-EXPLORE = 20  # measured allocations of each point's exploration
 
 
 @dataclass(frozen=True)
@@ -71,12 +60,6 @@ class Choices:
     average_over: Literal["allocated", "all"] = "allocated"
     container: str | None = None
     costs: str | Path | GivenCosts | None = None
-
-
-_DETAILS = (
-    "predicted", "bound", "table", "verified", "unverified", "evaluations", "judged",
-    "noise", "measured",
-)  # fmt: skip
 
 
 def profile(
@@ -145,122 +128,6 @@ def measurable(
     return wanted, pairs
 
 
-def search(
-    study: Study,
-    schemes: str | Iterable[str | Scheme],
-    budgets: Sequence[str | Budget],
-    *,
-    solver: str = "ilp",
-    profiler: str | Profiler = "fisher",
-    metric: str | None = None,
-    choices: Choices | None = None,
-    verify: bool = True,
-    max_measurements: int | None = None,
-    explore: int = EXPLORE,
-    explorer: str = REFINE,
-    shares: int = SHARES,
-    progress: Progress = silent,
-) -> list[Answer]:
-    """The best measured allocation for each point of ``budgets`` (``problems.points``).
-
-    For each point the allocation of the profiler's best table is verified: the pairs that it chose
-    are measured one at a time with the real metric, the measured values replace the estimates, and
-    it is solved again until it rests on measured values only, or ``max_measurements`` (over the
-    whole call) are spent. The allocations of the other tables, and the best uniform one, are
-    candidates too. Every distinct candidate is built, measured and stored as a trial; the one with
-    the best ``metric`` on the calibration data is explored from by at most ``explore`` allocations
-    that are measured there (``tempering``, ``refinement``; not with the solver ``uniform``). The
-    best of all answers the point, or one that another point led to (``sweep``). The full model is a
-    trial as well, so that a front has its end.
-
-    explorer: another than ``refine`` is one of ``bitfront.search.EXPLORERS``, which proposes what
-    is measured from all that was measured (``exploration``).
-
-    A solver of ``INTERACTING`` is given what layers add to each other's loss at the temperature of
-    the table (``Profiler.interactions``); predicted losses are then its objective's.
-
-    Where the best table has classes of layers (``decoupled``), the split of the budget between them
-    is searched for first, by at most ``shares`` measurements (``shares``).
-
-    Before anything is profiled, raises ``Infeasible`` for a point that cannot be met, and
-    ``InvalidInput`` for a ``metric`` that the profiler gives no table of, and for a solver that
-    needs interactions with a profiler without; ``UnknownName`` for an explorer there is none of.
-    """
-    chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
-    wanted = parse_schemes(schemes)
-    choices = choices or Choices()
-    require(0, max_measurements=max_measurements, explore=explore, shares=shares)
-    measured = [n for n in study.task.metrics if study.task.metric(n).whole is None]
-    _check_metric(metric, chosen, measured)
-    check_solver(solver, chosen)
-    check_explorer(explorer)
-    sweep = points(budgets)
-    selection = selected(study, choices)
-    costs = _costs(study, wanted, choices, selection, [b for point in sweep for b in point])
-    request = {
-        "schemes": [str(s) for s in wanted], "solver": solver, "profiler": chosen.settings_key,
-        "metric": metric, "choices": plain_choices(choices), "verify": verify,
-        "max_measurements": max_measurements, "explore": explore,
-        **({"shares": shares} if chosen.by_class else {}),
-        **({"explorer": explorer} if explorer != REFINE else {}),
-    }  # fmt: skip
-    keys = [content_key({**request, "budgets": [str(b) for b in point]}) for point in sweep]
-    known = [study.store.selection(study.record, key) for key in keys]
-    for point, found in zip(sweep, known, strict=True):
-        if found is None:
-            feasible(costs, point, groups=selection.groups, pins=selection.pins, solver=solver)
-    tables: dict[str, Sensitivities] = {}  # made once, and only if some point is new
-    interactions: dict[float, Interactions] = {}
-    answers: list[Answer] = []
-    for point, key, found in zip(sweep, keys, known, strict=True):
-        if found is None:
-            if not tables:
-                tables = profile(study, wanted, chosen, layers=selection.layers, progress=progress)
-                full_model(study, costs)
-                if solver in INTERACTING:
-                    interactions = _interactions(study, wanted, chosen, selection.layers, tables)
-            left = None if max_measurements is None else max_measurements - _spent(answers)
-            settings = {
-                "profiler": chosen.name,
-                "container": choices.container or study.container,
-                "weights": costs.weights,
-                "budgets": [str(b) for b in point],
-            }
-            place = Point(
-                study, tables, costs, selection, point, solver, metric, explore, explorer, shares,
-                settings, interactions,
-            )  # fmt: skip
-            answer = place.answer(left if verify else 0, earlier(study), progress)
-            details = {name: getattr(answer, name) for name in _DETAILS}
-            study.store.add_selection(study.record, key, answer.trial.id, details)
-        else:
-            answer = _recorded(study, point, found)
-        answers.append(answer)
-    if not explore or solver == UNIFORM:
-        return answers
-
-    def problem(point: Sequence[Budget]) -> Problem:
-        return lossless(costs, point, groups=selection.groups, pins=selection.pins)
-
-    def completed(trial: Trial) -> Trial:
-        return measure(study, trial.schemes, trial.solver, costs.total(trial.schemes))
-
-    return improved(study, answers, problem, earlier(study), completed)
-
-
-def _interactions(
-    study: Study,
-    schemes: Sequence[Scheme],
-    profiler: Profiler,
-    layers: Sequence[Layer],
-    tables: Mapping[str, Sensitivities],
-) -> dict[float, Interactions]:
-    """Temperature -> interactions, for tables that have one."""
-    of = {table.notes["temperature"]: table for table in tables.values()}
-    found = {T: interactions_of(study, schemes, profiler, layers, of[T]) for T in sorted(of)}
-    return {T: known for T, known in found.items() if known is not None}
-
-
 def cost(
     study: Study,
     schemes: str | Iterable[str | Scheme],
@@ -274,47 +141,6 @@ def cost(
     choices = choices or Choices()
     asked = [b if isinstance(b, Budget) else Budget.parse(b) for b in budgets]
     return _costs(study, parse_schemes(schemes), choices, selected(study, choices), asked)
-
-
-def check_solver(solver: str, profiler: Profiler) -> None:
-    """Refuse one that needs interactions where the profiler has none (``InvalidInput``)."""
-    if not profiler.interacts:
-        require_additive(
-            solver,
-            f"with {profiler.name}, which says nothing of interactions",
-            "profile with fisher, or solve with another, like ilp",
-        )
-
-
-def _check_metric(metric: str | None, profiler: Profiler, measured: Sequence[str]) -> None:
-    """Refuse a metric that no table will be of. measured: the task's, of batches."""
-    empty = profiler.tables((), (), ())
-    given = {table.metric for table in empty.values()} or set(measured)
-    if metric is not None and metric not in given:
-        raise InvalidInput(
-            f"{profiler.name} gives no table of metric {metric!r}",
-            f"choose from {', '.join(given)}",
-        )
-
-
-def _spent(answers: Iterable[Answer]) -> int:
-    return sum(len(answer.verified) for answer in answers)
-
-
-def _recorded(study: Study, budgets: tuple[Budget, ...], found: Recorded) -> Answer:
-    details = dict(found.details)
-    pairs = tuple((layer, scheme) for layer, scheme in details.pop("verified"))
-    measured = tuple(details.pop("measured"))
-    trial = study.trial(found.trial_id)
-    return Answer(budgets, trial, verified=pairs, measured=measured, **details)
-
-
-def earlier(study: Study) -> list[Trial]:
-    """The trials that earlier answers were chosen among. Not all that is recorded, so that a search
-    that was killed goes on as if it had not been."""
-    answered = study.store.selections(study.record)
-    ids = dict.fromkeys(id for found in answered for id in found.details.get("measured", ()))
-    return [trial for trial in study.trials() if trial.id in ids]
 
 
 def full_model(study: Study, costs: Costs, wholes: Collection[str] = ()) -> Trial:

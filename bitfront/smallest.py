@@ -10,18 +10,10 @@ from bitfront.answering import known_pairs
 from bitfront.errors import UnknownName
 from bitfront.measuring import measure
 from bitfront.narrowing import Narrowing, missed
-from bitfront.pipeline import (
-    EXPLORE,
-    Choices,
-    cost,
-    earlier,
-    full_model,
-    plain_choices,
-    profile,
-    selected,
-)  # fmt: skip
+from bitfront.pipeline import Choices, cost, full_model, plain_choices, profile, selected
 from bitfront.pool import Pool
 from bitfront.problems import feasible
+from bitfront.searching import EXPLORE, earlier
 from bitfront.sensitivity import PROFILERS, Profiler
 from bitfront.storage import Selection as Recorded
 from bitfront.study import Progress, Study, silent

@@ -32,7 +32,7 @@ def search(folder: str, db: str, explorer: str, ready: Any) -> None:
     import torch
 
     import bitfront
-    import bitfront.pipeline
+    import bitfront.searching
 
     torch.set_num_threads(1)
     task = tiny.language_task(Path(folder)) if explorer == "refine" else many_images()

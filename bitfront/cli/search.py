@@ -106,8 +106,9 @@ def search(
     """Find the best measured allocation within each budget, or the smallest whose metric holds."""
     with quiet_stdout(), shown() as progress:
         from bitfront.exploration import REFINE, check_explorer
-        from bitfront.pipeline import EXPLORE, SHARES, check_solver
-        from bitfront.pipeline import search as find
+        from bitfront.searching import EXPLORE, check_solver
+        from bitfront.searching import search as find
+        from bitfront.shares import SHARES
         from bitfront.smallest import smallest
 
         sweeps_only = {"solver": solver, "metric": metric, "explorer": explorer, "shares": shares}

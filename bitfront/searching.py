@@ -1,0 +1,250 @@
+"""A search: each point of a sweep by itself, then all of them with the whole front in view."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+
+from bitfront.answering import UNIFORM, Answer, Point
+from bitfront.errors import InvalidInput
+from bitfront.exploration import REFINE, check_explorer
+from bitfront.heldout import evaluated
+from bitfront.measuring import measure
+from bitfront.pipeline import (
+    Choices,
+    cost,
+    full_model,
+    interactions_of,
+    plain_choices,
+    profile,
+    selected,
+)
+from bitfront.pool import Pool
+from bitfront.problems import feasible, lossless, points
+from bitfront.search import INTERACTING, require_additive
+from bitfront.sensitivity import PROFILERS, Profiler
+from bitfront.shares import SHARES
+from bitfront.storage import Selection as Recorded
+from bitfront.study import Progress, Study, silent
+from bitfront.sweep import first_share, improved, passed
+from bitfront.tasks.numbers import require
+from bitfront.types import (
+    Budget,
+    Interactions,
+    Layer,
+    Problem,
+    Scheme,
+    Sensitivities,
+    Trial,
+    content_key,
+    parse_schemes,
+)
+
+EXPLORE = 20  # measured allocations of each point's exploration
+
+_DETAILS = (
+    "predicted", "bound", "table", "verified", "unverified", "evaluations", "judged",
+    "noise", "measured",
+)  # fmt: skip
+
+
+def search(
+    study: Study,
+    schemes: str | Iterable[str | Scheme],
+    budgets: Sequence[str | Budget],
+    *,
+    solver: str = "ilp",
+    profiler: str | Profiler = "fisher",
+    metric: str | None = None,
+    choices: Choices | None = None,
+    verify: bool = True,
+    max_measurements: int | None = None,
+    explore: int = EXPLORE,
+    explorer: str = REFINE,
+    shares: int = SHARES,
+    progress: Progress = silent,
+) -> list[Answer]:
+    """The best measured allocation for each point of ``budgets`` (``problems.points``).
+
+    For each point the allocation of the profiler's best table is verified: the pairs that it chose
+    are measured one at a time with the real metric, the measured values replace the estimates, and
+    it is solved again until it rests on measured values only, or ``max_measurements`` (over the
+    whole call) are spent. The allocations of the other tables, and the best uniform one, are
+    candidates too. Every distinct candidate is built, measured and stored as a trial; the one with
+    the best ``metric`` on the calibration data is explored from by at most ``explore`` allocations
+    that are measured there (``tempering``, ``refinement``; not with the solver ``uniform``). Of
+    several points each has a part of them first, and the rest once all points were answered, as
+    long as the front moves (``sweep``). The best of all answers the point, or one that another
+    point led to. The full model is a trial as well, so that a front has its end.
+
+    explorer: another than ``refine`` is one of ``bitfront.search.EXPLORERS``, which proposes what
+    is measured from all that was measured (``exploration``).
+
+    A solver of ``INTERACTING`` is given what layers add to each other's loss at the temperature of
+    the table (``Profiler.interactions``); predicted losses are then its objective's.
+
+    Where the best table has classes of layers (``decoupled``), the split of the budget between them
+    is searched for first, by at most ``shares`` measurements (``shares``).
+
+    Before anything is profiled, raises ``Infeasible`` for a point that cannot be met, and
+    ``InvalidInput`` for a ``metric`` that the profiler gives no table of, and for a solver that
+    needs interactions with a profiler without; ``UnknownName`` for an explorer there is none of.
+    """
+    chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
+    wanted = parse_schemes(schemes)
+    choices = choices or Choices()
+    require(0, max_measurements=max_measurements, explore=explore, shares=shares)
+    measured = [n for n in study.task.metrics if study.task.metric(n).whole is None]
+    _check_metric(metric, chosen, measured)
+    check_solver(solver, chosen)
+    check_explorer(explorer)
+    sweep = points(budgets)
+    selection = selected(study, choices)
+    costs = cost(study, wanted, choices, [b for point in sweep for b in point])
+    exploring = bool(explore) and solver != UNIFORM
+    refining = exploring and explorer == REFINE
+    first = first_share(explore, len(sweep)) if refining else explore
+    request = {
+        "schemes": [str(s) for s in wanted], "solver": solver, "profiler": chosen.settings_key,
+        "metric": metric, "choices": plain_choices(choices), "verify": verify,
+        "max_measurements": max_measurements, "explore": explore,
+        **({"shares": shares} if chosen.by_class else {}),
+        **({"explorer": explorer} if explorer != REFINE else {}),
+        **({"first": first} if first < explore else {}),
+    }  # fmt: skip
+    asked = [[str(b) for b in point] for point in sweep]
+    keys = [content_key({**request, "budgets": budgets}) for budgets in asked]
+    known = [study.store.selection(study.record, key) for key in keys]
+    for point, found in zip(sweep, known, strict=True):
+        if found is None:
+            feasible(costs, point, groups=selection.groups, pins=selection.pins, solver=solver)
+
+    @cache
+    def profiled() -> tuple[dict[str, Sensitivities], dict[float, Interactions]]:
+        tables = profile(study, wanted, chosen, layers=selection.layers, progress=progress)
+        full_model(study, costs)
+        if solver not in INTERACTING:
+            return tables, {}
+        return tables, _interactions(study, wanted, chosen, selection.layers, tables)
+
+    def place(point: tuple[Budget, ...]) -> Point:
+        tables, interactions = profiled()
+        settings = {
+            "profiler": chosen.name,
+            "container": choices.container or study.container,
+            "weights": costs.weights,
+            "budgets": [str(b) for b in point],
+        }
+        return Point(
+            study, tables, costs, selection, point, solver, metric, verify, first, explorer, shares,
+            settings, interactions,
+        )  # fmt: skip
+
+    answers: list[Answer] = []
+    for point, key, found in zip(sweep, keys, known, strict=True):
+        if found is None:
+            left = None if max_measurements is None else max_measurements - _spent(answers)
+            answers.append(place(point).answer(left, earlier(study), progress))
+            _record(study, key, answers[-1])
+        else:
+            answers.append(_recorded(study, point, found))
+    if not exploring:
+        return answers
+
+    def problem(point: Sequence[Budget]) -> Problem:
+        return lossless(costs, point, groups=selection.groups, pins=selection.pins)
+
+    def complete(answer: Answer) -> Answer:
+        """``answer``, measured on the evaluation data too."""
+        trial = answer.trial
+        if evaluated(trial):
+            return answer
+        trial = measure(study, trial.schemes, trial.solver, costs.total(trial.schemes))
+        return replace(answer, trial=trial, evaluations=answer.evaluations + 1)
+
+    pool = Pool(study, answers[0].judged)
+    if first < explore:
+        finals = [content_key({**request, "budgets": b, "sweep": asked}) for b in asked]
+        recorded = [study.store.selection(study.record, key) for key in finals]
+        if None in recorded:
+            pool.add(earlier(study, besides=finals))
+            places = [place(point) for point in sweep]
+            answers = passed(pool, places, answers, problem, explore, progress)
+            for key, answer in zip(finals, map(complete, answers), strict=True):
+                _record(study, key, answer)
+            recorded = [study.store.selection(study.record, key) for key in finals]
+        answers = [
+            _recorded(study, point, found)
+            for point, found in zip(sweep, recorded, strict=True)
+            if found is not None
+        ]
+    pool.add(earlier(study))
+    return [complete(answer) for answer in improved(pool, answers, problem)]
+
+
+def check_solver(solver: str, profiler: Profiler) -> None:
+    """Refuse one that needs interactions where the profiler has none (``InvalidInput``)."""
+    if not profiler.interacts:
+        require_additive(
+            solver,
+            f"with {profiler.name}, which says nothing of interactions",
+            "profile with fisher, or solve with another, like ilp",
+        )
+
+
+def earlier(study: Study, besides: Collection[str] = ()) -> list[Trial]:
+    """The trials that earlier answers were chosen among. Not all that is recorded, so that a search
+    that was killed goes on as if it had not been.
+
+    besides: keys of requests whose answers are left out.
+    """
+    answered = study.store.selections(study.record)
+    ids = dict.fromkeys(
+        id
+        for found in answered
+        if found.request_key not in besides
+        for id in found.details.get("measured", ())
+    )
+    return [trial for trial in study.trials() if trial.id in ids]
+
+
+def _check_metric(metric: str | None, profiler: Profiler, measured: Sequence[str]) -> None:
+    """Refuse a metric that no table will be of. measured: the task's, of batches."""
+    empty = profiler.tables((), (), ())
+    given = {table.metric for table in empty.values()} or set(measured)
+    if metric is not None and metric not in given:
+        raise InvalidInput(
+            f"{profiler.name} gives no table of metric {metric!r}",
+            f"choose from {', '.join(given)}",
+        )
+
+
+def _interactions(
+    study: Study,
+    schemes: Sequence[Scheme],
+    profiler: Profiler,
+    layers: Sequence[Layer],
+    tables: Mapping[str, Sensitivities],
+) -> dict[float, Interactions]:
+    """Temperature -> interactions, for tables that have one."""
+    of = {table.notes["temperature"]: table for table in tables.values()}
+    found = {T: interactions_of(study, schemes, profiler, layers, of[T]) for T in sorted(of)}
+    return {T: known for T, known in found.items() if known is not None}
+
+
+def _spent(answers: Iterable[Answer]) -> int:
+    return sum(len(answer.verified) for answer in answers)
+
+
+def _record(study: Study, key: str, answer: Answer) -> None:
+    details = {name: getattr(answer, name) for name in _DETAILS}
+    study.store.add_selection(study.record, key, answer.trial.id, details)
+
+
+def _recorded(study: Study, budgets: tuple[Budget, ...], found: Recorded) -> Answer:
+    details = dict(found.details)
+    pairs = tuple((layer, scheme) for layer, scheme in details.pop("verified"))
+    measured = tuple(details.pop("measured"))
+    trial = study.trial(found.trial_id)
+    return Answer(budgets, trial, verified=pairs, measured=measured, **details)
