@@ -10,6 +10,7 @@
     ├── UnknownName          (LookupError)   no such study, trial, layer, solver, profiler, ...
     ├── Infeasible           (ValueError)    no allocation fits the budgets
     ├── StudyMismatch        (ValueError)    a study is resumed with other weights, data or settings
+    ├── IllegalMove          (ValueError)    a job in this state cannot be paused, resumed, ...
     ├── StorageError         (RuntimeError)  the database cannot be opened, read or written
     └── ExportError          (RuntimeError)  an export cannot be written, or differs from its trial
 
@@ -92,6 +93,10 @@ class Infeasible(BitfrontError, ValueError):
 
 class StudyMismatch(BitfrontError, ValueError):
     """A study is resumed with other weights, data or settings than it was begun with."""
+
+
+class IllegalMove(BitfrontError, ValueError):
+    """A job cannot make this move from the state that it is in."""
 
 
 class StorageError(BitfrontError, RuntimeError):

@@ -1,4 +1,4 @@
-"""What was measured, kept in a database: studies, measurements, trials, selections, exports.
+"""What was measured, kept in a database: studies, measurements, trials, selections, exports, jobs.
 
 ``Store`` loads on first use, so that fronts and records need no SQLAlchemy.
 """
@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from .fronts import front, knee
 from .hypervolume import hypervolume
-from .records import Export, Selection, StudyRecord, StudySummary
+from .records import Export, Job, JobEvent, JobProgress, Selection, StudyRecord, StudySummary
 
 if TYPE_CHECKING:
     from .store import Store
 
 __all__ = [
     "Export",
+    "Job",
+    "JobEvent",
+    "JobProgress",
     "Selection",
     "Store",
     "StudyRecord",

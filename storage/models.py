@@ -1,5 +1,6 @@
-"""The tables. Rows are written once and never changed; only checkpoints are deleted. A trial may
-get further metrics and vectors, as it is measured on further data.
+"""The tables. What was measured is written once and never changed; only checkpoints are deleted. A
+trial may get further metrics and vectors, as it is measured on further data. A job changes as it
+runs; its events tell how.
 
     study ─┬─ measurement ─┬─ measurement_value    one per metric
            │               └─ measurement_vector   per-sample arrays, as .npy bytes
@@ -10,6 +11,7 @@ get further metrics and vectors, as it is measured on further data.
                      ├─ trial_vector               per-sample arrays, as .npy bytes
                      ├─ selection                  a request that this trial answers
                      └─ export
+    job ─── job_event
 
 A table here and its migration are compared by a test.
 """
@@ -202,3 +204,40 @@ class ExportRow(Table):
     bytes: Mapped[int] = mapped_column(BigInteger)
     audit: Mapped[dict[str, Any]]
     created: Mapped[str]
+
+
+class JobRow(Table):
+    __tablename__ = "job"
+    __table_args__ = (Index(None, "state", "id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(unique=True)
+    kind: Mapped[str]
+    study: Mapped[str] = mapped_column(index=True)
+    request: Mapped[dict[str, Any]]
+    state: Mapped[str]
+    attempt: Mapped[int]
+    worker: Mapped[str | None]
+    lease_until: Mapped[float | None] = mapped_column(Double)
+    not_before: Mapped[float | None] = mapped_column(Double)
+    failures: Mapped[int]
+    stage: Mapped[str | None]
+    done: Mapped[int] = mapped_column(BigInteger)
+    total: Mapped[int] = mapped_column(BigInteger)
+    since: Mapped[int] = mapped_column(BigInteger)
+    stage_began: Mapped[float | None] = mapped_column(Double)
+    progressed: Mapped[float | None] = mapped_column(Double)
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    created: Mapped[str]
+    updated: Mapped[str]
+
+
+class JobEventRow(Table):
+    __tablename__ = "job_event"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    created: Mapped[str]
+    details: Mapped[dict[str, Any]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bitfront.types import Layer
@@ -65,3 +65,65 @@ class Export:
     bytes: int
     audit: Mapping[str, Any]
     created: str
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """How far a job is within its present stage: ``done`` of ``total``, of what ``stage`` names.
+
+    seconds: since ``since`` of them were done, when the stage began or was taken up again.
+    """
+
+    stage: str
+    done: int
+    total: int
+    since: int
+    seconds: float
+
+    @property
+    def rate(self) -> float | None:
+        """Units a second; None while that is not known."""
+        return (self.done - self.since) / self.seconds if self.seconds > 0 else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the stage ends at that rate; None while that is not known."""
+        return (self.total - self.done) / self.rate if self.rate else None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One long action on a study, as recorded. Times are ISO 8601, UTC.
+
+    kind: profile, search, measure, export or report. request: its arguments. state: of
+    ``jobstates``. attempt: how often it was claimed. worker: the driver that holds its lease, until
+    ``lease_until`` by the database's clock (seconds since 1970). failures: how often in a row the
+    same unit failed. error: the last one: ``text``, ``hint``, ``unit``. result: of one that
+    succeeded.
+    """
+
+    id: int
+    key: str
+    kind: str
+    study: str
+    request: Mapping[str, Any]
+    state: str
+    attempt: int
+    worker: str | None
+    lease_until: float | None
+    failures: int
+    progress: JobProgress | None
+    error: Mapping[str, Any] | None
+    result: Mapping[str, Any] | None
+    created: str
+    updated: str
+
+
+@dataclass(frozen=True)
+class JobEvent:
+    """A row of a job's history. number: from 1, in order."""
+
+    number: int
+    kind: str
+    created: str
+    details: Mapping[str, Any] = field(default_factory=dict)

@@ -7,14 +7,15 @@ from types import TracebackType
 
 from .engine import BUSY_TIMEOUT, connect, locate
 from .exports import Exports
+from .jobs import Jobs
 from .measurements import Measurements
 from .migrate import migrate
 from .studies import Studies
 from .trials import Trials
 
 
-class Store(Studies, Measurements, Trials, Exports):
-    """Studies, measurements, trials, selections and exports in one database.
+class Store(Studies, Measurements, Trials, Exports, Jobs):
+    """Studies, measurements, trials, selections, exports and jobs in one database.
 
     Each call is one transaction, on the disk when it returns. Whatever is known by its content is
     recorded once: adding it again changes nothing, so work that ran twice does no harm. Threads
