@@ -246,9 +246,9 @@ def _row(connection: Connection, id: int, lock: bool = False) -> Any:
 
 
 def _note(connection: Connection, id: int, kind: str, **details: Any) -> None:
-    last = select(func.coalesce(func.max(JobEventRow.number), 0)).where(JobEventRow.job_id == id)
+    last = select(func.max(JobEventRow.number)).where(JobEventRow.job_id == id)
     row = {
-        "job_id": id, "number": connection.scalar(last) + 1, "kind": kind, "created": now(),
+        "job_id": id, "number": (connection.scalar(last) or 0) + 1, "kind": kind, "created": now(),
         "details": details,
     }  # fmt: skip
     connection.execute(insert(JobEventRow), row)
