@@ -2,6 +2,7 @@
 
 from . import decoupled, eigen, fisher, hutchinson, lrp, mse, perturb
 from .base import PROFILERS, Checkpoints, NoCheckpoints, Profiler, Subject, assemble
+from .configured import configured
 from .fisher import heavy_tail_warning
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Profiler",
     "Subject",
     "assemble",
+    "configured",
     "decoupled",
     "eigen",
     "fisher",

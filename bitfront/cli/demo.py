@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
+from bitfront.documents import trial_document
 from bitfront.errors import InvalidInput
 from bitfront.figures import amount
 
 from .front import write_page
 from .output import Json, emit, quiet_stdout, table
 from .progress import shown
-from .words import trial_document, trial_row
+from .words import trial_row
 
 SCHEMES = "w2 w3 w4 w6 w8"
 BUDGETS = ("2.5bpw", "3bpw", "4bpw", "6bpw")

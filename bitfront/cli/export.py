@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bitfront.documents import export_document
+
 from .common import Db, StudyName, TrialId, check_names
 from .composing import with_options
 from .output import Json, emit, quiet_stdout
@@ -42,16 +44,8 @@ def export(
             progress("exporting", 0, 1)
             audit = write(opened, trial, folder, format=format_name, overwrite=overwrite)
             progress("exporting", 1, 1)
-    figures = {
-        "folder": str(folder.resolve()),
-        "bytes": audit.bytes,
-        "predicted_bytes": audit.predicted_bytes,
-        "max_difference": audit.max_difference,
-        "spread": audit.spread,
-        "seconds": audit.seconds,
-    }
     if as_json:
-        emit({"study": study, "trial": trial, **figures})
+        emit({"study": study, "trial": trial, **export_document(str(folder.resolve()), audit)})
         return
     typer.echo(
         f"{folder}: {audit.bytes} bytes of tensors, as predicted; reloaded in a fresh process, "

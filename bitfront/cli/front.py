@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bitfront.documents import trial_document
 from bitfront.figures import amount, figure
 from bitfront.heldout import bare, warnings
 
 from .common import Db, GoodMetrics, LowCosts, StudyName, Within, objectives
 from .output import Json, check_file, emit, naming, quiet_stdout, table, write_file
-from .words import predicted_row, trial_document
+from .words import predicted_row
 
 if TYPE_CHECKING:
     from bitfront.queries import Front

@@ -6,13 +6,14 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from bitfront.documents import plain
 from bitfront.errors import InvalidInput
 
 STDOUT = "standard output"  # as errors name it
@@ -23,21 +24,6 @@ def emit(value: Any) -> None:
     """``value`` as one JSON document on standard output; nan and inf, which JSON lacks, as null."""
     with naming(STDOUT):
         print(json.dumps(plain(value), allow_nan=False, ensure_ascii=False))
-
-
-def plain(value: Any) -> Any:
-    """``value`` in JSON's types: mappings, sequences, numpy scalars and arrays."""
-    if hasattr(value, "tolist"):  # numpy, without importing it
-        value = value.tolist()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    return str(value)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:

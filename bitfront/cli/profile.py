@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from bitfront.documents import profile_document
 
 from .common import Db, Schemes, StudyName
 from .composing import with_options
@@ -16,7 +18,7 @@ from .output import Json, check_file, emit, quiet_stdout, table, write_file
 from .profiler_options import profiler_options
 from .progress import shown
 from .task_options import Given, task_options
-from .until import Budgets, Solver, Until, check_until, settled_document, show_settled
+from .until import Budgets, Solver, Until, check_until, show_settled
 
 if TYPE_CHECKING:
     from bitfront.pipeline import Choices
@@ -63,16 +65,7 @@ def profile(
     if csv_file is not None:
         write_file(csv_file, _csv(tables))
     if as_json:
-        emit(
-            {
-                "study": study,
-                "profiler": profiler.name,
-                "settings": profiler.settings(),
-                "settings_key": profiler.settings_key,
-                "tables": {n: _plain(t) for n, t in tables.items()},
-                **({} if settled is None else {"until": settled_document(settled)}),
-            }
-        )
+        emit({"study": study, **profile_document(profiler, tables, settled)})
         return
     name, best = next(iter(tables.items()))
     rows = [[layer, *best.values[i].tolist()] for i, layer in enumerate(best.layers)]
@@ -81,18 +74,6 @@ def profile(
     typer.echo(f"{best.samples} calibration samples; {', '.join(notes)}" if notes else "")
     if settled is not None:
         show_settled(settled)
-
-
-def _plain(table: Sensitivities) -> dict[str, Any]:
-    return {
-        "metric": table.metric,
-        "layers": table.layers,
-        "schemes": table.schemes,
-        "values": table.values,
-        "stderr": table.stderr,
-        "samples": table.samples,
-        "notes": dict(table.notes),
-    }
 
 
 def _csv(tables: dict[str, Sensitivities]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bitfront.documents import answer_document, smallest_document
 from bitfront.errors import InvalidInput
 
 from .common import Db, Schemes, StudyName, check_names
@@ -16,13 +17,7 @@ from .output import Json, emit, quiet_stdout, table
 from .profiler_options import profiler_options
 from .progress import shown
 from .task_options import Given, task_options
-from .words import (
-    answer_document,
-    answer_row,
-    smallest_document,
-    smallest_lines,
-    smallest_row,
-)
+from .words import answer_row, smallest_lines, smallest_row
 
 if TYPE_CHECKING:
     from bitfront.pipeline import Choices

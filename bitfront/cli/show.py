@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bitfront.documents import trial_document
 from bitfront.errors import UnknownName
 from bitfront.figures import amount, figure
 from bitfront.heldout import CALIBRATION, PARTIAL, warnings
 
 from .common import Db, StudyName, TrialId
 from .output import Json, emit, quiet_stdout, table
-from .words import predicted_row, trial_document
+from .words import predicted_row
 
 if TYPE_CHECKING:
     from bitfront.queries import LayerLine

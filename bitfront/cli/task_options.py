@@ -2,92 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import math
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from bitfront.errors import InvalidInput
+from bitfront.giventask import Given
 from bitfront.tasks.arguments import parse_arguments
 
-if TYPE_CHECKING:
-    from bitfront.study import Progress, Study
-
 _option = partial(typer.Option, rich_help_panel="Task (needed to begin a study)")
-
-
-@dataclass(frozen=True)
-class Given:
-    """What a command line says of a task: its kind, and arguments by their names in Python."""
-
-    kind: str | None
-    arguments: dict[str, Any]
-
-    def open(self, study: str, db: str | None, progress: Progress) -> Study:
-        """The study: gone on with as it is recorded, or begun with what is given.
-
-        What is given for a recorded study replaces the recorded arguments; the study is then
-        refused unless it comes to the same.
-        """
-        from bitfront.study import open_study
-        from bitfront.tasks import from_recipe
-
-        recipe = self._recipe(study, db)
-        progress("loading model and data", 0, 1)
-        task = from_recipe(recipe)
-        progress("loading model and data", 1, 1)
-        opened = open_study(study, task, db)
-        for note in task.notes:
-            print("note:", note, file=sys.stderr)
-        return opened
-
-    def _recipe(self, study: str, db: str | None) -> dict[str, Any]:
-        from bitfront.storage import Store
-        from bitfront.storage.studies import check_name
-        from bitfront.tasks import TASKS, task_class
-
-        check_name(study)
-        with Store.open(db) as store:
-            names = store.names()
-            begun = study in names
-            recorded = dict(store.study(study).settings.get("recipe", {})) if begun else {}
-        kind = self.kind or recorded.get("kind")
-        if kind is None:
-            asked = ", ".join(TASKS)
-            if begun:
-                raise InvalidInput(
-                    f"study {study!r} was begun in Python with a live model or data",
-                    f"open it there, or give --task ({asked}) and its options",
-                )
-            near = difflib.get_close_matches(study, names, 1)
-            meant = f" (did you mean {near[0]!r}?)" if near else ""
-            raise InvalidInput(
-                f"there is no study {study!r} yet{meant}",
-                f"to begin it give --task ({asked}) and its options",
-            )
-        known = inspect.signature(task_class(kind)).parameters
-        for name in self.arguments:
-            if name not in known:
-                taken = ", ".join(map(_spelled, known))
-                raise InvalidInput(f"{_spelled(name)} for a {kind} task", f"it takes {taken}")
-        for name in ("calibration", "evaluation"):  # a list would be taken for prompts
-            if kind != "language" and isinstance(self.arguments.get(name), list):
-                raise InvalidInput(f"several {_spelled(name)} for a {kind} task", "give one")
-        defaults = {n: p.default for n, p in known.items() if p.default is not p.empty}
-        kept = recorded if recorded.get("kind") == kind else defaults
-        recipe = {**kept, **self.arguments, "kind": kind}
-        for name, parameter in known.items():
-            if parameter.default is parameter.empty and name not in recipe:
-                raise InvalidInput(
-                    f"a {kind} task without {_spelled(name)}", f"give {_spelled(name)}"
-                )
-        return recipe
 
 
 def task_options(
@@ -178,7 +104,7 @@ def task_options(
             given[name] = read(name, given[name])
     if "arguments" in given:
         given["arguments"] = parse_arguments(given["arguments"], "--arguments")
-    return Given(kind, given)
+    return Given(kind, given, _spelled)
 
 
 def _sources(name: str, given: list[str]) -> str | list[str]:

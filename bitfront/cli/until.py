@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,9 +12,8 @@ from .common import check_names
 from .output import table
 
 if TYPE_CHECKING:
-    from bitfront.instability import Instability
     from bitfront.pipeline import Choices
-    from bitfront.settling import Settled, Step
+    from bitfront.settling import Settled
 
 _PANEL = "Until allocations settle"
 
@@ -73,39 +72,6 @@ def check_until(
     if solver is not None:
         check_additive(solver)
     check_names((ALLOCATORS, solver), (EXPORTERS, choices.container))
-
-
-def settled_document(settled: Settled) -> dict[str, Any]:
-    """In JSON's types."""
-    last = settled.last
-    return {
-        "share": settled.until,
-        "reached": settled.reached,
-        "batches": last.batches,
-        "all_batches": settled.batches,
-        "samples": last.samples,
-        "budgets": [{**_plain(p), "allocation": p.allocation} for p in last.points],
-        "steps": [_step(step) for step in settled.steps],
-    }
-
-
-def _step(step: Step) -> dict[str, Any]:
-    return {
-        "batches": step.batches,
-        "samples": step.samples,
-        "settings": step.profiler.settings(),
-        "errors": step.errors,
-        "budgets": [_plain(point) for point in step.points],
-    }
-
-
-def _plain(point: Instability) -> dict[str, Any]:
-    return {
-        "budgets": [str(b) for b in point.budgets],
-        "changed": point.changed,
-        "excess": point.excess,
-        "moved": point.moved,
-    }
 
 
 def show_settled(settled: Settled) -> None:

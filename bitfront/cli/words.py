@@ -1,4 +1,4 @@
-"""Trials as rows of tables and as JSON."""
+"""Trials as rows of tables."""
 
 from __future__ import annotations
 
@@ -46,39 +46,6 @@ def _found(answer: Answer | Smallest) -> dict[str, Any]:
     }
 
 
-def answer_document(answer: Answer) -> dict[str, Any]:
-    """A search's answer in JSON's types."""
-    return {
-        "budgets": [str(b) for b in answer.budgets],
-        "trial": trial_document(answer.trial),
-        "predicted": answer.predicted,
-        "expected": answer.expected,
-        "bound": answer.bound,
-        "table": answer.table,
-        "unverified": answer.unverified,
-        "evaluations": answer.evaluations,
-    }
-
-
-def smallest_document(found: Smallest) -> dict[str, Any]:
-    """The same of the smallest model that holds."""
-    return {
-        "hold": str(found.hold),
-        "minimize": found.resource,
-        "budgets": [str(b) for b in found.budgets],
-        "trial": trial_document(found.trial),
-        "value": found.value,
-        "holds_on_evaluation": found.holds_on_evaluation,
-        "failed": found.failed,
-        "failed_cost": found.failed_cost,
-        "predicted": found.predicted,
-        "expected": found.expected,
-        "table": found.table,
-        "allocations": found.allocations,
-        "evaluations": found.evaluations,
-    }
-
-
 def smallest_lines(found: Smallest) -> list[str]:
     """What was judged, in words; and whether it holds on the evaluation data."""
     name, resource = found.hold.name, found.resource
@@ -115,23 +82,3 @@ def predicted_row(trial: Trial, metric: str, predicted: float) -> dict[str, str 
 
 def _number(value: float) -> str | None:
     return None if math.isnan(value) else f"{value:.4g}"
-
-
-def trial_document(trial: Trial) -> dict[str, Any]:
-    """A trial in JSON's types."""
-    return {
-        "id": trial.id,
-        "created": trial.created,
-        "solver": trial.solver,
-        "settings": dict(trial.settings),
-        "predicted": trial.predicted,
-        "expected": trial.expected,
-        "bound": trial.bound,
-        "costs": dict(trial.costs),
-        "metrics": {
-            name: {"value": e.value, "stderr": e.stderr, "samples": e.samples}
-            for name, e in trial.metrics.items()
-        },
-        "seconds": trial.seconds,
-        "schemes": dict(trial.schemes),
-    }

@@ -1,0 +1,154 @@
+"""What was found, in JSON's types: the documents of ``--json`` and of the service."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bitfront.answering import Answer
+    from bitfront.audit import Audit
+    from bitfront.instability import Instability
+    from bitfront.sensitivity import Profiler
+    from bitfront.settling import Settled, Step
+    from bitfront.smallest import Smallest
+    from bitfront.types import Sensitivities, Trial
+
+
+def plain(value: Any) -> Any:
+    """``value`` in JSON's types: mappings, sequences, numpy scalars and arrays."""
+    if hasattr(value, "tolist"):  # numpy, without importing it
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)
+
+
+def profile_document(
+    profiler: Profiler, tables: Mapping[str, Sensitivities], settled: Settled | None = None
+) -> dict[str, Any]:
+    """The tables of a profiler. settled: how much data it took."""
+    return {
+        "profiler": profiler.name,
+        "settings": profiler.settings(),
+        "settings_key": profiler.settings_key,
+        "tables": {name: _table(table) for name, table in tables.items()},
+        **({} if settled is None else {"until": settled_document(settled)}),
+    }
+
+
+def _table(table: Sensitivities) -> dict[str, Any]:
+    return {
+        "metric": table.metric,
+        "layers": table.layers,
+        "schemes": table.schemes,
+        "values": table.values,
+        "stderr": table.stderr,
+        "samples": table.samples,
+        "notes": dict(table.notes),
+    }
+
+
+def answer_document(answer: Answer) -> dict[str, Any]:
+    """A search's answer of one point."""
+    return {
+        "budgets": [str(b) for b in answer.budgets],
+        "trial": trial_document(answer.trial),
+        "predicted": answer.predicted,
+        "expected": answer.expected,
+        "bound": answer.bound,
+        "table": answer.table,
+        "unverified": answer.unverified,
+        "evaluations": answer.evaluations,
+    }
+
+
+def smallest_document(found: Smallest) -> dict[str, Any]:
+    """The same of the smallest model that holds."""
+    return {
+        "hold": str(found.hold),
+        "minimize": found.resource,
+        "budgets": [str(b) for b in found.budgets],
+        "trial": trial_document(found.trial),
+        "value": found.value,
+        "holds_on_evaluation": found.holds_on_evaluation,
+        "failed": found.failed,
+        "failed_cost": found.failed_cost,
+        "predicted": found.predicted,
+        "expected": found.expected,
+        "table": found.table,
+        "allocations": found.allocations,
+        "evaluations": found.evaluations,
+    }
+
+
+def trial_document(trial: Trial) -> dict[str, Any]:
+    """A trial in JSON's types."""
+    return {
+        "id": trial.id,
+        "created": trial.created,
+        "solver": trial.solver,
+        "settings": dict(trial.settings),
+        "predicted": trial.predicted,
+        "expected": trial.expected,
+        "bound": trial.bound,
+        "costs": dict(trial.costs),
+        "metrics": {
+            name: {"value": e.value, "stderr": e.stderr, "samples": e.samples}
+            for name, e in trial.metrics.items()
+        },
+        "seconds": trial.seconds,
+        "schemes": dict(trial.schemes),
+    }
+
+
+def export_document(folder: str, audit: Audit) -> dict[str, Any]:
+    """An export and what its audit found."""
+    return {
+        "folder": folder,
+        "bytes": audit.bytes,
+        "predicted_bytes": audit.predicted_bytes,
+        "max_difference": audit.max_difference,
+        "spread": audit.spread,
+        "seconds": audit.seconds,
+    }
+
+
+def settled_document(settled: Settled) -> dict[str, Any]:
+    """In JSON's types."""
+    last = settled.last
+    return {
+        "share": settled.until,
+        "reached": settled.reached,
+        "batches": last.batches,
+        "all_batches": settled.batches,
+        "samples": last.samples,
+        "budgets": [{**_point(p), "allocation": p.allocation} for p in last.points],
+        "steps": [_step(step) for step in settled.steps],
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    return {
+        "batches": step.batches,
+        "samples": step.samples,
+        "settings": step.profiler.settings(),
+        "errors": step.errors,
+        "budgets": [_point(point) for point in step.points],
+    }
+
+
+def _point(point: Instability) -> dict[str, Any]:
+    return {
+        "budgets": [str(b) for b in point.budgets],
+        "changed": point.changed,
+        "excess": point.excess,
+        "moved": point.moved,
+    }
