@@ -92,6 +92,11 @@ class GivenCosts:
         except BitfrontError as error:
             raise InvalidInput(f"{str(path)!r}: {error.what}", error.remedy) from None
 
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> GivenCosts:
+        """The costs that the JSON form spells. Raises ``InvalidInput``."""
+        return cls({name: Given(**parts) for name, parts in _parts(data).items()})
+
     def plain(self) -> dict[str, Any]:
         """As JSON, for keys by content."""
         return {
@@ -151,6 +156,10 @@ def _from_json(text: str) -> dict[str, dict[str, Any]]:
         data = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise InvalidInput(f"it is not JSON ({error})", _FORM) from None
+    return _parts(data)
+
+
+def _parts(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for name, parts in data.items():
         if not isinstance(parts, dict) or not isinstance(parts.get("layers"), dict):
             raise InvalidInput(f"{name!r} has no object of layers", _FORM)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bitfront.sensitivity import Profiler
     from bitfront.settling import Settled, Step
     from bitfront.smallest import Smallest
+    from bitfront.storage import Job, JobEvent
     from bitfront.types import Sensitivities, Trial
 
 
@@ -151,4 +152,42 @@ def _point(point: Instability) -> dict[str, Any]:
         "changed": point.changed,
         "excess": point.excess,
         "moved": point.moved,
+    }
+
+
+def job_document(job: Job) -> dict[str, Any]:
+    """A job, with its rate and the time that its stage takes yet."""
+    progress = job.progress
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "study": job.study,
+        "state": job.state,
+        "request": dict(job.request),
+        "progress": None
+        if progress is None
+        else {
+            "stage": progress.stage,
+            "done": progress.done,
+            "total": progress.total,
+            "rate": progress.rate,
+            "seconds_left": progress.seconds_left,
+        },
+        "error": None if job.error is None else dict(job.error),
+        "result": None if job.result is None else dict(job.result),
+        "worker": job.worker,
+        "attempt": job.attempt,
+        "failures": job.failures,
+        "created": job.created,
+        "updated": job.updated,
+    }
+
+
+def event_document(event: JobEvent) -> dict[str, Any]:
+    """A row of a job's history."""
+    return {
+        "number": event.number,
+        "kind": event.kind,
+        "created": event.created,
+        "details": dict(event.details),
     }

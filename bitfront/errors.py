@@ -100,7 +100,9 @@ class IllegalMove(BitfrontError, ValueError):
 
 
 class StorageError(BitfrontError, RuntimeError):
-    """The database cannot be opened, read or written."""
+    """The database cannot be opened, read or written. ``passing``: it may be, a little later."""
+
+    passing = False
 
 
 class ExportError(BitfrontError, RuntimeError):

@@ -43,6 +43,8 @@ _POSTGRES = {
     "08": ("lost its connection", "check that the server is up and run again"),
     "XX": ("is damaged", "see the server's log"),
 }
+# of either: what another program, or a server that starts again, brings about and ends
+_PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "53", "55P03", "57", "08")
 _SMALL = 256 << 10  # bytes free, below which a disk counts as full
 
 
@@ -78,16 +80,24 @@ def translated(url: URL, error: DBAPIError) -> StorageError:
         code = getattr(cause, "sqlstate", None) or ""
         table = _POSTGRES
         if not code and isinstance(error, OperationalError):
-            return StorageError(
-                f"{named(url)} cannot be reached ({_first_line(cause)})",
-                "check its URL, and that its server is running",
+            return _passing(
+                StorageError(
+                    f"{named(url)} cannot be reached ({_first_line(cause)})",
+                    "check its URL, and that its server is running",
+                )
             )
     known = [words for prefix, words in table.items() if code.startswith(prefix)]
     if known:
         what, remedy = known[0]
-        return StorageError(f"{named(url)} {what}", remedy)
+        told = StorageError(f"{named(url)} {what}", remedy)
+        return _passing(told) if code.startswith(_PASSING) else told
     words = f"{_first_line(cause)}, code {code}" if code else _first_line(cause)
     return StorageError(f"{named(url)} failed ({words})", "check that it is Bitfront's, and whole")
+
+
+def _passing(error: StorageError) -> StorageError:
+    error.passing = True
+    return error
 
 
 def _first_line(cause: BaseException | None) -> str:

@@ -25,6 +25,7 @@ from .demo import demo
 from .doctor import doctor
 from .export import export
 from .front import front
+from .jobs import app as jobs
 from .optuna import optuna
 from .output import STDOUT, naming
 from .profile import profile
@@ -33,6 +34,7 @@ from .search import search
 from .show import show
 from .solve import solve
 from .studies import studies
+from .worker import worker
 
 # the root of what typer raises for a wrong command line; its module differs between versions
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -42,8 +44,11 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="bitfront", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
 )
-for command in (profile, search, front, show, report, export, optuna, solve, studies, doctor, demo):
+for command in (
+    profile, search, front, show, report, export, optuna, solve, studies, worker, doctor, demo,
+):  # fmt: skip
     app.command()(command)
+app.add_typer(jobs)
 
 
 def _version(asked: bool) -> None:

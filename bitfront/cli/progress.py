@@ -50,6 +50,17 @@ def shown() -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
+def duration(seconds: float) -> str:
+    """``seconds`` in words, to two places."""
+    whole = round(seconds)
+    days, hours, minutes = whole // 86400, whole % 86400 // 3600, whole % 3600 // 60
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+
+
 class _Lines:
     """Lines for logs: one every ``PERIOD`` seconds at most."""
 
