@@ -11,6 +11,8 @@ had measured, but none of its answers:
                       exploration (``explore=0``)
     refine, evolution, bayes
                       from the same candidates, by at most so many measurements (``explorer``)
+    together          ``refine``, all budgets in one search, with as many measurements for each:
+                      what one measures serves the others
 
 ``trials`` are all allocations that a cell built, the candidates and those that were given up early
 too; ``evaluations`` the answer's, beside profiling. ``seconds`` are those of the search, without
@@ -37,6 +39,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -51,13 +54,14 @@ from benchmarks.profilers import vit
 from benchmarks.resnet import SCHEMES, resnet
 from bitfront import Choices, Study
 from bitfront.measuring import measure
-from bitfront.pipeline import FULL, cost, selected
+from bitfront.pipeline import cost, selected
 from bitfront.tasks import Task
 from bitfront.types import Layer, Scheme, Trial
 
 BUDGETS = (2.5, 3.0, 3.5, 4.0)
 EXPLORE = (60, 200)
-METHODS = ("ilp", "refine", "evolution", "bayes")
+METHODS = ("ilp", "refine", "together", "evolution", "bayes")
+EXPLORERS = {"ilp": "refine", "together": "refine"}  # of a method; else its name
 UNIFORM = (3, 4)
 STUDY = "refinement"
 
@@ -164,38 +168,56 @@ class Bench:
                 rows.append({"bits": bits, **judged(trial)})
         return rows
 
-    def cell(self, method: str, allowance: int, bits: float) -> dict[str, Any]:
-        """One answer, found again if it is there."""
-        name = f"{method}-{allowance}-{bits:g}"
+    def cells(self, method: str, allowance: int, budgets: Sequence[float]) -> list[dict[str, Any]]:
+        """Answers within ``budgets``, each by itself or together; found again if they are there."""
+        if method == "together":
+            return self._kept(f"{method}-{allowance}", "", method, allowance, budgets)
+        rows = []
+        for bits in budgets:
+            name, begun = f"{method}-{allowance}-{bits:g}", f"ilp-0-{bits:g}"
+            rows += self._kept(name, begun, method, allowance, [bits])
+        return rows
+
+    def _kept(
+        self, name: str, begun: str, method: str, allowance: int, budgets: Sequence[float]
+    ) -> list[dict[str, Any]]:
         kept = self.folder / f"{name}.json"
         if not kept.exists():
-            with self.open(name, f"ilp-0-{bits:g}") as study:
-                row = {"method": method, "explore": allowance, "bits": bits}
-                row |= {**self._searched(study, method, allowance, bits), "commit": commit()}
-            kept.write_text(json.dumps(plain(row)))
-        found: dict[str, Any] = json.loads(kept.read_text())
+            with self.open(name, begun) as study:
+                rows = self._searched(study, method, allowance, budgets)
+            kept.write_text(json.dumps(plain(rows)))
+        found: list[dict[str, Any]] = json.loads(kept.read_text())
         return found
 
-    def _searched(self, study: Study, method: str, allowance: int, bits: float) -> dict[str, Any]:
+    def _searched(
+        self, study: Study, method: str, allowance: int, budgets: Sequence[float]
+    ) -> list[dict[str, Any]]:
         choices = self.model.choices
         layers = selected(study, choices).layers
         began = time.perf_counter()
-        (answer,) = bitfront.search(
-            study, self.model.schemes(layers), [f"{bits:g}bpw"], choices=choices,
-            explore=allowance, explorer="refine" if method == "ilp" else method,
+        answers = bitfront.search(
+            study, self.model.schemes(layers), [f"{bits:g}bpw" for bits in budgets],
+            choices=choices, explore=allowance, explorer=EXPLORERS.get(method, method),
         )  # fmt: skip
-        seconds = time.perf_counter() - began
-        chosen = answer.trial.schemes
-        return {
-            **judged(answer.trial),
-            **origin(answer),
-            "trials": sum(trial.solver != FULL for trial in study.trials()),
-            "seconds": seconds,
-            "allocation": "".join(str(Scheme.parse(chosen[la.name]).bits) for la in layers),
-            "per channel": sum(
-                self.model.grouped and divided(la) and "g" not in chosen[la.name] for la in layers
-            ),
-        }
+        seconds = (time.perf_counter() - began) / len(answers)
+        made = Counter(tuple(trial.settings.get("budgets", ())) for trial in study.trials())
+        rows = []
+        for bits, answer in zip(budgets, answers, strict=True):
+            chosen = answer.trial.schemes
+            rows.append({
+                "method": method, "explore": allowance, "bits": bits,
+                **judged(answer.trial),
+                **origin(answer),
+                "trials": made[f"{bits:g}bpw",],
+                "seconds": seconds,
+                "allocation": "".join(str(Scheme.parse(chosen[la.name]).bits) for la in layers),
+                "per channel": sum(
+                    self.model.grouped and divided(la) and "g" not in chosen[la.name]
+                    for la in layers
+                ),
+                "commit": commit(),
+            })  # fmt: skip
+        return rows
 
 
 def mean_ratio(kl: dict[float, float], base: dict[float, float]) -> float | None:
@@ -231,11 +253,10 @@ def run(name: str, seed: int, folder: Path, options: argparse.Namespace) -> dict
     }  # fmt: skip
     for method in options.methods:
         for allowance in [0] if method == "ilp" else options.explore:
-            for bits in sorted(options.budgets):
-                cell = bench.cell(method, allowance, bits)
+            for cell in bench.cells(method, allowance, sorted(options.budgets)):
                 result["cells"].append(cell)
-                print(name, seed, method, allowance, bits, cell["kl"], f"{cell['seconds']:.0f} s",
-                      file=sys.stderr)  # fmt: skip
+                print(name, seed, method, allowance, cell["bits"], cell["kl"],
+                      f"{cell['seconds']:.0f} s", file=sys.stderr)  # fmt: skip
     return {**result, "ratios": ratios(result["cells"], EARLIER[name]["prototype"])}
 
 

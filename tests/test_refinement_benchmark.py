@@ -72,17 +72,31 @@ SMALL = Model(lambda assets, samples, seed: many_images(), Choices(groups="off")
 def test_cells_are_searched_alone_and_found_again(tmp_path: Path) -> None:
     bench = Bench(SMALL, many_images(), tmp_path)
     bench.profile()
-    cells = {method: bench.cell(method, 3 * (method != "ilp"), 3.5) for method in METHODS}
+    alone = [method for method in METHODS if method != "together"]
+    cells = {}
+    for method in alone:
+        (cells[method],) = bench.cells(method, 3 * (method != "ilp"), [3.5])
     for method, cell in cells.items():
         assert cell["trials"] <= cells["ilp"]["trials"] + cell["explore"]
         assert cell["calibration kl"] > 0
         name = f"{method}-{cell['explore']}-3.5"
         assert {p.suffix for p in tmp_path.glob(f"{name}.*")} == {".db", ".json"}
-        assert bench.cell(method, cell["explore"], 3.5) == cell
+        assert bench.cells(method, cell["explore"], [3.5]) == [cell]
     (tmp_path / "refine-3-3.5.json").unlink()  # as if stopped before it was written
-    again = bench.cell("refine", 3, 3.5)
+    (again,) = bench.cells("refine", 3, [3.5])
     assert {**again, "seconds": 0} == {**cells["refine"], "seconds": 0}
     assert cells["refine"]["evaluations"] > cells["ilp"]["evaluations"]
+
+
+def test_budgets_are_searched_together(tmp_path: Path) -> None:
+    bench = Bench(SMALL, many_images(), tmp_path)
+    bench.profile()
+    cells = bench.cells("together", 6, [3.0, 4.0])
+    assert [cell["bits"] for cell in cells] == [3.0, 4.0]
+    assert {p.name for p in tmp_path.glob("together*")} == {"together-6.db", "together-6.json"}
+    with bench.open("together-6") as study:
+        assert sum(cell["trials"] for cell in cells) == len(study.trials()) - 1  # the full model
+    assert bench.cells("together", 6, [3.0, 4.0]) == cells
 
 
 def test_ratios() -> None:
