@@ -14,7 +14,7 @@ from typing import Any
 from bitfront.errors import Infeasible
 from bitfront.exploration import REFINE, explored
 from bitfront.limits import first_plain
-from bitfront.measuring import measure
+from bitfront.measuring import Asked, measured
 from bitfront.pool import Pool
 from bitfront.problems import build_problem
 from bitfront.pruning import Hopeless
@@ -249,8 +249,14 @@ class Point:
         allowance: int,
         progress: Progress,
     ) -> Refined:
-        def move(schemes: Mapping[str, str]) -> Trial:
-            return self._look(schemes, REFINE, problem, predictor, table="refined", estimates=first)
+        def move(every: Sequence[Mapping[str, str]], progress: Progress) -> list[Trial]:
+            asked = [
+                self._looking(schemes, REFINE, problem, predictor, table="refined", estimates=first)
+                for schemes in every
+            ]
+            trials = measured(self.study, asked, progress)
+            predictor.learn(trials)
+            return trials
 
         return refined(
             self.study, pool, self._problem, problem, move, predictor.expected, allowance, progress
@@ -269,13 +275,25 @@ class Point:
 
         What was measured before says what is expected of it.
         """
+        asked = self._looking(schemes, solver, problem, predictor, hopeless, **settings)
+        trials = measured(self.study, [asked])
+        predictor.learn(trials)
+        return trials[0]
+
+    def _looking(
+        self,
+        schemes: Mapping[str, str],
+        solver: str,
+        problem: Problem,
+        predictor: Predictor,
+        hopeless: Hopeless | None = None,
+        **settings: Any,
+    ) -> Asked:
         settings["expected"] = predictor.expected(schemes)
-        trial = self._measure(
-            schemes, solver, evaluation=False, predicted=problem.objective(schemes),
-            settings={**self.settings, **settings}, hopeless=hopeless,
+        return self._asked(
+            schemes, solver, evaluation=False, hopeless=hopeless,
+            predicted=problem.objective(schemes), settings={**self.settings, **settings},
         )  # fmt: skip
-        predictor.learn([trial])
-        return trial
 
     @property
     def _judged(self) -> str:
@@ -284,11 +302,18 @@ class Point:
         wanted = (self.metric or best.metric, best.target, "kl")
         return next(name for name in wanted if name in self.study.task.metrics)
 
-    def _measure(self, schemes: Mapping[str, str], solver: str, **known: Any) -> Trial:
-        """A trial with the metric that is judged by, on the calibration data at least."""
+    def _asked(
+        self,
+        schemes: Mapping[str, str],
+        solver: str,
+        evaluation: bool = True,
+        hopeless: Hopeless | None = None,
+        **known: Any,
+    ) -> Asked:
+        """To be measured by the metric that is judged by, on the calibration data at least."""
         wholes = self.study.task.metric(self._judged).wholes
         costs = self.costs.total(schemes)
-        return measure(self.study, schemes, solver, costs, wholes=wholes, **known)
+        return Asked(schemes, solver, costs, evaluation, wholes, hopeless, known)
 
     def _split(
         self,
@@ -314,7 +339,7 @@ class Point:
 
     def _complete(self, trial: Trial) -> Trial:
         """``trial``, measured on the evaluation data too."""
-        return self._measure(trial.schemes, trial.solver)
+        return measured(self.study, [self._asked(trial.schemes, trial.solver)])[0]
 
     def _problem(self, table: Sensitivities) -> Problem:
         selection = self.selection
@@ -338,13 +363,11 @@ class Point:
                 "estimates": name if name in self.tables else first,
                 "expected": predictor.expected(allocation.schemes),
             }
-            trials[name] = self._measure(
-                allocation.schemes,
-                allocation.solver,
-                predicted=allocation.loss,
-                bound=allocation.bound,
-                settings={**self.settings, **source},
-            )
+            asked = self._asked(
+                allocation.schemes, allocation.solver, predicted=allocation.loss,
+                bound=allocation.bound, settings={**self.settings, **source},
+            )  # fmt: skip
+            (trials[name],) = measured(self.study, [asked])
             predictor.learn([trials[name]])
         progress("measuring allocations", len(candidates), len(candidates))
         return trials

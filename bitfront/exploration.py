@@ -52,7 +52,7 @@ def explored(
 
     def loss(allocation: Allocation) -> float:
         progress("exploring", next(asked), allowance)
-        best = min(pool.within(problem), key=lambda at: (at.value(metric), at.trial.id))
+        best = min(pool.within(problem), key=lambda at: (at.value(metric), at.trial.key))
         hopeless = Hopeless(metric, best.sums[metric])
         trial = measure(allocation.schemes, hopeless)
         pool.add([trial])

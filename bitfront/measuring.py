@@ -8,23 +8,29 @@ figures on the evaluation data.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
 from bitfront.heldout import CALIBRATION, HELD_BACK, PARTIAL, evaluated
-from bitfront.pruning import Hopeless, begun, gives_up, recorded, watched
+from bitfront.pruning import Hopeless, begun, gives_up
 from bitfront.quant.costs import RESOURCES
-from bitfront.quant.surgery import Lazily, applied
-from bitfront.scheme import KEEP
-from bitfront.sensitivity.taps import evaluating
-from bitfront.study import Study
-from bitfront.tasks.evaluation import Evaluator, Measured, increases
-from bitfront.types import Estimate, Scheme, Trial
+from bitfront.study import Progress, Study, silent
+from bitfront.types import Trial
+from bitfront.units import Look, Looked
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """An allocation that is to be measured: the arguments of ``measure``."""
+
+    schemes: Mapping[str, str]
+    solver: str
+    costs: Mapping[str, float]
+    evaluation: bool = True
+    wholes: Collection[str] = ()
+    hopeless: Hopeless | None = None
+    known: Mapping[str, Any] = field(default_factory=dict)
 
 
 def measure(
@@ -53,60 +59,74 @@ def measure(
     again finds them. A call that does not give up on it goes on from there. Not looked at with
     ``wholes``, of which there are no parts.
     """
-    costs = {name: value for name, value in costs.items() if not math.isnan(value)}
-    found = study.store.find_trial(study.record, schemes)
+    return measured(study, [Asked(schemes, solver, costs, evaluation, wholes, hopeless, known)])[0]
+
+
+def measured(
+    study: Study,
+    asked: Sequence[Asked],
+    progress: Progress = silent,
+    what: str = "measuring allocations",
+) -> list[Trial]:
+    """``measure`` of several allocations, which the study's executor may do side by side.
+
+    Each is recorded as soon as it is known. The numbers of trials are in no order.
+    """
+    trials: dict[int, Trial] = {}
+    missing: dict[int, Look] = {}
+    for index, one in enumerate(asked):
+        found = _planned(study, one)
+        if isinstance(found, Look):
+            missing[index] = found
+        else:
+            trials[index] = found
+    progress(what, len(trials), len(asked))
+    places = list(missing)
+    for place, looked in study.executor.map(study, list(missing.values())):
+        index = places[place]
+        trials[index] = _recorded(study, asked[index], looked)
+        progress(what, len(trials), len(asked))
+    return [trials[index] for index in range(len(asked))]
+
+
+def _planned(study: Study, asked: Asked) -> Trial | Look:
+    """The trial, if all that is wanted was measured; else what is left to be."""
+    costs = _known(asked.costs)
+    found = study.store.find_trial(study.record, asked.schemes)
     if found is not None and (new := _new_costs(found, costs)):
         found = study.store.set_costs(study.record, found.id, new)
-    wanted: dict[str, Evaluator] = {}
+    wanted: list[str] = []
     vectored = {} if found is None else study.store.trial_vectors(study.record, found.id)
-    held = {name for name in vectored if name.startswith(HELD_BACK)}
-    part: Measured | None = None
-    if not _whole(vectored, wholes):
-        judge = wanted[CALIBRATION] = study.calibration_judge_of(wholes)
-        part = None if wholes else begun(vectored, judge)
-        if found and part and hopeless and gives_up(part, judge.baseline, hopeless):
-            return found
-    if study.task.held_back and not held:
-        wanted[HELD_BACK] = study.held_back_judge
-    if evaluation and (found is None or not evaluated(found)):
-        wanted[""] = study.judge
+    part: dict[str, Any] = {}
+    if not _whole(vectored, asked.wholes):
+        wanted.append(CALIBRATION)
+        if not asked.wholes and any(name.startswith(PARTIAL) for name in vectored):
+            judge = study.judge_of(CALIBRATION, ())
+            measured = begun(vectored, judge)
+            if measured is not None:
+                if found and asked.hopeless and gives_up(measured, judge.baseline, asked.hopeless):
+                    return found
+                part = {n: values for n, values in vectored.items() if n.startswith(PARTIAL)}
+    if study.task.held_back and not any(name.startswith(HELD_BACK) for name in vectored):
+        wanted.append(HELD_BACK)
+    if asked.evaluation and (found is None or not evaluated(found)):
+        wanted.append("")
     if found is not None and not wanted:
         return found
-    began = time.perf_counter()
-    changed = {name: Scheme.parse(s) for name, s in schemes.items() if s != KEEP}
-    study.builder.prepare(changed.items())
-    layers = Lazily(changed, lambda name: study.builder.quantized(name, changed[name]))
-    metrics: dict[str, Estimate] = {}
-    vectors: dict[str, NDArray[np.float32]] = {}
-    with (
-        evaluating(study.task.model),
-        torch.no_grad(),
-        applied(study.task.model, layers),
-    ):
-        for prefix, evaluator in wanted.items():
-            given_up = False
-            if not changed:
-                measured = evaluator.baseline
-            elif prefix == CALIBRATION and (hopeless or part) and not wholes:
-                measured, given_up = watched(evaluator, hopeless, part)
-            else:
-                measured = evaluator.measure()
-            of_task = measured.estimates().items()
-            named = PARTIAL if given_up else prefix
-            metrics |= {named + n: e for n, e in of_task if n in study.task.metrics}
-            if given_up:
-                vectors = recorded(measured)
-                break
-            if prefix:
-                kept = "" if prefix == CALIBRATION else prefix
-                added = contributions(measured, evaluator.baseline).items()
-                vectors |= {kept + name: values for name, values in added}
-    seconds = time.perf_counter() - began
-    known = {"predicted": float("nan"), "bound": float("nan"), **known}
+    return Look(asked.schemes, tuple(wanted), tuple(asked.wholes), asked.hopeless, part)
+
+
+def _recorded(study: Study, asked: Asked, looked: Looked) -> Trial:
+    known = {"predicted": float("nan"), "bound": float("nan"), **asked.known}
     trial = Trial(
-        schemes=schemes, solver=solver, costs=costs, metrics=metrics, seconds=seconds, **known
-    )
-    return study.store.add_trial(study.record, trial, vectors=vectors)
+        schemes=asked.schemes, solver=asked.solver, costs=_known(asked.costs),
+        metrics=looked.metrics, seconds=looked.seconds, **known,
+    )  # fmt: skip
+    return study.store.add_trial(study.record, trial, vectors=looked.vectors)
+
+
+def _known(costs: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in costs.items() if not math.isnan(value)}
 
 
 def _new_costs(trial: Trial, costs: Mapping[str, float]) -> dict[str, float]:
@@ -121,11 +141,3 @@ def _whole(vectors: Collection[str], wholes: Collection[str]) -> bool:
     """Whether it was measured on all calibration data."""
     judged = {name for name in vectors if not name.startswith((PARTIAL, HELD_BACK))}
     return bool(judged) and judged >= set(wholes)
-
-
-def contributions(measured: Measured, baseline: Measured) -> dict[str, NDArray[np.float32]]:
-    """Metric -> (N,) what each sample adds to its worsening, which is their mean."""
-    return {
-        name: (values * (len(values) / measured.counts[name].sum())).astype(np.float32)
-        for name, values in increases(measured, baseline).items()
-    }

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bitfront.errors import Infeasible
-from bitfront.measuring import measure
+from bitfront.measuring import Asked, measured
 from bitfront.pool import Looked, Pool
 from bitfront.problems import build_problem
 from bitfront.recalibration import Predictor, recalibration
@@ -123,7 +123,7 @@ class Narrowing:
         holds = [at for at in self._within() if self.target.holds(at)]
         return min(
             holds,
-            key=lambda at: (self._cost(at), at.overall(self.pool.metric), at.trial.id),
+            key=lambda at: (self._cost(at), at.overall(self.pool.metric), at.trial.key),
             default=None,
         )
 
@@ -246,33 +246,37 @@ class Narrowing:
             self._measured(top.schemes, "cheapest", "verified", bound=top.bound)
         if self.best() is None:
             every = self._within()
-            nearest = min(every, key=lambda at: (at.overall(self.pool.metric), at.trial.id))
+            nearest = min(every, key=lambda at: (at.overall(self.pool.metric), at.trial.key))
             raise missed(self.target, nearest)
 
-    def _moved(self, schemes: Mapping[str, str]) -> Trial:
-        return self._trial(schemes, "refine", "refined")
+    def _moved(self, every: Sequence[Mapping[str, str]], progress: Progress) -> list[Trial]:
+        return measured(
+            self.study, [self._asked(schemes, "refine", "refined") for schemes in every], progress
+        )
 
     def _measured(self, schemes: Mapping[str, str], solver: str, table: str, bound: float) -> bool:
         self.progress(WHAT, self._all - self.left, self._all)
-        trial = self._trial(schemes, solver, table, bound)
+        (trial,) = measured(self.study, [self._asked(schemes, solver, table, bound)])
         self.pool.add([trial])
         self.left -= 1
         self.evaluations += 1
         return self.target.holds(self.pool[trial.id])
 
-    def _trial(
+    def _asked(
         self,
         schemes: Mapping[str, str],
         solver: str,
         table: str,
         bound: float = math.nan,
-    ) -> Trial:
+    ) -> Asked:
         expected = self._predictor.expected(schemes)
-        return measure(
-            self.study, schemes, solver, self.costs.total(schemes), evaluation=False,
-            wholes=self.target.metric.wholes, bound=bound,
-            predicted=self.predicted(schemes),
-            settings={**self.settings, "table": table, "expected": expected},
+        known = {
+            "bound": bound, "predicted": self.predicted(schemes),
+            "settings": {**self.settings, "table": table, "expected": expected},
+        }  # fmt: skip
+        return Asked(
+            schemes, solver, self.costs.total(schemes), evaluation=False,
+            wholes=self.target.metric.wholes, known=known,
         )  # fmt: skip
 
 

@@ -113,10 +113,10 @@ class Pool:
     def judged(self, candidates: Sequence[Looked]) -> Chosen:
         """The best of ``candidates``."""
         view = self.view(candidates)
-        ranked = sorted(candidates, key=lambda at: (at.value(view), at.trial.id))
+        ranked = sorted(candidates, key=lambda at: (at.value(view), at.trial.key))
         first = ranked[0]
         equal = [at for at in ranked[:NEAR] if not gain(first.sums, at.sums, view).real]
-        best = min(equal, key=lambda at: (at.overall(view), at.trial.id))
+        best = min(equal, key=lambda at: (at.overall(view), at.trial.key))
         return Chosen(best, view, len(equal) > 1)
 
     def view(self, candidates: Sequence[Looked]) -> View:

@@ -7,6 +7,7 @@ pass are the same in both: a pass over a part leaves its checkpoints to whoever 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from bitfront.sensitivity import Profiler
 from bitfront.study import Progress, Study
 from bitfront.types import Layer, Measurement, Scheme, content_key
+from bitfront.units import Pairs, Step
 
 
 class StoredCheckpoints:
@@ -84,11 +86,15 @@ def record(
     named = [[layer.name, str(scheme)] for layer, scheme in pairs]
     key = content_key([profiler.settings_key, named])
     what = f"profiling ({profiler.name})"
-    subject = study.subject if used is None else study.subject.part(used)
+    subject = study.subject_of(used)
     batches = len(subject.batches)
     progress(what, 0, batches if profiler.one_pass else len(pairs))
     found: list[Measurement] = []
     checkpoints = StoredCheckpoints(study, key, progress, what, batches)
+    if study.executor.workers > 1:
+        if not profiler.one_pass:
+            return _side_by_side(study, profiler, pairs, progress, used, what)
+        _steps(study, profiler, pairs, used, checkpoints)
     for part in profiler.measure(subject, pairs, checkpoints):
         renamed = [replace(m, profiler=of_part(profiler, used)) for m in part]
         if profiler.one_pass and used is None:
@@ -98,4 +104,41 @@ def record(
         found += renamed
         if not profiler.one_pass:
             progress(what, len(found), len(pairs))
+    return found
+
+
+def _steps(
+    study: Study,
+    profiler: Profiler,
+    pairs: Sequence[tuple[Layer, Scheme]],
+    used: range | None,
+    checkpoints: StoredCheckpoints,
+) -> None:
+    """Have the batches of a pass done that are not yet."""
+    done = checkpoints.load()
+    batches = len(study.subject_of(used).batches)
+    steps = [Step(profiler, tuple(pairs), used, i) for i in range(batches) if i not in done]
+    for place, arrays in study.executor.map(study, steps):
+        checkpoints.save(steps[place].index, arrays)
+
+
+def _side_by_side(
+    study: Study,
+    profiler: Profiler,
+    pairs: Sequence[tuple[Layer, Scheme]],
+    progress: Progress,
+    used: range | None,
+    what: str,
+) -> list[Measurement]:
+    """Have pairs measured, a unit being those of one layer; recorded as they become known."""
+    by_layer: dict[str, list[tuple[Layer, Scheme]]] = defaultdict(list)
+    for layer, scheme in pairs:
+        by_layer[layer.name].append((layer, scheme))
+    units = [Pairs(profiler, tuple(some), used) for some in by_layer.values()]
+    found: list[Measurement] = []
+    for _, part in study.executor.map(study, units):
+        renamed = [replace(m, profiler=of_part(profiler, used)) for m in part]
+        study.store.add_measurements(study.record, renamed)
+        found += renamed
+        progress(what, len(found), len(pairs))
     return found

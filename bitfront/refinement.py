@@ -48,7 +48,7 @@ def refined(
     pool: Pool,
     problem: Callable[[Sensitivities], Problem],
     template: Problem,
-    measure: Callable[[Mapping[str, str]], Trial],
+    measure: Callable[[Sequence[Mapping[str, str]], Progress], list[Trial]],
     expected: Callable[[Mapping[str, str]], float],
     allowance: int,
     progress: Progress,
@@ -57,7 +57,7 @@ def refined(
     """Adds to ``pool`` what moves from the best of it lead to, by at most ``allowance`` trials.
 
     problem: makes the problem of a table. template: what layers may take, within which limits; the
-    pool holds an allocation within them. measure: builds an allocation and measures it on the
+    pool holds an allocation within them. measure: builds allocations and measures them on the
     calibration data. expected: its loss there, by what was measured of any (``recalibration``).
     enough: asked before each round, whether to stop.
     """
@@ -87,10 +87,9 @@ def refined(
             {**base.trial.schemes, **proposal.schemes}
             for proposal in proposals(local, at, seen, WIDE * count, np.random.default_rng(round_))
         ]
-        for schemes in sorted(found, key=expected)[:count]:
-            progress("refining", measured, allowance)
-            pool.add([measure(schemes)])
-            measured += 1
+        chosen = sorted(found, key=expected)[:count]
+        pool.add(measure(chosen, _counting(progress, measured, allowance)))
+        measured += len(chosen)
         inside = pool.within(template)
         after = _unlike(inside, left, view)
         idle = 0 if after and after.value(view) < best.value(view) else idle + 1
@@ -101,12 +100,22 @@ def refined(
     return Refined(measured, expansions + measured)
 
 
+def _counting(progress: Progress, measured: int, allowance: int) -> Progress:
+    """The progress of a round, as that of all."""
+
+    def show(what: str, done: int, total: int) -> None:
+        del what, total
+        progress("refining", measured + done, allowance)
+
+    return show
+
+
 def _unlike(inside: Sequence[Looked], others: Sequence[Looked], view: View) -> Looked | None:
     """The best that differs from each of ``others`` in many layers and is not far worse than the
     best of all; None where there is none."""
 
-    def order(at: Looked) -> tuple[float, int]:
-        return at.value(view), at.trial.id
+    def order(at: Looked) -> tuple[float, str]:
+        return at.value(view), at.trial.key
 
     def differs(at: Looked, other: Looked) -> bool:
         changed = sum(at.trial.schemes[name] != s for name, s in other.trial.schemes.items())

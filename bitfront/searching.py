@@ -194,8 +194,9 @@ def check_solver(solver: str, profiler: Profiler) -> None:
 
 
 def earlier(study: Study, besides: Collection[str] = ()) -> list[Trial]:
-    """The trials that earlier answers were chosen among. Not all that is recorded, so that a search
-    that was killed goes on as if it had not been.
+    """The trials that earlier answers were chosen among, by key: their numbers say who was first to
+    be measured, which nothing may depend on. Not all that is recorded, so that a search that was
+    killed goes on as if it had not been.
 
     besides: keys of requests whose answers are left out.
     """
@@ -206,7 +207,7 @@ def earlier(study: Study, besides: Collection[str] = ()) -> list[Trial]:
         if found.request_key not in besides
         for id in found.details.get("measured", ())
     )
-    return [trial for trial in study.trials() if trial.id in ids]
+    return sorted((t for t in study.trials() if t.id in ids), key=lambda trial: trial.key)
 
 
 def _check_metric(metric: str | None, profiler: Profiler, measured: Sequence[str]) -> None:

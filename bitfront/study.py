@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
@@ -12,16 +12,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from bitfront.errors import ModelError
-from bitfront.quant.build import Builder
+from bitfront.executors import Executor, Local
 from bitfront.quant.exporters import EXPORTERS
-from bitfront.scratch import Scratch
-from bitfront.sensitivity import Subject
 from bitfront.storage import Store
 from bitfront.tasks import from_recipe
-from bitfront.tasks.evaluation import Evaluator
 from bitfront.tasks.roles import classes
-from bitfront.tasks.views import views
 from bitfront.types import Measurement, Scheme, Trial
+from bitfront.workbench import Workbench
 
 if TYPE_CHECKING:
     from bitfront.tasks.base import Task
@@ -36,68 +33,30 @@ def silent(what: str, done: int, total: int) -> None:
     del what, done, total
 
 
-class Study:
+class Study(Workbench):
     """An open study. Use it as a context manager, or ``close`` it.
 
-    Raises ``StudyMismatch`` when the name is taken by a study of other weights, data or settings,
-    and ``StorageError`` when the database cannot be used.
+    executor: what does the units of its work (``executors``). Raises ``StudyMismatch`` when the
+    name is taken by a study of other weights, data or settings, and ``StorageError`` when the
+    database cannot be used.
     """
 
-    def __init__(self, name: str, task: Task, db: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        task: Task,
+        db: str | Path | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        super().__init__(task)
         self.name = name
-        self.task = task
+        self.executor: Executor = Local() if executor is None else executor
         self.store = Store.open(db)
         try:
             self.record = self.store.open_study(name, task.fingerprint(), _settings(task))
         except BaseException:
             self.store.close()
             raise
-        self.scratch = Scratch()
-        self._judges: dict[tuple[str, ...], Evaluator] = {}
-
-    @cached_property
-    def builder(self) -> Builder:
-        """Quantizes layers on demand; statistics come from the calibration data."""
-
-        def run() -> None:
-            import torch
-
-            with torch.no_grad():
-                for batch in self.task.calibration:
-                    self.task.outputs(batch)
-
-        return Builder(self.task.model, self.task.layers, run, self.scratch)
-
-    @cached_property
-    def subject(self) -> Subject:
-        """What profilers are given."""
-        return Subject(self.task, self.builder, self.scratch)
-
-    @cached_property
-    def judge(self) -> Evaluator:
-        """The real metrics on the evaluation data."""
-        return Evaluator(self.task, self.task.evaluation, self.scratch)
-
-    @cached_property
-    def calibration_judge(self) -> Evaluator:
-        """The real metrics on the calibration data, and views of them for choosing by."""
-        return self.subject.evaluator.viewing(views(self.task))
-
-    def calibration_judge_of(self, wholes: Collection[str]) -> Evaluator:
-        """As ``calibration_judge``, with metrics of wholes too."""
-        if not wholes:
-            return self.calibration_judge
-        key = tuple(sorted(wholes))
-        if key not in self._judges:
-            more = {name: self.task.metric(name) for name in key}
-            self._judges[key] = self.calibration_judge.viewing(more)
-        return self._judges[key]
-
-    @cached_property
-    def held_back_judge(self) -> Evaluator:
-        """The real metrics on the calibration data held back, and the same views of them."""
-        held_back = Evaluator(self.task, self.task.held_back, self.scratch)
-        return held_back.viewing(views(self.task))
 
     @cached_property
     def container(self) -> str:
@@ -135,8 +94,9 @@ class Study:
         return found
 
     def close(self) -> None:
-        """Close the database and remove temporary files."""
-        self.scratch.close()
+        """End the executor's processes, close the database and remove temporary files."""
+        self.executor.close()
+        super().close()
         self.store.close()
 
     def __enter__(self) -> Study:
@@ -151,14 +111,20 @@ class Study:
         self.close()
 
 
-def open_study(name: str, task: Task | None = None, db: str | Path | None = None) -> Study:
+def open_study(
+    name: str,
+    task: Task | None = None,
+    db: str | Path | None = None,
+    executor: Executor | None = None,
+) -> Study:
     """Begin the study ``name`` of ``task``, or go on with it.
 
     task: may be left out for a study that was begun before: it is then made anew from what is
     recorded. db: a SQLite file or a database URL; default ``BITFRONT_DB``, else a file in the
-    user's data folder. Raises as ``Study``, and as ``recorded_task``.
+    user's data folder. executor: what does the units of its work; by default this process, one
+    after another. Raises as ``Study``, and as ``recorded_task``.
     """
-    return Study(name, recorded_task(name, db) if task is None else task, db)
+    return Study(name, recorded_task(name, db) if task is None else task, db, executor)
 
 
 def recorded_task(name: str, db: str | Path | None = None, **changes: Any) -> Task:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from bitfront.problems import build_problem
 from bitfront.recalibration import Predictor
 from bitfront.refinement import Refined, refined
 from bitfront.sensitivity.perturb import Perturb
-from bitfront.study import Study, silent
+from bitfront.study import Progress, Study, silent
 from bitfront.types import Allocation, Budget, Problem, Sensitivities, Trial
 from bitfront.verification import replaced
 from tests.small_tasks import TASKS, attentive, convolutional
@@ -53,12 +53,16 @@ def refine(
         seen.append(trial.key)
         return trial
 
+    def looks(every: Sequence[Mapping[str, str]], progress: Progress) -> list[Trial]:
+        progress("measuring", len(every), len(every))
+        return [look(schemes) for schemes in every]
+
     table = next(iter(bitfront.profile(study, SCHEMES).values()))
     start = look(dict.fromkeys(costs.layers, "w3"))
     template, pool = problem(table), Pool(study, metric)
     pool.add([start])
     expected = expected or Predictor(pool, template).expected
-    found = refined(study, pool, problem, template, look, expected, allowance, silent)
+    found = refined(study, pool, problem, template, looks, expected, allowance, silent)
     return start, pool.best(template).looked.trial, found, seen[1:]
 
 

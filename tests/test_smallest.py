@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 import bitfront
 import bitfront.narrowing
 from bitfront.errors import Infeasible, InvalidInput, UnknownName
-from bitfront.measuring import measure
+from bitfront.measuring import Asked, measure
 from bitfront.smallest import Smallest
 from bitfront.study import Study
 from bitfront.tasks import from_recipe
@@ -180,17 +180,20 @@ def test_a_killed_run_goes_on_and_ends_the_same(
     whole = run("whole.db")
     asked: list[Any] = []
     measured: list[Any] = []
-    real = bitfront.narrowing.measure
+    real = bitfront.narrowing.measured
 
-    def dying(study: Study, schemes: Any, *rest: Any, **known: Any) -> Trial:
-        if study.store.find_trial(study.record, schemes) is None:
-            if schemes not in asked:
-                asked.append(schemes)
+    def one(study: Study, of: Asked) -> Trial:
+        if study.store.find_trial(study.record, of.schemes) is None:
+            if of.schemes not in asked:
+                asked.append(of.schemes)
                 raise KeyboardInterrupt
-            measured.append(schemes)
-        return real(study, schemes, *rest, **known)
+            measured.append(of.schemes)
+        return real(study, [of])[0]
 
-    monkeypatch.setattr(bitfront.narrowing, "measure", dying)
+    def dying(study: Study, every: Sequence[Asked], *_: Any) -> list[Trial]:
+        return [one(study, of) for of in every]
+
+    monkeypatch.setattr(bitfront.narrowing, "measured", dying)
     deaths = 0
     while True:
         try:
