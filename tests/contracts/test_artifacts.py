@@ -70,7 +70,7 @@ def files(folder: Path) -> list[Path]:
 def rows(store: Store) -> dict[str, int]:
     """Hash -> bytes."""
     with store.reading() as connection:
-        return dict(connection.execute(select(ArtifactRow.hash, ArtifactRow.bytes)).all())  # type: ignore[arg-type]
+        return dict(connection.execute(select(ArtifactRow.hash, ArtifactRow.bytes)).all())
 
 
 def age(path: Path, seconds: float) -> None:
@@ -434,7 +434,7 @@ def test_what_is_collected_between_file_and_row_is_written_again(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    put, collected = Folder.put, []
+    put, collected = Folder.put, list[int]()
 
     def interrupted(self: Folder, hash: str, source: bytes | Path) -> None:
         put(self, hash, source)
