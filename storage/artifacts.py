@@ -125,9 +125,9 @@ class Artifacts(Database):
 
     def _write(self, blobs: Iterable[Blob]) -> None:
         """Have the files of ``blobs`` on the disk: before the transaction that records them."""
-        for blob in blobs:
-            if blob.hash is not None:
-                self._folder().put(blob.hash, blob.source)
+        sources = {blob.hash: blob.source for blob in blobs if blob.hash is not None}
+        if sources:
+            self._folder().put(sources)
 
     def _record(self, blobs: Iterable[Blob], connection: Connection) -> None:
         """Add rows for the files of ``blobs``, which were written, so that others may refer."""
@@ -142,9 +142,8 @@ class Artifacts(Database):
         ]
         connection.execute(self.insert(ArtifactRow), rows)
         folder = self._folder()
-        for hash, blob in files:
-            if not folder.want(hash, blob.size):  # collected since it was written
-                folder.put(hash, blob.source)
+        gone = {hash: blob.source for hash, blob in files if not folder.want(hash, blob.size)}
+        folder.put(gone)  # collected since they were written
 
     def _bytes(self, data: bytes | None, artifact: str | None) -> bytes:
         """The bytes of an array, given the two columns of its row."""

@@ -14,7 +14,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,17 +41,21 @@ class Folder:
         """Where the bytes of this hash are, or would be."""
         return self.path / hash[:2] / hash
 
-    def put(self, hash: str, source: bytes | Path) -> None:
-        """Have the bytes of ``source``, whose hash is ``hash``, on the disk when this returns."""
-        target = self.file(hash)
-        with _refusals(target, "written"):
-            size = len(source) if isinstance(source, bytes) else source.stat().st_size
-            if not self.want(hash, size):
-                _make(target.parent)
-                with replacing(target) as partial:
-                    _write(source, partial, hash)
-            _flush(target.parent)  # in any case: who renamed the file may not have come so far
-            _flush(self.path)
+    def put(self, sources: Mapping[str, bytes | Path]) -> None:
+        """Have the bytes of all ``sources``, by their hash, on the disk when this returns."""
+        folders = set()
+        for hash, source in sources.items():
+            target = self.file(hash)
+            with _refusals(target, "written"):
+                size = len(source) if isinstance(source, bytes) else source.stat().st_size
+                if not self.want(hash, size):
+                    _make(target.parent)
+                    with replacing(target) as partial:
+                        _write(source, partial, hash)
+            folders |= {target.parent, self.path}
+        for folder in folders:  # in any case: who renamed a file may not have come so far
+            with _refusals(folder, "written"):
+                _flush(folder)
 
     def want(self, hash: str, size: int) -> bool:
         """Whether there is such a file of this size; if so, it counts as written just now."""

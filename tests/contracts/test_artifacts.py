@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -436,8 +436,8 @@ def test_what_is_collected_between_file_and_row_is_written_again(
 ) -> None:
     put, collected = Folder.put, list[int]()
 
-    def interrupted(self: Folder, hash: str, source: bytes | Path) -> None:
-        put(self, hash, source)
+    def interrupted(self: Folder, sources: Mapping[str, bytes | Path]) -> None:
+        put(self, sources)
         if not collected:
             collected.append(other.collect(grace=0.0).files)
 
@@ -600,8 +600,8 @@ from bitfront.storage import Store
 from bitfront.storage.folder import Folder
 
 put = Folder.put
-def dying(self, hash, source):
-    put(self, hash, source)
+def dying(self, sources):
+    put(self, sources)
     os.kill(os.getpid(), signal.SIGKILL)
 Folder.put = dying
 with Store.open(sys.argv[1], artifacts=sys.argv[2]) as store:
