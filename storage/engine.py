@@ -69,9 +69,10 @@ def locate_folder(url: URL, where: str | Path | None) -> Folder | None:
     Else that beside an SQLite file, wherever links to the file lead; for PostgreSQL that in
     ``BITFRONT_ARTIFACTS``, if it is set.
     """
-    if where is None and url.get_backend_name() == "sqlite":
-        where = f"{os.path.realpath(str(url.database))}.artifacts"
-    where = where or os.environ.get("BITFRONT_ARTIFACTS")
+    if where is None:
+        beside = f"{os.path.realpath(str(url.database))}.artifacts"
+        sqlite_file = url.get_backend_name() == "sqlite"
+        where = beside if sqlite_file else os.environ.get("BITFRONT_ARTIFACTS")
     return Folder(Path(_absolute(where))) if where else None
 
 

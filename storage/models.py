@@ -1,6 +1,6 @@
-"""The tables. What was measured is written once and never changed; only checkpoints are deleted. A
-trial may get further metrics and vectors, as it is measured on further data. A job changes as it
-runs; its events tell how.
+"""The tables. What was measured is written once and never changed; only checkpoints are deleted, and
+artifacts that nothing refers to. A trial may get further metrics and vectors, as it is measured on
+further data. A job changes as it runs; its events tell how.
 
     study ─┬─ measurement ─┬─ measurement_value    one per metric
            │               └─ measurement_vector   per-sample arrays, as .npy bytes
