@@ -1,4 +1,4 @@
-"""The tables. What was measured is written once and never changed; only checkpoints are deleted, and
+"""The tables. What was measured is written once and never changed. Checkpoints are deleted, and
 artifacts that nothing refers to. A trial may get further metrics and vectors, as it is measured on
 further data. A job changes as it runs; its events tell how.
 
