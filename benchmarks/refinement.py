@@ -34,6 +34,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import shutil
 import sqlite3
 import sys
@@ -142,8 +143,14 @@ class Bench:
         """
         path, source = self.folder / f"{name}.db", self.folder / f"{begun}.db"
         if not path.exists():
+            if not source.exists():
+                source = self.folder / "profiled.db"
             part = path.with_suffix(".part")
-            shutil.copy(source if source.exists() else self.folder / "profiled.db", part)
+            shutil.copy(source, part)
+            arrays = Path(f"{source}.artifacts")
+            if arrays.exists():  # its files are never changed: links do
+                shutil.rmtree(f"{path}.artifacts", ignore_errors=True)
+                shutil.copytree(arrays, f"{path}.artifacts", copy_function=os.link)
             with closing(sqlite3.connect(part, isolation_level=None)) as copied:
                 copied.execute("DELETE FROM selection")
             part.rename(path)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PARTIAL = ".partial"  # how the name of a file ends that is not whole yet
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: make room, or choose another place",
     errno.EDQUOT: "the quota is used up: make room, or choose another place",
@@ -41,16 +42,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
     was.
     """
     target = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
-    os.close(handle)
-    partial = Path(name)
+    partial = target.parent / f".{target.name}.{secrets.token_hex(4)}{PARTIAL}"
+    # not by tempfile, whose files nobody else may read
+    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield partial
         with partial.open("rb") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)  # mkstemp's own mode lets nobody else read it
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

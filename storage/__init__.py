@@ -1,4 +1,5 @@
 """What was measured, kept in a database: studies, measurements, trials, selections, exports, jobs.
+Large arrays are in files beside it.
 
 ``Store`` loads on first use, so that fronts and records need no SQLAlchemy.
 """
@@ -9,12 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 from .fronts import front, knee
 from .hypervolume import hypervolume
-from .records import Export, Job, JobEvent, JobProgress, Selection, StudyRecord, StudySummary
+from .records import (
+    Artifact,
+    Collected,
+    Export,
+    Job,
+    JobEvent,
+    JobProgress,
+    Selection,
+    StudyRecord,
+    StudySummary,
+)
 
 if TYPE_CHECKING:
     from .store import Store
 
 __all__ = [
+    "Artifact",
+    "Collected",
     "Export",
     "Job",
     "JobEvent",

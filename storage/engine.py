@@ -24,6 +24,7 @@ from sqlalchemy.exc import ArgumentError
 from bitfront.errors import StorageError, UnknownName
 
 from .failures import failures, named
+from .folder import Folder
 from .models import StudyRow
 from .records import StudyRecord
 
@@ -62,6 +63,19 @@ def _absolute(path: str | Path) -> str:
     return str(Path(os.path.expanduser(path)).absolute())  # pathlib's own may raise
 
 
+def locate_folder(url: URL, where: str | Path | None) -> Folder | None:
+    """The artifact folder of the database at ``url``: ``where`` if given; None for none.
+
+    Else that beside an SQLite file, wherever links to the file lead; for PostgreSQL that in
+    ``BITFRONT_ARTIFACTS``, if it is set.
+    """
+    if where is None:
+        beside = f"{os.path.realpath(str(url.database))}.artifacts"
+        sqlite_file = url.get_backend_name() == "sqlite"
+        where = beside if sqlite_file else os.environ.get("BITFRONT_ARTIFACTS")
+    return Folder(Path(_absolute(where))) if where else None
+
+
 def connect(url: URL, timeout: float) -> Engine:
     """An engine for ``url``; connects on first use. Creates the folder of a SQLite file."""
     if url.get_backend_name() == "sqlite":
@@ -89,11 +103,13 @@ class Database:
     """Transactions on one database. Threads may share it; each process opens its own."""
 
     url: URL
+    folder: Folder | None  # of the artifacts
     _readers: Engine
     _writers: Engine
 
-    def __init__(self, url: URL, engine: Engine) -> None:
+    def __init__(self, url: URL, engine: Engine, folder: Folder | None = None) -> None:
         self.url = url
+        self.folder = folder
         self._engine = engine
         self._writers = engine.execution_options(bitfront_writes=True)
         self._readers = engine

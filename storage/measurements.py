@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, insert, select
 from bitfront.types import Estimate, Measurement
 
 from .arrays import pack, pack_many, unpack, unpack_many
-from .engine import Database
+from .artifacts import NPY, NPZ, Artifacts, Blob
 from .models import CheckpointRow, MeasurementRow, MeasurementValueRow, MeasurementVectorRow
 from .records import StudyRecord
 
@@ -25,7 +25,7 @@ _KEY = (
 )
 
 
-class Measurements(Database):
+class Measurements(Artifacts):
     """Recording what was profiled, once, and finding it again by its content."""
 
     def add_measurements(self, study: StudyRecord, measurements: Iterable[Measurement]) -> int:
@@ -34,7 +34,7 @@ class Measurements(Database):
         A measurement is known by (profiler, settings, layer, scheme); the first one recorded
         stays. Raises ``InvalidInput`` for vectors that are not numbers.
         """
-        units = _prepared(measurements)
+        units = self._prepared(measurements)
         with self.writing(study) as connection:
             return self._add(connection, study, units)
 
@@ -60,7 +60,10 @@ class Measurements(Database):
             rows = connection.execute(chosen.order_by(MeasurementRow.id)).all()
             ids = chosen.with_only_columns(MeasurementRow.id)
             values = _values(connection, ids)
-            arrays = _vectors(connection, ids) if vectors else {}
+            packed = _packed(connection, ids) if vectors else []
+        arrays: dict[int, dict[str, NDArray[Any]]] = defaultdict(dict)
+        for identity, name, data, artifact in packed:
+            arrays[identity][name] = unpack(self._bytes(data, artifact), f"vector {name!r}")
         return [
             Measurement(
                 profiler=row.profiler,
@@ -78,21 +81,26 @@ class Measurements(Database):
         self, study: StudyRecord, pass_key: str, index: int, arrays: Mapping[str, NDArray[Any]]
     ) -> None:
         """Record part ``index`` of a long pass. A part that is recorded already stays as it is."""
-        data = pack_many(arrays, f"checkpoint {index}")
-        row = {"study_id": study.id, "pass_key": pass_key, "position": index, "data": data}
+        blob = self._blob(pack_many(arrays, f"checkpoint {index}"), NPZ)
+        row = {"study_id": study.id, "pass_key": pass_key, "position": index, **blob.columns}
+        self._write([blob])
         with self.writing(study) as connection:
+            self._record([blob], connection)
             connection.execute(self.insert(CheckpointRow), row)
 
     def checkpoints(self, study: StudyRecord, pass_key: str) -> dict[int, dict[str, NDArray[Any]]]:
         """The recorded parts of a pass, by index, ascending; arrays are read-only."""
         query = (
-            select(CheckpointRow.position, CheckpointRow.data)
+            select(CheckpointRow.position, CheckpointRow.data, CheckpointRow.artifact)
             .where(CheckpointRow.study_id == study.id, CheckpointRow.pass_key == pass_key)
             .order_by(CheckpointRow.position)
         )
         with self.reading() as connection:
             rows = connection.execute(query).all()
-        return {index: unpack_many(data, f"checkpoint {index}") for index, data in rows}
+        return {
+            index: unpack_many(self._bytes(data, artifact), f"checkpoint {index}")
+            for index, data, artifact in rows
+        }
 
     def drop_checkpoints(self, study: StudyRecord, pass_key: str) -> None:
         """Forget the parts of a pass."""
@@ -103,10 +111,34 @@ class Measurements(Database):
         self, study: StudyRecord, pass_key: str, measurements: Iterable[Measurement]
     ) -> int:
         """Record a pass's measurements and forget its parts: both, or on an error neither."""
-        units = _prepared(measurements)
+        units = self._prepared(measurements)
         with self.writing(study) as connection:
             connection.execute(_dropped(study, pass_key))
             return self._add(connection, study, units)
+
+    def _prepared(self, measurements: Iterable[Measurement]) -> dict[Key, Unit]:
+        """Content key -> what to record, made before the transaction begins; first ones stay."""
+        units: dict[Key, Unit] = {}
+        for m in measurements:
+            key = (m.profiler, m.settings, m.layer, m.scheme)
+            if key in units:
+                continue
+            values = [
+                {
+                    "metric": metric,
+                    "value": estimate.value,
+                    "stderr": estimate.stderr,
+                    "samples": estimate.samples,
+                }
+                for metric, estimate in m.values.items()
+            ]
+            vectors = {
+                name: self._blob(pack(vector, f"vector {name!r} of layer {m.layer!r}"), NPY)
+                for name, vector in m.vectors.items()
+            }
+            units[key] = (m.seconds, values, vectors)
+        self._write(blob for _, _, vectors in units.values() for blob in vectors.values())
+        return units
 
     def _add(self, connection: Connection, study: StudyRecord, units: Mapping[Key, Unit]) -> int:
         if not units:
@@ -127,10 +159,16 @@ class Measurements(Database):
             self.insert(MeasurementRow).returning(MeasurementRow.id, *_KEY), rows
         ).all()
         values, vectors = [], []
+        blobs: list[Blob] = []
         for identity, *key in added:
             _, of_metric, of_name = units[(key[0], key[1], key[2], key[3])]
             values += [{"measurement_id": identity, **value} for value in of_metric]
-            vectors += [{"measurement_id": identity, **vector} for vector in of_name]
+            blobs += of_name.values()
+            vectors += [
+                {"measurement_id": identity, "name": name, **blob.columns}
+                for name, blob in of_name.items()
+            ]
+        self._record(blobs, connection)
         if values:
             connection.execute(insert(MeasurementValueRow), values)
         if vectors:
@@ -138,31 +176,7 @@ class Measurements(Database):
         return len(added)
 
 
-Unit = tuple[float, list[dict[str, Any]], list[dict[str, Any]]]  # seconds, values, vectors
-
-
-def _prepared(measurements: Iterable[Measurement]) -> dict[Key, Unit]:
-    """Content key -> what to record, made before the transaction begins; first ones stay."""
-    units: dict[Key, Unit] = {}
-    for m in measurements:
-        key = (m.profiler, m.settings, m.layer, m.scheme)
-        if key in units:
-            continue
-        values = [
-            {
-                "metric": metric,
-                "value": estimate.value,
-                "stderr": estimate.stderr,
-                "samples": estimate.samples,
-            }
-            for metric, estimate in m.values.items()
-        ]
-        vectors = [
-            {"name": name, "data": pack(vector, f"vector {name!r} of layer {m.layer!r}")}
-            for name, vector in m.vectors.items()
-        ]
-        units[key] = (m.seconds, values, vectors)
-    return units
+Unit = tuple[float, list[dict[str, Any]], dict[str, Blob]]  # seconds, values, vectors
 
 
 def _values(connection: Connection, ids: Any) -> dict[int, dict[str, Estimate]]:
@@ -176,15 +190,12 @@ def _values(connection: Connection, ids: Any) -> dict[int, dict[str, Estimate]]:
     return found
 
 
-def _vectors(connection: Connection, ids: Any) -> dict[int, dict[str, NDArray[Any]]]:
+def _packed(connection: Connection, ids: Any) -> list[Any]:
+    """Measurement, name, and the two columns of bytes, of every array."""
     table = MeasurementVectorRow
-    query = select(table.measurement_id, table.name, table.data)
-    found: dict[int, dict[str, NDArray[Any]]] = defaultdict(dict)
-    for identity, name, data in connection.execute(
-        query.where(table.measurement_id.in_(ids)).order_by(table.measurement_id, table.name)
-    ):
-        found[identity][name] = unpack(data, f"vector {name!r}")
-    return found
+    query = select(table.measurement_id, table.name, table.data, table.artifact)
+    chosen = query.where(table.measurement_id.in_(ids))
+    return list(connection.execute(chosen.order_by(table.measurement_id, table.name)))
 
 
 def _dropped(study: StudyRecord, pass_key: str) -> Any:

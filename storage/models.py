@@ -1,6 +1,6 @@
-"""The tables. What was measured is written once and never changed; only checkpoints are deleted. A
-trial may get further metrics and vectors, as it is measured on further data. A job changes as it
-runs; its events tell how.
+"""The tables. What was measured is written once and never changed. Checkpoints are deleted, and
+artifacts that nothing refers to. A trial may get further metrics and vectors, as it is measured on
+further data. A job changes as it runs; its events tell how.
 
     study ─┬─ measurement ─┬─ measurement_value    one per metric
            │               └─ measurement_vector   per-sample arrays, as .npy bytes
@@ -12,6 +12,7 @@ runs; its events tell how.
                      ├─ selection                  a request that this trial answers
                      └─ export
     job ─── job_event
+    artifact ◀── measurement_vector, checkpoint, trial_vector: where the bytes are in a file
 
 A table here and its migration are compared by a test.
 """
@@ -70,6 +71,17 @@ class Table(DeclarativeBase):
     }
 
 
+class ArtifactRow(Table):
+    """A file. Of the columns ``data`` and ``artifact`` of other tables, one is NULL."""
+
+    __tablename__ = "artifact"
+
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    media_type: Mapped[str]
+    created: Mapped[str]
+
+
 class StudyRow(Table):
     __tablename__ = "study"
 
@@ -109,7 +121,8 @@ class MeasurementVectorRow(Table):
 
     measurement_id: Mapped[int] = mapped_column(ForeignKey("measurement.id"), primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
-    data: Mapped[bytes]
+    data: Mapped[bytes | None]
+    artifact: Mapped[str | None] = mapped_column(ForeignKey("artifact.hash"), index=True)
 
 
 class CheckpointRow(Table):
@@ -118,7 +131,8 @@ class CheckpointRow(Table):
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), primary_key=True)
     pass_key: Mapped[str] = mapped_column(primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
-    data: Mapped[bytes]
+    data: Mapped[bytes | None]
+    artifact: Mapped[str | None] = mapped_column(ForeignKey("artifact.hash"), index=True)
 
 
 class TrialRow(Table):
@@ -174,7 +188,8 @@ class TrialVectorRow(Table):
 
     trial_id: Mapped[int] = mapped_column(ForeignKey("trial.id"), primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
-    data: Mapped[bytes]
+    data: Mapped[bytes | None]
+    artifact: Mapped[str | None] = mapped_column(ForeignKey("artifact.hash"), index=True)
 
 
 class SelectionRow(Table):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bitfront.types import Layer
@@ -65,6 +66,25 @@ class Export:
     bytes: int
     audit: Mapping[str, Any]
     created: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of the artifact folder. hash: the SHA-256 of its bytes, in hex."""
+
+    hash: str
+    bytes: int
+    media_type: str
+    created: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What collecting removed: how many files of how many bytes together."""
+
+    files: int
+    bytes: int
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 
-from .engine import BUSY_TIMEOUT, connect, locate
+from .artifacts import Artifacts
+from .engine import BUSY_TIMEOUT, connect, locate, locate_folder
 from .exports import Exports
 from .jobs import Jobs
 from .measurements import Measurements
@@ -14,8 +15,8 @@ from .studies import Studies
 from .trials import Trials
 
 
-class Store(Studies, Measurements, Trials, Exports, Jobs):
-    """Studies, measurements, trials, selections, exports and jobs in one database.
+class Store(Studies, Measurements, Trials, Exports, Jobs, Artifacts):
+    """Studies, measurements, trials, selections, exports, jobs and artifacts in one database.
 
     Each call is one transaction, on the disk when it returns. Whatever is known by its content is
     recorded once: adding it again changes nothing, so work that ran twice does no harm. Threads
@@ -25,16 +26,23 @@ class Store(Studies, Measurements, Trials, Exports, Jobs):
     """
 
     @classmethod
-    def open(cls, where: str | Path | None = None, timeout: float = BUSY_TIMEOUT) -> Store:
+    def open(
+        cls,
+        where: str | Path | None = None,
+        timeout: float = BUSY_TIMEOUT,
+        artifacts: str | Path | None = None,
+    ) -> Store:
         """Open, and if need be create, the database ``where``, with its tables up to date.
 
         where: a path, a URL ``sqlite:///...`` or ``postgresql://...``, or None for ``BITFRONT_DB``
         or else ``bitfront.db`` in the user's data folder. timeout: seconds to wait for another
-        writer, here and in every later call. Raises ``StorageError`` when it is of a newer
-        Bitfront, locked, read-only, damaged, not a database, or cannot be reached.
+        writer, here and in every later call. artifacts: the folder of large arrays, of this
+        database alone; by default ``<file>.artifacts`` beside an SQLite file, and for PostgreSQL
+        ``BITFRONT_ARTIFACTS``, or none: they are then in the database. Raises ``StorageError`` when
+        it is of a newer Bitfront, locked, read-only, damaged, not a database, or cannot be reached.
         """
         url = locate(where)
-        store = cls(url, connect(url, timeout))
+        store = cls(url, connect(url, timeout), locate_folder(url, artifacts))
         try:
             migrate(store)
         except BaseException:

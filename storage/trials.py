@@ -14,7 +14,8 @@ from bitfront.errors import UnknownName
 from bitfront.types import Estimate, Trial, content_key
 
 from .arrays import pack, plain, unpack
-from .engine import Database, now
+from .artifacts import NPY, Artifacts, Blob
+from .engine import now
 from .models import (
     SelectionRow,
     TrialCostRow,
@@ -32,7 +33,7 @@ _SELECTION = select(
 )
 
 
-class Trials(Database):
+class Trials(Artifacts):
     """Recording built and measured allocations, once, and finding them again."""
 
     def add_trial(
@@ -49,7 +50,10 @@ class Trials(Database):
         (per-sample arrays) that it does not have yet, and is returned. Raises ``InvalidInput`` for
         vectors that are not numbers.
         """
-        arrays = {name: pack(array, f"{name!r} of a trial") for name, array in vectors.items()}
+        blobs = {
+            name: self._blob(pack(array, f"{name!r} of a trial"), NPY)
+            for name, array in vectors.items()
+        }
         row: dict[str, Any] = {
             "study_id": study.id,
             "key": trial.key,
@@ -61,6 +65,7 @@ class Trials(Database):
             "seconds": trial.seconds,
             "settings": plain(trial.settings, "a trial's settings"),
         }
+        self._write(blobs.values())
         with self.writing(study) as connection:
             added = connection.execute(
                 self.insert(TrialRow).returning(TrialRow.id), row
@@ -71,7 +76,8 @@ class Trials(Database):
             else:
                 id = added
                 _add_parts(connection, id, trial)
-            self._add_figures(connection, id, trial.metrics, arrays)
+            self._record(blobs.values(), connection)
+            self._add_figures(connection, id, trial.metrics, blobs)
             return _load(connection, known)[0]
 
     def _add_figures(
@@ -79,7 +85,7 @@ class Trials(Database):
         connection: Connection,
         id: int,
         metrics: Mapping[str, Estimate],
-        arrays: Mapping[str, bytes],
+        blobs: Mapping[str, Blob],
     ) -> None:
         figures: tuple[tuple[Any, list[dict[str, Any]]], ...] = (
             (
@@ -97,7 +103,7 @@ class Trials(Database):
             ),
             (
                 TrialVectorRow,
-                [{"trial_id": id, "name": n, "data": data} for n, data in arrays.items()],
+                [{"trial_id": id, "name": n, **blob.columns} for n, blob in blobs.items()],
             ),
         )
         for table, rows in figures:
@@ -119,13 +125,16 @@ class Trials(Database):
 
     def trial_vectors(self, study: StudyRecord, id: int) -> dict[str, NDArray[Any]]:
         """The per-sample arrays of a trial, read-only. Raises ``UnknownName``."""
-        query = select(TrialVectorRow.name, TrialVectorRow.data)
+        query = select(TrialVectorRow.name, TrialVectorRow.data, TrialVectorRow.artifact)
         with self.reading() as connection:
             require_trial(connection, study, id)
             rows = connection.execute(
                 query.where(TrialVectorRow.trial_id == id).order_by(TrialVectorRow.name)
             ).all()
-        return {name: unpack(data, f"{name!r} of trial {id}") for name, data in rows}
+        return {
+            name: unpack(self._bytes(data, artifact), f"{name!r} of trial {id}")
+            for name, data, artifact in rows
+        }
 
     def find_trial(
         self, study: StudyRecord, schemes: Mapping[str, str], measured_by: str = ""

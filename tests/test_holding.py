@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import bitfront.study
+import bitfront.workbench
 from bitfront.errors import InvalidInput, StudyMismatch
 from bitfront.heldout import sides
 from bitfront.measuring import measure
@@ -186,7 +186,7 @@ def test_nothing_is_chosen_by_what_is_held_back(
             check(args[0])
 
     monkeypatch.setattr(task, "outputs", spied)
-    monkeypatch.setattr(bitfront.study, "Evaluator", Watched)
+    monkeypatch.setattr(bitfront.workbench, "Evaluator", Watched)
     handle = nn.modules.module.register_module_forward_pre_hook(hook)
     try:
         for profiler in ("fisher", "perturb", "mse", "hutchinson"):

@@ -9,8 +9,17 @@ import pytest
 import torch
 
 from benchmarks.clipped import RATIOS, clipped, rounded
-from benchmarks.refinement import EARLIER, METHODS, MODELS, Bench, Model, mean_ratio, ratios
-from bitfront import Choices
+from benchmarks.refinement import (
+    EARLIER,
+    METHODS,
+    MODELS,
+    STUDY,
+    Bench,
+    Model,
+    mean_ratio,
+    ratios,
+)
+from bitfront import Choices, open_study
 from bitfront.quant.quantizers import QUANTIZERS
 from bitfront.types import Scheme
 from tests.small_tasks import many_images
@@ -97,6 +106,18 @@ def test_budgets_are_searched_together(tmp_path: Path) -> None:
     with bench.open("together-6") as study:
         assert sum(cell["trials"] for cell in cells) == len(study.trials()) - 1  # the full model
     assert bench.cells("together", 6, [3.0, 4.0]) == cells
+
+
+def test_a_copy_has_the_large_arrays_too(tmp_path: Path) -> None:
+    bench = Bench(SMALL, many_images(), tmp_path)
+    with open_study(STUDY, bench.task, tmp_path / "profiled.db") as study:
+        study.store.add_checkpoint(study.record, "pass", 0, {"s": np.arange(1e4)})
+    for _ in range(2):
+        with bench.open("copy") as study:
+            assert study.store.checkpoints(study.record, "pass")[0]["s"].sum() == 49_995_000
+            study.store.drop_checkpoints(study.record, "pass")
+            assert study.store.collect(grace=0.0).files == 1
+        (tmp_path / "copy.db").unlink()  # as if stopped before it was whole
 
 
 def test_ratios() -> None:
