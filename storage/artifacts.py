@@ -29,10 +29,10 @@ from sqlalchemy import Column, Connection, bindparam, delete, select, text
 from bitfront.errors import InvalidInput, StorageError, UnknownName
 from bitfront.files import PARTIAL
 
-from .engine import Database, now
+from .engine import Database, beside, now
 from .failures import named
 from .folder import Folder, sha256, sha256_of
-from .models import ArtifactRow, Table
+from .models import ArtifactRow, IdentityRow, Table
 from .records import Artifact, Collected
 
 LARGE = 64 << 10  # bytes, from which on an array is kept in a file
@@ -57,6 +57,14 @@ class Blob:
 
 class Artifacts(Database):
     """Files in the artifact folder: recording, reading and collecting them."""
+
+    def take_folder(self) -> None:
+        """In a folder that several databases may share, take this one's own."""
+        if self.folder is None or self.folder == beside(self.url):
+            return
+        with self.reading() as connection:
+            key = connection.scalar(select(IdentityRow.key))
+        self.folder = Folder(self.folder.path / str(key))
 
     def put_artifact(self, source: bytes | Path, media_type: str) -> Artifact:
         """Keep these bytes, or a copy of this file. What is there already stays as it is.

@@ -64,16 +64,21 @@ def _absolute(path: str | Path) -> str:
 
 
 def locate_folder(url: URL, where: str | Path | None) -> Folder | None:
-    """The artifact folder of the database at ``url``: ``where`` if given; None for none.
+    """The folder of artifacts that ``where`` names; None for none.
 
-    Else that beside an SQLite file, wherever links to the file lead; for PostgreSQL that in
-    ``BITFRONT_ARTIFACTS``, if it is set.
+    By default that beside an SQLite file, wherever links to the file lead; for PostgreSQL that in
+    ``BITFRONT_ARTIFACTS``, if it is set. But for the first, several databases may share it.
     """
     if where is None:
-        beside = f"{os.path.realpath(str(url.database))}.artifacts"
-        sqlite_file = url.get_backend_name() == "sqlite"
-        where = beside if sqlite_file else os.environ.get("BITFRONT_ARTIFACTS")
+        if url.get_backend_name() == "sqlite":
+            return beside(url)
+        where = os.environ.get("BITFRONT_ARTIFACTS")
     return Folder(Path(_absolute(where))) if where else None
+
+
+def beside(url: URL) -> Folder:
+    """The artifact folder that belongs to an SQLite file."""
+    return Folder(Path(f"{os.path.realpath(str(url.database))}.artifacts"))
 
 
 def connect(url: URL, timeout: float) -> Engine:

@@ -71,6 +71,14 @@ class Table(DeclarativeBase):
     }
 
 
+class IdentityRow(Table):
+    """One row: what tells this database from all others, in a folder that several share."""
+
+    __tablename__ = "identity"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+
+
 class ArtifactRow(Table):
     """A file. Of the columns ``data`` and ``artifact`` of other tables, one is NULL."""
 

@@ -36,15 +36,17 @@ class Store(Studies, Measurements, Trials, Exports, Jobs, Artifacts):
 
         where: a path, a URL ``sqlite:///...`` or ``postgresql://...``, or None for ``BITFRONT_DB``
         or else ``bitfront.db`` in the user's data folder. timeout: seconds to wait for another
-        writer, here and in every later call. artifacts: the folder of large arrays, of this
-        database alone; by default ``<file>.artifacts`` beside an SQLite file, and for PostgreSQL
-        ``BITFRONT_ARTIFACTS``, or none: they are then in the database. Raises ``StorageError`` when
-        it is of a newer Bitfront, locked, read-only, damaged, not a database, or cannot be reached.
+        writer, here and in every later call. artifacts: a folder for large arrays, in which each
+        database has one of its own; by default ``<file>.artifacts`` beside an SQLite file, and for
+        PostgreSQL ``BITFRONT_ARTIFACTS``, or none: they are then in the database. Raises
+        ``StorageError`` when it is of a newer Bitfront, locked, read-only, damaged, not a database,
+        or cannot be reached.
         """
         url = locate(where)
         store = cls(url, connect(url, timeout), locate_folder(url, artifacts))
         try:
             migrate(store)
+            store.take_folder()
         except BaseException:
             store.close()
             raise

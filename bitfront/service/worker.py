@@ -45,6 +45,8 @@ class Worker:
                 if job is not None:
                     drive(store, job, self.db, self.lease, self._stop)
                     driven += 1
+                    if store.folder is not None:
+                        patiently(store.collect)  # what the job's passes left
                 elif idle:
                     self._stop.wait(poll)
                 else:

@@ -37,20 +37,24 @@ BIG = np.arange(10_000.0)  # 80 KB
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "files" / "artifacts"
+def folder(database: str, tmp_path: Path) -> Path:
+    """The database's own, in a folder that others might share."""
+    with Store.open(database, artifacts=tmp_path / "files") as opened:
+        assert opened.folder is not None
+        assert opened.folder.path.parent == tmp_path / "files"
+        return opened.folder.path
 
 
 @pytest.fixture
 def store(database: str, folder: Path) -> Iterator[Store]:
-    with Store.open(database, artifacts=folder) as opened:
+    with Store.open(database, artifacts=folder.parent) as opened:
         yield opened
 
 
 @pytest.fixture
 def other(database: str, folder: Path) -> Iterator[Store]:
     """Another opening of the same database, as another process has it."""
-    with Store.open(database, artifacts=folder) as opened:
+    with Store.open(database, artifacts=folder.parent) as opened:
         yield opened
 
 
@@ -202,6 +206,19 @@ def test_the_folder_of_postgresql_is_in_the_environment(
 # artifacts of all kinds
 
 
+def test_databases_that_share_a_folder_leave_each_others_files(
+    database: str, folder: Path, store: Store, tmp_path: Path
+) -> None:
+    mine = store.put_artifact(b"mine", "text/plain")
+    with Store.open(tmp_path / "other.db", artifacts=folder.parent) as other:
+        theirs = other.put_artifact(b"mine", "text/plain")
+        assert theirs.path != mine.path
+        assert other.collect(grace=0.0).files == 1
+        assert files(folder) == [mine.path]
+    with Store.open(database, artifacts=folder.parent) as again:
+        assert again.artifact(mine.hash) == mine
+
+
 def test_bytes_and_files_are_put_and_opened(store: Store, folder: Path, tmp_path: Path) -> None:
     source = tmp_path / "page.html"
     source.write_bytes(b"<html>" * 50_000)
@@ -331,7 +348,7 @@ def test_a_folder_that_is_read_only(store: Store, study: StudyRecord, folder: Pa
 
 
 def test_a_file_in_place_of_the_folder(store: Store, study: StudyRecord, folder: Path) -> None:
-    folder.parent.mkdir()
+    folder.parent.mkdir(parents=True)
     folder.write_text("text")
     with pytest.raises(StorageError, match="cannot be read \\(Not a directory\\)"):
         store.add_measurements(study, [measurement(big=BIG)])
@@ -488,7 +505,7 @@ def test_writers_of_the_same_content_beside_collectors(
     start, ended = threading.Barrier(writers + 2), threading.Event()
 
     def write(name: str) -> None:
-        with Store.open(database, artifacts=folder) as own:
+        with Store.open(database, artifacts=folder.parent) as own:
             start.wait()
             for number in range(rounds):
                 given = BIG + number % 2
@@ -500,7 +517,7 @@ def test_writers_of_the_same_content_beside_collectors(
 
     def collect() -> int:
         count = 0
-        with Store.open(database, artifacts=folder) as own:
+        with Store.open(database, artifacts=folder.parent) as own:
             start.wait()
             while not ended.is_set():
                 count += own.collect(grace=0.0).files
@@ -554,12 +571,12 @@ def test_killed_writers_beside_a_collector_leave_no_row_without_its_file(
     ended = threading.Event()
 
     def collect() -> None:
-        with Store.open(database, artifacts=folder) as own:
+        with Store.open(database, artifacts=folder.parent) as own:
             while not ended.is_set():
                 own.collect(grace=0.0)
 
-    Store.open(database, artifacts=folder).close()
-    command = [sys.executable, "-c", WRITERS, database, str(folder)]
+    Store.open(database, artifacts=folder.parent).close()
+    command = [sys.executable, "-c", WRITERS, database, str(folder.parent)]
     with (
         ThreadPoolExecutor(1) as pool,
         subprocess.Popen(
@@ -579,7 +596,7 @@ def test_killed_writers_beside_a_collector_leave_no_row_without_its_file(
         finally:
             ended.set()
         collecting.result()
-    with Store.open(database, artifacts=folder) as store:
+    with Store.open(database, artifacts=folder.parent) as store:
         study = store.study("a")
         with store.reading() as connection:
             names = connection.scalars(select(CheckpointRow.pass_key).distinct()).all()
@@ -612,7 +629,7 @@ with Store.open(sys.argv[1], artifacts=sys.argv[2]) as store:
 def test_a_writer_killed_between_file_and_row(
     store: Store, study: StudyRecord, database: str, folder: Path
 ) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED, database, str(folder)])
+    done = subprocess.run([sys.executable, "-c", KILLED, database, str(folder.parent)])
     assert done.returncode == -signal.SIGKILL
     assert len(files(folder)) == 1
     assert (store.checkpoints(study, "pass"), rows(store)) == ({}, {})

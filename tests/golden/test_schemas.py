@@ -141,16 +141,18 @@ def test_an_old_database_gives_back_what_was_recorded(
     revision: str, database: str, tmp_path: Path
 ) -> None:
     build(database, revision)
-    folder = tmp_path / "bitfront.db.artifacts"  # where SQLite has it by itself
+    with Store.open(database, artifacts=tmp_path / "files") as store:
+        assert store.folder is not None
+        folder = store.folder.path
     for name, packed in recorded(revision)["files"].items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(zlib.decompress(base64.b64decode(packed)))
     for _ in range(2):
-        with Store.open(database, artifacts=folder) as store:
+        with Store.open(database, artifacts=tmp_path / "files") as store:
             check(store, recorded(revision))
             with store.reading() as connection:
                 assert version(connection) == REVISIONS[-1]
-    with Store.open(database, artifacts=folder) as store:
+    with Store.open(database, artifacts=tmp_path / "files") as store:
         study = store.study("golden")
         more = [Measurement("mse", "", "new", "w4", {}, {"large": np.arange(1e4)})]
         assert store.add_measurements(study, more) == 1

@@ -1,4 +1,6 @@
-"""Arrays in files, known by the hash of their bytes."""
+"""Arrays in files, known by the hash of their bytes, in a folder of the database's own."""
+
+from uuid import uuid4
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,6 +14,12 @@ REFERRING = ("checkpoint", "measurement_vector", "trial_vector")
 
 
 def upgrade() -> None:
+    identity = op.create_table(
+        "identity",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name="pk_identity"),
+    )
+    op.bulk_insert(identity, [{"key": uuid4().hex}])
     op.create_table(
         "artifact",
         sa.Column("hash", sa.Text(), nullable=False),
@@ -37,3 +45,4 @@ def downgrade() -> None:
             # refused while there are arrays in files, which would be lost
             batch.alter_column("data", existing_type=sa.LargeBinary(), nullable=False)
     op.drop_table("artifact")
+    op.drop_table("identity")

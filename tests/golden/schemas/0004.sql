@@ -6,8 +6,8 @@ CREATE TABLE artifact (
 	created TEXT NOT NULL, 
 	CONSTRAINT pk_artifact PRIMARY KEY (hash)
 );
-INSERT INTO "artifact" VALUES('4d16c0c4ba4712e856099c6c0d31c6951333c5b26224bb105d72b417dfd94b26',80128,'application/x-npy','2026-11-27T02:33:39.545862+00:00');
-INSERT INTO "artifact" VALUES('194a202fdb22b6dd691da2655b3e6174e8c7d2baa3bcf86428194e3bcec5eaf5',80482,'application/x-npz','2026-11-27T02:33:39.563685+00:00');
+INSERT INTO "artifact" VALUES('4d16c0c4ba4712e856099c6c0d31c6951333c5b26224bb105d72b417dfd94b26',80128,'application/x-npy','2026-11-27T03:04:41.253317+00:00');
+INSERT INTO "artifact" VALUES('41a1094222a85b7372a0f7df804f1e930a716222bfcc508548c87350a32e3ea5',80482,'application/x-npz','2026-11-27T03:04:41.269586+00:00');
 CREATE TABLE bitfront_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT bitfront_version_pkc PRIMARY KEY (version_num)
@@ -23,7 +23,7 @@ CREATE TABLE "checkpoint" (
 	CONSTRAINT fk_checkpoint_study FOREIGN KEY(study_id) REFERENCES study (id), 
 	CONSTRAINT fk_checkpoint_artifact FOREIGN KEY(artifact) REFERENCES artifact (hash)
 );
-INSERT INTO "checkpoint" VALUES(1,'pass',3,NULL,'194a202fdb22b6dd691da2655b3e6174e8c7d2baa3bcf86428194e3bcec5eaf5');
+INSERT INTO "checkpoint" VALUES(1,'pass',3,NULL,'41a1094222a85b7372a0f7df804f1e930a716222bfcc508548c87350a32e3ea5');
 CREATE TABLE export (
 	id INTEGER NOT NULL, 
 	study_id INTEGER NOT NULL, 
@@ -36,7 +36,12 @@ CREATE TABLE export (
 	CONSTRAINT pk_export PRIMARY KEY (id), 
 	CONSTRAINT fk_export_trial FOREIGN KEY(study_id, trial_id) REFERENCES trial (study_id, id)
 );
-INSERT INTO "export" VALUES(1,1,1,'safetensors','out',5368709120,'{"ok": 1}','2026-11-27T02:33:39.614832+00:00');
+INSERT INTO "export" VALUES(1,1,1,'safetensors','out',5368709120,'{"ok": 1}','2026-11-27T03:04:41.312791+00:00');
+CREATE TABLE identity (
+	"key" TEXT NOT NULL, 
+	CONSTRAINT pk_identity PRIMARY KEY ("key")
+);
+INSERT INTO "identity" VALUES('f36bc3bb2077470f973670d0bae01fe8');
 CREATE TABLE job (
 	id INTEGER NOT NULL, 
 	"key" TEXT NOT NULL, 
@@ -62,9 +67,9 @@ CREATE TABLE job (
 	CONSTRAINT pk_job PRIMARY KEY (id), 
 	CONSTRAINT uq_job_key UNIQUE ("key")
 );
-INSERT INTO "job" VALUES(1,'43e30ecfc05a151278502e303aa8600904485f501ad263b3603b1ee207e4a506','search','golden','{"number": 0, "budgets": ["3bpw"]}','succeeded',1,NULL,NULL,NULL,0,'profiling',1,4,1,1.79574681966765522956e+09,1.79574681966765522956e+09,NULL,'{"trials": [1]}','2026-11-27T02:33:39.622873+00:00','2026-11-27T02:33:39.676005+00:00');
-INSERT INTO "job" VALUES(2,'d1a424694d9d3322edf3dbf95403d3bbaa1e29b2ea168a61ddac7faf74d50a44','search','golden','{"number": 1, "budgets": ["3bpw"]}','queued',1,NULL,NULL,1.79574682468396973605e+09,1,NULL,0,0,0,NULL,NULL,'{"text": "out of memory", "hint": "use less", "unit": "a w4"}',NULL,'2026-11-27T02:33:39.634840+00:00','2026-11-27T02:33:39.683972+00:00');
-INSERT INTO "job" VALUES(3,'56aa69408a149c7d3ac19aca9340415f35625c8d8e548d190b256c0a88291570','search','golden','{"number": 2, "budgets": ["3bpw"]}','paused',1,'w2',1.79574687966289043422e+09,NULL,0,'refining',3,20,3,1.7957468196912562847e+09,1.7957468196912562847e+09,NULL,NULL,'2026-11-27T02:33:39.638643+00:00','2026-11-27T02:33:39.695104+00:00');
+INSERT INTO "job" VALUES(1,'43e30ecfc05a151278502e303aa8600904485f501ad263b3603b1ee207e4a506','search','golden','{"number": 0, "budgets": ["3bpw"]}','succeeded',1,NULL,NULL,NULL,0,'profiling',1,4,1,1.79574868137271165843e+09,1.79574868137271165843e+09,NULL,'{"trials": [1]}','2026-11-27T03:04:41.319839+00:00','2026-11-27T03:04:41.380461+00:00');
+INSERT INTO "job" VALUES(2,'d1a424694d9d3322edf3dbf95403d3bbaa1e29b2ea168a61ddac7faf74d50a44','search','golden','{"number": 1, "budgets": ["3bpw"]}','queued',1,NULL,NULL,1.79574868638463425642e+09,1,NULL,0,0,0,NULL,NULL,'{"text": "out of memory", "hint": "use less", "unit": "a w4"}',NULL,'2026-11-27T03:04:41.331340+00:00','2026-11-27T03:04:41.384636+00:00');
+INSERT INTO "job" VALUES(3,'56aa69408a149c7d3ac19aca9340415f35625c8d8e548d190b256c0a88291570','search','golden','{"number": 2, "budgets": ["3bpw"]}','paused',1,'w2',1.79574874136407971383e+09,NULL,0,'refining',3,20,3,1.79574868139211630819e+09,1.79574868139211630819e+09,NULL,NULL,'2026-11-27T03:04:41.335181+00:00','2026-11-27T03:04:41.394527+00:00');
 CREATE TABLE job_event (
 	job_id INTEGER NOT NULL, 
 	number INTEGER NOT NULL, 
@@ -74,17 +79,17 @@ CREATE TABLE job_event (
 	CONSTRAINT pk_job_event PRIMARY KEY (job_id, number), 
 	CONSTRAINT fk_job_event_job FOREIGN KEY(job_id) REFERENCES job (id)
 );
-INSERT INTO "job_event" VALUES(1,1,'submitted','2026-11-27T02:33:39.626544+00:00','{}');
-INSERT INTO "job_event" VALUES(2,1,'submitted','2026-11-27T02:33:39.636012+00:00','{}');
-INSERT INTO "job_event" VALUES(3,1,'submitted','2026-11-27T02:33:39.639273+00:00','{}');
-INSERT INTO "job_event" VALUES(1,2,'claimed','2026-11-27T02:33:39.645661+00:00','{"worker": "w0", "attempt": 1}');
-INSERT INTO "job_event" VALUES(2,2,'claimed','2026-11-27T02:33:39.656221+00:00','{"worker": "w1", "attempt": 1}');
-INSERT INTO "job_event" VALUES(3,2,'claimed','2026-11-27T02:33:39.664023+00:00','{"worker": "w2", "attempt": 1}');
-INSERT INTO "job_event" VALUES(1,3,'stage','2026-11-27T02:33:39.667900+00:00','{"stage": "profiling"}');
-INSERT INTO "job_event" VALUES(1,4,'succeeded','2026-11-27T02:33:39.675817+00:00','{}');
-INSERT INTO "job_event" VALUES(2,3,'retry','2026-11-27T02:33:39.683774+00:00','{"text": "out of memory", "hint": "use less", "unit": "a w4", "seconds": 5.0}');
-INSERT INTO "job_event" VALUES(3,3,'stage','2026-11-27T02:33:39.691548+00:00','{"stage": "refining"}');
-INSERT INTO "job_event" VALUES(3,4,'paused','2026-11-27T02:33:39.696146+00:00','{}');
+INSERT INTO "job_event" VALUES(1,1,'submitted','2026-11-27T03:04:41.323390+00:00','{}');
+INSERT INTO "job_event" VALUES(2,1,'submitted','2026-11-27T03:04:41.332515+00:00','{}');
+INSERT INTO "job_event" VALUES(3,1,'submitted','2026-11-27T03:04:41.336250+00:00','{}');
+INSERT INTO "job_event" VALUES(1,2,'claimed','2026-11-27T03:04:41.347489+00:00','{"worker": "w0", "attempt": 1}');
+INSERT INTO "job_event" VALUES(2,2,'claimed','2026-11-27T03:04:41.357613+00:00','{"worker": "w1", "attempt": 1}');
+INSERT INTO "job_event" VALUES(3,2,'claimed','2026-11-27T03:04:41.365462+00:00','{"worker": "w2", "attempt": 1}');
+INSERT INTO "job_event" VALUES(1,3,'stage','2026-11-27T03:04:41.372994+00:00','{"stage": "profiling"}');
+INSERT INTO "job_event" VALUES(1,4,'succeeded','2026-11-27T03:04:41.380246+00:00','{}');
+INSERT INTO "job_event" VALUES(2,3,'retry','2026-11-27T03:04:41.384482+00:00','{"text": "out of memory", "hint": "use less", "unit": "a w4", "seconds": 5.0}');
+INSERT INTO "job_event" VALUES(3,3,'stage','2026-11-27T03:04:41.392424+00:00','{"stage": "refining"}');
+INSERT INTO "job_event" VALUES(3,4,'paused','2026-11-27T03:04:41.395717+00:00','{}');
 CREATE TABLE measurement (
 	id INTEGER NOT NULL, 
 	study_id INTEGER NOT NULL, 
@@ -132,7 +137,7 @@ CREATE TABLE selection (
 	CONSTRAINT pk_selection PRIMARY KEY (study_id, request_key), 
 	CONSTRAINT fk_selection_trial FOREIGN KEY(study_id, trial_id) REFERENCES trial (study_id, id)
 );
-INSERT INTO "selection" VALUES(1,'3bpw',1,'{"rounds": 2}','2026-11-27T02:33:39.606932+00:00');
+INSERT INTO "selection" VALUES(1,'3bpw',1,'{"rounds": 2}','2026-11-27T03:04:41.303420+00:00');
 CREATE TABLE study (
 	id INTEGER NOT NULL, 
 	name TEXT NOT NULL, 
@@ -142,7 +147,7 @@ CREATE TABLE study (
 	CONSTRAINT pk_study PRIMARY KEY (id), 
 	CONSTRAINT uq_study_name UNIQUE (name)
 );
-INSERT INTO "study" VALUES(1,'golden','2026-11-27T02:33:39.484213+00:00','{"weights": "sha256:ab", "text": "32 lines"}','{"seed": 7}');
+INSERT INTO "study" VALUES(1,'golden','2026-11-27T03:04:41.210684+00:00','{"weights": "sha256:ab", "text": "32 lines"}','{"seed": 7}');
 CREATE TABLE trial (
 	id INTEGER NOT NULL, 
 	study_id INTEGER NOT NULL, 
@@ -159,8 +164,8 @@ CREATE TABLE trial (
 	CONSTRAINT uq_trial_study_id_id UNIQUE (study_id, id), 
 	CONSTRAINT uq_trial_study_id_key_measured_by UNIQUE (study_id, "key", measured_by)
 );
-INSERT INTO "trial" VALUES(1,1,'99c836c88583cdee4445137c2d014d09c087f050e5f9ffea5367353fa18a0092','by hand','2026-11-27T02:33:39.566927+00:00','ilp',0.4,-9e999,2.0,'{"budgets": ["3.5bpw"], "seed": 0}');
-INSERT INTO "trial" VALUES(2,1,'cd8de32612a95c3a976904f5b098f4c868e958ae48a020914933bd9708f72006','by hand','2026-11-27T02:33:39.591094+00:00','uniform',NULL,0.0,0.5,'{}');
+INSERT INTO "trial" VALUES(1,1,'99c836c88583cdee4445137c2d014d09c087f050e5f9ffea5367353fa18a0092','by hand','2026-11-27T03:04:41.271507+00:00','ilp',0.4,-9e999,2.0,'{"budgets": ["3.5bpw"], "seed": 0}');
+INSERT INTO "trial" VALUES(2,1,'cd8de32612a95c3a976904f5b098f4c868e958ae48a020914933bd9708f72006','by hand','2026-11-27T03:04:41.287657+00:00','uniform',NULL,0.0,0.5,'{}');
 CREATE TABLE trial_cost (
 	trial_id INTEGER NOT NULL, 
 	resource TEXT NOT NULL, 
