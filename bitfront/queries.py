@@ -185,10 +185,10 @@ def _bytes(layer: Layer | None, scheme: str, container: str | None) -> float:
     if layer is None or container is None:
         return float("nan")
     from bitfront.quant.costs import layer_costs
-    from bitfront.quant.exporters import EXPORTERS
+    from bitfront.quant.stored import STORED
     from bitfront.types import Scheme
 
-    return layer_costs(layer, Scheme.parse(scheme), EXPORTERS[container].stored)["bytes"]
+    return layer_costs(layer, Scheme.parse(scheme), STORED[container])["bytes"]
 
 
 def _value(measurements: Sequence[Measurement], profiler: str, name: str) -> Estimate | None:
