@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from bitfront.documents import study_document
+
 from .common import Db
 from .output import Json, emit, quiet_stdout, table
 
@@ -15,19 +17,7 @@ def studies(db: Db = None, as_json: Json = False) -> None:
     with quiet_stdout():
         found = ask(db)
     if as_json:
-        emit(
-            [
-                {
-                    "name": s.name,
-                    "created": s.created,
-                    "measurements": s.measurements,
-                    "trials": s.trials,
-                    "metrics": s.metrics,
-                    "costs": s.costs,
-                }
-                for s in found
-            ]
-        )
+        emit([study_document(s) for s in found])
         return
     if not found:
         typer.echo("no studies yet")
