@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from alembic.script import ScriptDirectory
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from .engine import Database
 from .jobs import _clock
 from .jobstates import QUEUED, RUNNING
 from .migrate import configuration, version
 from .models import JobRow
+
+_head: str | None = None  # the newest revision, once it was looked up
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,17 @@ def health(database: Database) -> Health:
     held = select(JobRow.worker).where(JobRow.state == RUNNING).distinct()
     waiting = select(func.count()).select_from(JobRow).where(JobRow.state == QUEUED)
     with database.reading() as connection:
-        scripts = ScriptDirectory.from_config(configuration(connection))
         living = held.where(JobRow.lease_until >= _clock(connection)).order_by(JobRow.worker)
         return Health(
             schema=version(connection),
-            newest=str(scripts.get_current_head()),
+            newest=_newest(connection),
             workers=tuple(worker for worker in connection.scalars(living) if worker),
             queued=connection.scalar(waiting) or 0,
         )
+
+
+def _newest(connection: Connection) -> str:
+    global _head
+    if _head is None:
+        _head = str(ScriptDirectory.from_config(configuration(connection)).get_current_head())
+    return _head

@@ -31,6 +31,7 @@ from .output import STDOUT, naming
 from .profile import profile
 from .report import report
 from .search import search
+from .serve import serve
 from .show import show
 from .solve import solve
 from .studies import studies
@@ -45,7 +46,8 @@ app = typer.Typer(
     name="bitfront", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
 )
 for command in (
-    profile, search, front, show, report, export, optuna, solve, studies, worker, doctor, demo,
+    profile, search, front, show, report, export, optuna, solve, studies, serve, worker, doctor,
+    demo,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(jobs)

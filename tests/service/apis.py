@@ -13,7 +13,7 @@ from bitfront.service.api import Settings, create_app
 from bitfront.storage import Store
 from bitfront.types import Estimate, Measurement, Trial
 
-LAYERS = [
+LAYERS: list[dict[str, Any]] = [
     {"name": "a", "kind": "linear", "rows": 8, "cols": 16, "macs": 128},
     {"name": "b/c", "kind": "linear", "rows": 4, "cols": 8, "macs": 32},
 ]

@@ -129,13 +129,14 @@ def test_jobs_are_listed(place: Place) -> None:
     for i in range(5):
         place.submit(f"s{i % 2}", max_measurements=i)
     claimed(place.store)
-    found, at = [], None
-    while at is not None or not found:
-        page = place.client.get(
-            "/api/v1/jobs", params={"limit": 2, **({"cursor": at} if at else {})}
-        )
-        found += [job["id"] for job in page.json()["items"]]
-        at = page.json()["next"]
+    found: list[int] = []
+    query = {"limit": "2"}
+    while True:
+        page = place.client.get("/api/v1/jobs", params=query).json()
+        found += [job["id"] for job in page["items"]]
+        if page["next"] is None:
+            break
+        query["cursor"] = page["next"]
     assert found == [5, 4, 3, 2, 1]
 
     def ids(**query: Any) -> list[int]:

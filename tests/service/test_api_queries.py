@@ -37,9 +37,10 @@ def client(database: str) -> Iterator[TestClient]:
 
 def walked(client: TestClient, address: str, limit: int = 2, **query: Any) -> list[Any]:
     """Every item of a list, page by page."""
-    found, at = [], None
+    found: list[Any] = []
+    at = None
     while True:
-        more = {} if at is None else {"cursor": at}
+        more: dict[str, str] = {} if at is None else {"cursor": at}
         page = client.get(address, params={**query, "limit": limit, **more})
         assert page.status_code == 200, page.text
         assert len(page.json()["items"]) <= limit

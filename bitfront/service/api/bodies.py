@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import Field
 
@@ -17,8 +17,6 @@ from bitfront.service.requests import (
 )
 
 from .common import LARGEST
-
-__all__ = ["KINDS", "ExportJob", "JobRequest", "MeasureJob", "ProfileJob", "ReportJob"]
 
 
 class ProfileJob(ProfileBody):
@@ -53,7 +51,8 @@ class ReportJob(Body):
 JobRequest: TypeAlias = Annotated[
     ProfileJob | SearchJob | MeasureJob | ExportJob | ReportJob, Field(discriminator="kind")
 ]
-KINDS = ("profile", "search", "measure", "export", "report")
+Kind = Literal["profile", "search", "measure", "export", "report"]
+KINDS: tuple[str, ...] = get_args(Kind)
 
 
 def task_of(body: JobRequest) -> TaskBody | None:

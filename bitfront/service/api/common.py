@@ -11,7 +11,6 @@ from pydantic import AfterValidator, BaseModel
 
 from bitfront.storage import Store
 
-from .problems import Problem
 from .settings import Settings
 
 API = "/api/v1"
@@ -79,9 +78,3 @@ class Page(BaseModel):
 
 def page(items: list[Any], next: str | None) -> dict[str, Any]:
     return {"items": items, "next": next}
-
-
-def known(name: str, asked: str | None, there: tuple[str, ...]) -> None:
-    """Raises ``Problem`` for a value of a parameter that is not one of ``there``."""
-    if asked is not None and asked not in there:
-        raise Problem(422, f"{name} {asked!r}", f"use one of {', '.join(there)}")

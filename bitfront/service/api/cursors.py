@@ -42,7 +42,8 @@ def position(text: str | None, query: Mapping[str, Any], *kinds: type) -> list[A
 
 
 def _is(value: Any, kind: type) -> bool:
-    return type(value) is kind and not (kind is int and abs(value) > LARGEST)
+    large = isinstance(value, int) and abs(value) > LARGEST
+    return type(value) is kind and not large
 
 
 def _wrong(why: str) -> Problem:

@@ -37,7 +37,8 @@ class FrontDocument(BaseModel):
     points: list[list[float | None]] = Field(description="Rows of numbers, one for each of trials.")
 
 
-CSV = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}, "description": "The front."}}
+_TABLE = {"text/csv": {"schema": {"type": "string"}}}
+CSV: dict[int | str, dict[str, Any]] = {200: {"content": _TABLE, "description": "The front."}}
 
 
 @router.get(

@@ -64,4 +64,4 @@ def measurements(
         }
         for id, m in found
     ]  # fmt: skip
-    return page(plain(rows), last and cursor(query, [last.value, last.id]))
+    return page(plain(rows), None if last is None else cursor(query, [last.value, last.id]))

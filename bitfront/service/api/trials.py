@@ -73,7 +73,7 @@ def trials(
     places = _places(store, record, order_of(order), solver, within, after, limit + 1)
     last = places[limit - 1] if len(places) > limit else None
     rows = [plain(trial_document(t)) for t in some_trials(store, [p.id for p in places[:limit]])]
-    return page(rows, last and cursor(query, [last.value, last.id]))
+    return page(rows, None if last is None else cursor(query, [last.value, last.id]))
 
 
 @router.get("/studies/{name}/trials/{trial}", response_model=ShownTrial, responses=documented(404))
