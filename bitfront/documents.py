@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from bitfront.audit import Audit
     from bitfront.instability import Instability
     from bitfront.queries import Front, LayerLine, Shown
+    from bitfront.reporting import Report
     from bitfront.sensitivity import Profiler
     from bitfront.settling import Settled, Step
     from bitfront.smallest import Smallest
@@ -67,6 +68,7 @@ def answer_document(answer: Answer) -> dict[str, Any]:
         "expected": answer.expected,
         "bound": answer.bound,
         "table": answer.table,
+        "judged": answer.judged,
         "unverified": answer.unverified,
         "evaluations": answer.evaluations,
     }
@@ -86,6 +88,7 @@ def smallest_document(found: Smallest) -> dict[str, Any]:
         "predicted": found.predicted,
         "expected": found.expected,
         "table": found.table,
+        "judged": found.judged,
         "allocations": found.allocations,
         "evaluations": found.evaluations,
     }
@@ -177,6 +180,17 @@ def export_document(folder: str, audit: Audit) -> dict[str, Any]:
         "max_difference": audit.max_difference,
         "spread": audit.spread,
         "seconds": audit.seconds,
+    }
+
+
+def report_document(found: Report) -> dict[str, Any]:
+    """What a report shows, by name and number."""
+    return {
+        "tables": [table.name for table in found.tables],
+        "front": [trial.id for trial in found.best],
+        "parted": found.parted,
+        "missing": found.missing,
+        "warnings": found.warnings,
     }
 
 

@@ -11,6 +11,7 @@ from bitfront.documents import front_document
 from bitfront.figures import amount, figure
 from bitfront.heldout import bare, warnings
 
+from . import remote
 from .common import Db, GoodMetrics, LowCosts, StudyName, Within, objectives
 from .output import Json, check_file, emit, naming, quiet_stdout, table, write_file
 from .words import predicted_row
@@ -43,7 +44,10 @@ def front(
     check_file("--csv", csv_file)
     check_file("--html", html)
     with quiet_stdout():
-        found = ask(study, costs, metrics, db, within=within or ())
+        if at := remote.server(db):
+            found = remote.front(at, study, costs, metrics, within or [])
+        else:
+            found = ask(study, costs, metrics, db, within=within or ())
         if csv_file is not None:
             write_file(csv_file, front_csv(found, everything))
         if html is not None:

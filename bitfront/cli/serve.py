@@ -12,6 +12,7 @@ from bitfront.errors import InvalidInput
 
 from .common import Db
 from .output import quiet_stdout
+from .remote import refuse
 
 
 def serve(
@@ -52,6 +53,7 @@ def serve(
     db: Db = None,
 ) -> None:
     """Serve the HTTP API until interrupted (docs/service.md)."""
+    refuse("serve")
     try:
         with quiet_stdout():
             from bitfront.service.api.serving import address, beside, bound

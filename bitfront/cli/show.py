@@ -12,6 +12,7 @@ from bitfront.documents import shown_document
 from bitfront.figures import amount, figure
 from bitfront.heldout import CALIBRATION, PARTIAL, warnings
 
+from . import remote
 from .common import Db, StudyName, TrialId
 from .output import Json, emit, quiet_stdout, table
 from .words import predicted_row
@@ -35,7 +36,8 @@ def show(
     from bitfront.queries import show as ask
 
     with quiet_stdout():
-        found = ask(study, trial, metric, db)
+        at = remote.server(db)
+        found = remote.show(at, study, trial, metric) if at else ask(study, trial, metric, db)
     t = found.trial
     if as_json:
         emit(shown_document(found))

@@ -55,6 +55,9 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals are the main thread's alone
+            return
         before = {number: signal.signal(number, self.handle_exit) for number in
                   (signal.SIGINT, signal.SIGTERM)}  # fmt: skip
         try:
