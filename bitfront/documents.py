@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from bitfront.answering import Answer
     from bitfront.audit import Audit
     from bitfront.instability import Instability
+    from bitfront.queries import Front, LayerLine, Shown
+    from bitfront.reporting import Report
     from bitfront.sensitivity import Profiler
     from bitfront.settling import Settled, Step
     from bitfront.smallest import Smallest
-    from bitfront.storage import Job, JobEvent
-    from bitfront.types import Sensitivities, Trial
+    from bitfront.storage import Job, JobEvent, StudySummary
+    from bitfront.types import Estimate, Sensitivities, Trial
 
 
 def plain(value: Any) -> Any:
@@ -66,6 +68,7 @@ def answer_document(answer: Answer) -> dict[str, Any]:
         "expected": answer.expected,
         "bound": answer.bound,
         "table": answer.table,
+        "judged": answer.judged,
         "unverified": answer.unverified,
         "evaluations": answer.evaluations,
     }
@@ -85,6 +88,7 @@ def smallest_document(found: Smallest) -> dict[str, Any]:
         "predicted": found.predicted,
         "expected": found.expected,
         "table": found.table,
+        "judged": found.judged,
         "allocations": found.allocations,
         "evaluations": found.evaluations,
     }
@@ -101,12 +105,69 @@ def trial_document(trial: Trial) -> dict[str, Any]:
         "expected": trial.expected,
         "bound": trial.bound,
         "costs": dict(trial.costs),
-        "metrics": {
-            name: {"value": e.value, "stderr": e.stderr, "samples": e.samples}
-            for name, e in trial.metrics.items()
-        },
+        "metrics": estimates_document(trial.metrics),
         "seconds": trial.seconds,
         "schemes": dict(trial.schemes),
+    }
+
+
+def estimates_document(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    """Figures with their standard errors."""
+    return {
+        name: {"value": e.value, "stderr": e.stderr, "samples": e.samples}
+        for name, e in estimates.items()
+    }
+
+
+def study_document(study: StudySummary) -> dict[str, Any]:
+    """A line about a study."""
+    return {
+        "name": study.name,
+        "created": study.created,
+        "measurements": study.measurements,
+        "trials": study.trials,
+        "metrics": dict(study.metrics),
+        "costs": dict(study.costs),
+    }
+
+
+def front_document(found: Front, everything: bool = False) -> dict[str, Any]:
+    """A front; everything: with the trials that are dominated."""
+    return {
+        "study": found.study.name,
+        "objectives": [*found.costs, *found.metrics],
+        "senses": found.senses,
+        "within": found.within,
+        "knee": found.knee_id,
+        "trials": [
+            {**trial_document(found.trials[i]), "on_front": i in found.best}
+            for i in found.listed(everything)
+        ],
+    }
+
+
+def shown_document(found: Shown) -> dict[str, Any]:
+    """A trial with its layers."""
+    return {
+        "study": found.study.name,
+        **trial_document(found.trial),
+        "parted": {name: of.part for name, of in found.sides.items() if of.part},
+        "layers": {line.name: _line(line) for line in found.lines},
+    }
+
+
+def _line(line: LayerLine) -> dict[str, Any]:
+    return {
+        "scheme": line.scheme,
+        "kind": line.layer.kind if line.layer else None,
+        "shape": [line.layer.rows, line.layer.cols] if line.layer else None,
+        "bytes": line.bytes,
+        "full_bytes": line.full_bytes,
+        "measured": line.measured.value if line.measured else None,
+        "measured_stderr": line.measured.stderr if line.measured else None,
+        "estimated": line.estimated.value if line.estimated else None,
+        "estimated_stderr": line.estimated.stderr if line.estimated else None,
+        "inside_noise": line.inside_noise,
     }
 
 
@@ -119,6 +180,17 @@ def export_document(folder: str, audit: Audit) -> dict[str, Any]:
         "max_difference": audit.max_difference,
         "spread": audit.spread,
         "seconds": audit.seconds,
+    }
+
+
+def report_document(found: Report) -> dict[str, Any]:
+    """What a report shows, by name and number."""
+    return {
+        "tables": [table.name for table in found.tables],
+        "front": [trial.id for trial in found.best],
+        "parted": found.parted,
+        "missing": found.missing,
+        "warnings": found.warnings,
     }
 
 

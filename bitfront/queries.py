@@ -46,6 +46,12 @@ class Front:
         """Number of the trial at the knee."""
         return None if self.knee is None else self.trials[self.knee].id
 
+    def listed(self, everything: bool = False) -> list[int]:
+        """Indices of the non-dominated trials; everything: of all, by rising objectives."""
+        if not everything:
+            return list(self.best)
+        return sorted(range(len(self.trials)), key=lambda i: tuple(self.points[i]))
+
     def sides(self, metric: str) -> dict[int, Sides]:
         """Number of each non-dominated trial -> ``metric`` of it on each kind of data."""
         better = better_of(self.study.settings, metric)
@@ -149,11 +155,19 @@ class Shown:
 def show(study: str, trial: int, metric: str = "kl", db: str | Path | None = None) -> Shown:
     """Everything that is recorded of a trial. Raises ``UnknownName``."""
     with Store.open(db) as store:
-        record = store.study(study)
-        found = store.trial(record, trial)
-        source = _source(found.settings)
-        profilers = dict.fromkeys(("perturb", source[0]))
-        measurements = [m for name in profilers for m in store.measurements(record, name)]
+        return show_in(store, study, trial, metric)
+
+
+def show_in(store: Store, study: str, trial: int, metric: str = "kl") -> Shown:
+    """``show`` of a database that is open; a metric that the study does not have is refused."""
+    record = store.study(study)
+    found = store.trial(record, trial)
+    known = record.settings.get("metrics", {})
+    if known and metric not in known:
+        raise UnknownName(f"no metric {metric!r} in {study!r}", f"it has {', '.join(known)}")
+    source = _source(found.settings)
+    profilers = dict.fromkeys(("perturb", source[0]))
+    measurements = [m for name in profilers for m in store.measurements(record, name)]
     layers = record.layers
     container = found.settings.get("container") or record.settings.get("container")
     by_pair: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
@@ -185,10 +199,10 @@ def _bytes(layer: Layer | None, scheme: str, container: str | None) -> float:
     if layer is None or container is None:
         return float("nan")
     from bitfront.quant.costs import layer_costs
-    from bitfront.quant.exporters import EXPORTERS
+    from bitfront.quant.stored import STORED
     from bitfront.types import Scheme
 
-    return layer_costs(layer, Scheme.parse(scheme), EXPORTERS[container].stored)["bytes"]
+    return layer_costs(layer, Scheme.parse(scheme), STORED[container])["bytes"]
 
 
 def _value(measurements: Sequence[Measurement], profiler: str, name: str) -> Estimate | None:

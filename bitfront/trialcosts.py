@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from bitfront.quant.costs import cost_tables
-from bitfront.quant.exporters import EXPORTERS
+from bitfront.quant.stored import STORED
+from bitfront.quant.suitability import Reason
 from bitfront.scheme import Scheme
 from bitfront.storage import StudyRecord
-from bitfront.types import Costs, Trial
+from bitfront.types import Costs, Layer, Trial
 
 
 def recorded_costs(
@@ -33,13 +34,23 @@ def recorded_costs(
             alike.setdefault((container, tuple(trial.schemes)), []).append(trial)
     for (container, names), some in alike.items():
         schemes = sorted({scheme for trial in some for scheme in trial.schemes.values()})
-        exporter = EXPORTERS[container]
         costs = cost_tables(
             [known[name] for name in names],
             [Scheme.parse(scheme) for scheme in schemes],
-            exporter.stored,
+            STORED[container],
             0,
             kept=[layer for name, layer in known.items() if name not in names],
-            reason=exporter.reason,
+            reason=_untried(names, some),
         )
         yield replace(costs, classes=record.settings.get("classes", {})), some
+
+
+def _untried(names: Sequence[str], trials: Sequence[Trial]) -> Reason:
+    """Of the layers ``names``, under which schemes none of ``trials`` has them."""
+    tried = {(name, Scheme.parse(s)) for trial in trials for name, s in trial.schemes.items()}
+
+    def reason(layer: Layer, scheme: Scheme) -> str | None:
+        measured = layer.name not in names or (layer.name, scheme) in tried
+        return None if measured else f"no trial has it as {scheme}"
+
+    return reason

@@ -68,14 +68,21 @@ def meeting(record: StudyRecord, trials: Sequence[Trial], limits: Sequence[str])
     where no trial is left, ``UnknownName`` for a cost or metric that no trial has, and
     ``BudgetError`` where no trial tells what a budget is a share or an average of.
     """
-    tests = [_test(record, trials, text) for text in limits]
-    left = [trial for trial in trials if all(test(trial) for test in tests)]
+    left = those_within(record, trials, limits)
     if not left:
         raise InvalidInput(
             f"none of {len(trials)} trials is within {' and '.join(limits)}",
             "loosen a limit, or search for more trials",
         )
     return left
+
+
+def those_within(
+    record: StudyRecord, trials: Sequence[Trial], limits: Sequence[str]
+) -> list[Trial]:
+    """``meeting``, of which none may be left."""
+    tests = [_test(record, trials, text) for text in limits]
+    return [trial for trial in trials if all(test(trial) for test in tests)]
 
 
 def _value(trial: Trial, name: str) -> float:

@@ -14,20 +14,20 @@ A tied layer's weight is counted where it is owned.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from torch import Tensor, nn
 
 from bitfront.errors import ProblemError
 from bitfront.types import Costs, Layer, Scheme
 
+from .stored import KEEP, Stored
 from .suitability import Reason, barred, takes
 
-Stored = Callable[[Layer, Scheme], Mapping[str, tuple[str, tuple[int, ...]]]]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-KEEP = Scheme.parse("keep")
 RESOURCES = ("bytes", "bits", "stored_bits", "bops")
 SCALE_BYTES = 2  # of a cached token's head
 # of safetensors' dtype names, in bits
@@ -129,6 +129,8 @@ def other_bytes(model: nn.Module, layers: Sequence[Layer]) -> int:
 
     Tensors in one storage are counted once, as an export writes them.
     """
+    from torch import Tensor
+
     seen = {_place(model.get_parameter(f"{layer.name}.weight")) for layer in layers}
     total = 0
     for tensor in model.state_dict(keep_vars=True).values():

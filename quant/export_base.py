@@ -16,20 +16,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from bitfront.errors import ExportError
 from bitfront.types import Layer, Scheme
 
-from .costs import KEEP
 from .folders import MANIFEST, new_folder
+from .stored import KEEP, STORED, Tensors
 from .tensorfiles import SHARD_BYTES, Spec, Unit, dtype_name, write_files
 from .weights import QuantizedLayer
 
 FORMAT_VERSION = 1
 
-Stored = Mapping[str, tuple[str, tuple[int, ...]]]
 _PACKAGES = ("bitfront", "torch", "transformers", "compressed-tensors", "safetensors")
 
 
@@ -51,12 +49,12 @@ class Exporter(ABC):
         """Why this container cannot hold ``model`` at all; None if it can."""
         return None
 
-    @abstractmethod
-    def stored(self, layer: Layer, scheme: Scheme) -> Stored:
+    def stored(self, layer: Layer, scheme: Scheme) -> Tensors:
         """What stands in the file for the layer, bias excluded; nothing for a weight shared.
 
         A weight that is kept has its own shape in the file; here it is (rows, cols), as many bytes.
         """
+        return STORED[self.name](layer, scheme)
 
     @abstractmethod
     def pack(self, layer: Layer, quantized: QuantizedLayer) -> Mapping[str, Tensor]:
@@ -293,8 +291,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue  # not installed: nothing of it is in the file
     return found
-
-
-def torch_dtype(layer: Layer) -> torch.dtype:
-    """The dtype of a layer's weight in the full model."""
-    return getattr(torch, layer.dtype)

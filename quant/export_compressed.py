@@ -27,14 +27,12 @@ from torch import Tensor, nn
 
 from bitfront.types import Layer, Scheme
 
-from .export_base import KEEP, Exporter, Stored, torch_dtype
-from .packed import groups, scale_name
-from .packing import pack, packed_bytes, to_unsigned
+from .export_base import KEEP, Exporter
+from .packing import pack, to_unsigned
+from .stored import CASTS, compressed_format
 from .suitability import takes
-from .tensorfiles import dtype_name
 from .weights import QuantizedLayer
 
-_CASTS = {"bf16": "BF16", "fp16": "F16"}
 _FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # as vLLM merges them
 _TOKENIZER_FILES = (
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
@@ -51,7 +49,7 @@ class CompressedTensors(Exporter):
     def reason(self, layer: Layer, scheme: Scheme) -> str | None:
         if scheme == KEEP:
             return None
-        if scheme.format in _CASTS:
+        if scheme.format in CASTS:
             known = ("linear", "hf_conv1d", "embedding")
             return None if layer.kind in known else f"a {layer.kind} can only be kept"
         if layer.kind != "linear":
@@ -83,33 +81,13 @@ class CompressedTensors(Exporter):
             return "it is quantized already; start from its full-precision weights"
         return None
 
-    def stored(self, layer: Layer, scheme: Scheme) -> Stored:
-        rows, cols = layer.rows, layer.cols
-        if layer.shares is not None:
-            return {}
-        if scheme == KEEP:
-            return {"weight": (dtype_name(torch_dtype(layer)), (rows, cols))}
-        if scheme.format in _CASTS:
-            shape = (cols, rows) if layer.kind == "hf_conv1d" else (rows, cols)
-            return {"weight": (_CASTS[scheme.format], shape)}
-        tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
-        if _format(scheme) == "pack-quantized":
-            tensors["weight_packed"] = ("I32", (rows, packed_bytes(cols, scheme.bits, 4) // 4))
-            tensors["weight_shape"] = ("I64", (2,))
-        else:
-            tensors["weight"] = ("F8_E4M3" if scheme.format == "fp8" else "I8", (rows, cols))
-        tensors["weight_scale"] = (scale_name(layer, scheme), (rows, groups(layer, scheme)))
-        if scheme.activation is not None and scheme.activation.static:
-            tensors["input_scale"] = ("F32", (1,))
-        return tensors
-
     def pack(self, layer: Layer, quantized: QuantizedLayer) -> Mapping[str, Tensor]:
         q = quantized.weight
-        if q.scheme.format in _CASTS:
+        if q.scheme.format in CASTS:
             return {"weight": q.codes.T if layer.kind == "hf_conv1d" else q.codes}
         assert q.scale is not None
         tensors = {"weight_scale": q.scale}
-        if _format(q.scheme) == "pack-quantized":
+        if compressed_format(q.scheme) == "pack-quantized":
             words = pack(to_unsigned(q.codes, q.scheme.bits), q.scheme.bits, unit=4)
             tensors["weight_packed"] = words.view(torch.int32)
             tensors["weight_shape"] = torch.tensor(q.shape)
@@ -149,12 +127,12 @@ def quantization_config(model: nn.Module, schemes: Mapping[str, Scheme]) -> dict
     """``quantization_config`` of config.json; None when no layer needs one."""
     targets: dict[Scheme, list[str]] = {}
     for name, scheme in schemes.items():
-        if scheme != KEEP and scheme.format not in _CASTS:
+        if scheme != KEEP and scheme.format not in CASTS:
             targets.setdefault(_grid(scheme), []).append(name)
     if not targets:
         return None
     quantized = {name for names in targets.values() for name in names}
-    formats = {_format(scheme) for scheme in targets}
+    formats = {compressed_format(scheme) for scheme in targets}
     return {
         "quant_method": "compressed-tensors",
         "format": formats.pop() if len(formats) == 1 else "mixed-precision",
@@ -210,13 +188,6 @@ def _grid(scheme: Scheme) -> Scheme:
     return Scheme.parse(str(scheme).partition("+")[0])
 
 
-def _format(scheme: Scheme) -> str:
-    if scheme.format == "fp8":
-        return "naive-quantized"
-    whole = scheme.bits == 8 and scheme.group is None and scheme.activation is not None
-    return "int-quantized" if whole else "pack-quantized"
-
-
 def _config_group(scheme: Scheme, names: Sequence[str]) -> dict[str, Any]:
     weights = {
         "num_bits": scheme.bits,
@@ -237,7 +208,7 @@ def _config_group(scheme: Scheme, names: Sequence[str]) -> dict[str, Any]:
         }
     return {
         "targets": list(names),
-        "format": _format(scheme),
+        "format": compressed_format(scheme),
         "weights": weights,
         "input_activations": inputs,
     }

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bitfront.types import Layer, Scheme
 
 from . import packed
-from .export_base import Exporter, Stored
+from .export_base import Exporter
 from .load import load
 from .suitability import takes
 from .weights import QuantizedLayer
@@ -24,9 +24,6 @@ class Safetensors(Exporter):
 
     def reason(self, layer: Layer, scheme: Scheme) -> str | None:
         return takes(layer, scheme)
-
-    def stored(self, layer: Layer, scheme: Scheme) -> Stored:
-        return packed.stored(layer, scheme)
 
     def pack(self, layer: Layer, quantized: QuantizedLayer) -> Mapping[str, Tensor]:
         return packed.to_tensors(layer, quantized)

@@ -17,7 +17,8 @@ from bitfront.types import Layer, Scheme
 from .export_base import KEEP, identity, read_manifest, tensor_name, tensors_of
 from .formats import dequantize
 from .layers import adapter_for, adapter_of
-from .packed import from_tensors, stored
+from .packed import from_tensors
+from .stored import in_safetensors
 from .surgery import cache_hook, input_hook
 from .tensorfiles import Spec, TensorFolder, dtype_name
 
@@ -69,7 +70,7 @@ def _load_layer(model: nn.Module, layer: Layer, scheme: Scheme, files: TensorFol
         handle.remove()
     if scheme == KEEP:
         return  # among the model's own tensors
-    tensors = {s: files.read(tensor_name(layer.name, s)) for s in stored(layer, scheme)}
+    tensors = {s: files.read(tensor_name(layer.name, s)) for s in in_safetensors(layer, scheme)}
     if layer.shares is None:
         weight = from_tensors(layer, scheme, tensors).weight
         adapter_of(module).assign(module, dequantize(weight, module.weight.dtype))
@@ -92,7 +93,7 @@ def _check_files(files: TensorFolder, layers: Iterable[tuple[Layer, Scheme]]) ->
     for layer, scheme in layers:
         if scheme == KEEP:
             continue  # among the model's own tensors, in its own shape
-        for suffix, (dtype, shape) in stored(layer, scheme).items():
+        for suffix, (dtype, shape) in in_safetensors(layer, scheme).items():
             name = tensor_name(layer.name, suffix)
             if plain.pop(name, None) != Spec(name, dtype, shape):
                 raise ExportError(

@@ -18,31 +18,17 @@ from torch import Tensor
 
 from bitfront.types import Layer, Scheme
 
-from .export_base import KEEP, Stored, torch_dtype
-from .packing import pack, packed_bytes, to_signed, to_unsigned, unpack
-from .tensorfiles import dtype_name
-from .weights import QuantizedLayer, QuantizedWeight, scale_dtype
-
-_WIDE_CODES = {"bf16": "BF16", "fp16": "F16", "fp8": "F8_E4M3"}  # stored as they are
-_SCALES = {"mxfp4": "U8", "nvfp4": "F8_E4M3"}  # others: scale_dtype of the weights
-
-
-def stored(layer: Layer, scheme: Scheme) -> Stored:
-    """What stands in the file for a layer, see ``Exporter.stored``."""
-    tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
-    if layer.shares is None:
-        tensors |= _weight(layer, scheme)
-    if scheme.activation is not None and scheme.activation.static:
-        tensors["input_scale"] = ("F32", ())
-    return tensors
+from .packing import pack, to_signed, to_unsigned, unpack
+from .stored import WIDE_CODES, groups
+from .weights import QuantizedLayer, QuantizedWeight
 
 
 def to_tensors(layer: Layer, quantized: QuantizedLayer) -> dict[str, Tensor]:
-    """The tensors of ``stored``."""
+    """The tensors of ``stored.in_safetensors``."""
     q, tensors = quantized.weight, {}
     scheme = q.scheme
     if layer.shares is None:
-        if scheme.format in _WIDE_CODES:
+        if scheme.format in WIDE_CODES:
             tensors["weight_codes"] = q.codes
         else:
             signed = scheme.format == "int" and scheme.symmetric
@@ -62,7 +48,7 @@ def to_tensors(layer: Layer, quantized: QuantizedLayer) -> dict[str, Tensor]:
 def from_tensors(layer: Layer, scheme: Scheme, tensors: Mapping[str, Tensor]) -> QuantizedLayer:
     """The quantized layer that ``to_tensors`` was given (``layer`` owns its weight)."""
     codes, zero = tensors["weight_codes"], tensors.get("weight_zero")
-    if scheme.format not in _WIDE_CODES:
+    if scheme.format not in WIDE_CODES:
         codes = unpack(codes, scheme.bits, layer.cols)
         if scheme.format == "int" and scheme.symmetric:
             codes = to_signed(codes, scheme.bits)
@@ -72,31 +58,3 @@ def from_tensors(layer: Layer, scheme: Scheme, tensors: Mapping[str, Tensor]) ->
         scheme, codes, tensors.get("weight_scale"), zero, tensors.get("weight_tensor_scale")
     )
     return QuantizedLayer(weight, tensors.get("input_scale"))
-
-
-def groups(layer: Layer, scheme: Scheme) -> int:
-    """Scales of one row."""
-    return layer.cols // (scheme.group or layer.cols)
-
-
-def scale_name(layer: Layer, scheme: Scheme) -> str:
-    """The safetensors dtype of a layer's scales."""
-    return _SCALES.get(scheme.format) or dtype_name(scale_dtype(torch_dtype(layer)))
-
-
-def _weight(layer: Layer, scheme: Scheme) -> Stored:
-    rows, cols = layer.rows, layer.cols
-    if scheme == KEEP:
-        return {"weight": (dtype_name(torch_dtype(layer)), (rows, cols))}
-    if scheme.format in _WIDE_CODES:
-        tensors = {"weight_codes": (_WIDE_CODES[scheme.format], (rows, cols))}
-    else:
-        tensors = {"weight_codes": ("U8", (rows, packed_bytes(cols, scheme.bits)))}
-    if scheme.format not in ("bf16", "fp16"):
-        tensors["weight_scale"] = (scale_name(layer, scheme), (rows, groups(layer, scheme)))
-    if not scheme.symmetric:
-        width = packed_bytes(groups(layer, scheme), scheme.bits)
-        tensors["weight_zero"] = ("U8", (rows, width))
-    if scheme.format == "nvfp4":
-        return {**tensors, "weight_tensor_scale": ("F32", ())}
-    return tensors

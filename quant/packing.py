@@ -17,10 +17,7 @@ from torch import Tensor
 
 from bitfront.errors import InvalidInput
 
-
-def packed_bytes(cols: int, bits: int, unit: int = 1) -> int:
-    """Bytes of a packed row of ``cols`` codes, padded to a multiple of ``unit`` bytes."""
-    return math.ceil(cols * bits / (8 * unit)) * unit
+from .stored import packed_bytes
 
 
 def pack(codes: Tensor, bits: int, unit: int = 1) -> Tensor:

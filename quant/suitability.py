@@ -1,13 +1,10 @@
-"""Which layers can take which schemes, and why not."""
+"""Which layers can take which schemes, and why not. It is imported without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 from bitfront.types import Layer, Scheme
-
-from .quantizers import QUANTIZERS
-from .tokens import TOKEN_KINDS
 
 _TWO_DIMENSIONAL = ("linear", "hf_conv1d", "embedding")
 _BLOCK_FLOATS = ("fp8", "mxfp4", "nvfp4")
@@ -25,6 +22,8 @@ def takes(layer: Layer, scheme: Scheme) -> str | None:
     if layer.kind == "embedding" and scheme.activation is not None:
         return "an embedding's input is indices, which are not quantized"
     if scheme.activation is not None and scheme.activation.bos:
+        from .tokens import TOKEN_KINDS
+
         if layer.kind not in TOKEN_KINDS:
             return f"b leaves the first token as it is, and the input of a {layer.kind} has none"
         if layer.flat:
@@ -33,8 +32,11 @@ def takes(layer: Layer, scheme: Scheme) -> str | None:
         if layer.attention == "fused":
             return "kv is for keys and values, and its output holds queries too"
         return "kv is for the projections of attention that a language model caches"
-    if layer.kind == "embedding" and QUANTIZERS[scheme.quantizer].uses_inputs:
-        return f"{scheme.quantizer} needs input statistics, and an embedding has none"
+    if layer.kind == "embedding":
+        from .quantizers import QUANTIZERS
+
+        if QUANTIZERS[scheme.quantizer].uses_inputs:
+            return f"{scheme.quantizer} needs input statistics, and an embedding has none"
     return None
 
 

@@ -126,6 +126,8 @@ def test_the_links_lead_to_the_rooms() -> None:
         ("bitfront.storage.fronts", HEAVY),
         ("bitfront.storage", HEAVY),
         ("bitfront.storage.store", HEAVY - {"sqlalchemy", "alembic"}),
+        ("bitfront.queries", HEAVY - {"sqlalchemy", "alembic"}),
+        ("bitfront.trialcosts", HEAVY),
         ("bitfront.search", TENSORS | {"sqlalchemy", "alembic"}),
     ],
 )

@@ -10,7 +10,8 @@ from compressed_tensors.compressors.pack_quantized.helpers import (
 )
 
 from bitfront.errors import InvalidInput
-from bitfront.quant.packing import pack, packed_bytes, to_signed, to_unsigned, unpack
+from bitfront.quant.packing import pack, to_signed, to_unsigned, unpack
+from bitfront.quant.stored import packed_bytes
 
 
 @pytest.mark.parametrize("bits", range(2, 9))

@@ -29,8 +29,10 @@ from .jobs import app as jobs
 from .optuna import optuna
 from .output import STDOUT, naming
 from .profile import profile
+from .remote import SERVER
 from .report import report
 from .search import search
+from .serve import serve
 from .show import show
 from .solve import solve
 from .studies import studies
@@ -45,7 +47,8 @@ app = typer.Typer(
     name="bitfront", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
 )
 for command in (
-    profile, search, front, show, report, export, optuna, solve, studies, worker, doctor, demo,
+    profile, search, front, show, report, export, optuna, solve, studies, serve, worker, doctor,
+    demo,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(jobs)
@@ -63,8 +66,18 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Ask a service, instead of a database (default: BITFRONT_SERVER); its token is "
+            "BITFRONT_TOKEN.",
+        ),
+    ] = None,
 ) -> None:
     """Mixed-precision search and allocation for neural networks."""
+    if server is not None:
+        os.environ[SERVER] = server
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

@@ -9,6 +9,7 @@ import typer
 
 from bitfront.documents import export_document
 
+from . import remote
 from .common import Db, StudyName, TrialId, check_names
 from .composing import with_options
 from .output import Json, emit, quiet_stdout
@@ -39,17 +40,31 @@ def export(
     with quiet_stdout(), shown() as progress:
         from bitfront.deploy import export as write
 
-        _check(study, trial, folder, format_name, overwrite, db)
-        with task.open(study, db, progress) as opened:
-            progress("exporting", 0, 1)
-            audit = write(opened, trial, folder, format=format_name, overwrite=overwrite)
-            progress("exporting", 1, 1)
+        if at := remote.server(db):
+            from bitfront.quant.folders import new_folder
+
+            body = {
+                "kind": "export", "task": remote.task_body(task), "trial": trial,
+                "format": format_name,
+            }  # fmt: skip
+            with new_folder(folder, overwrite) as partial:
+                job = at.run(study, body, progress)
+                remote.download(at, job, partial)
+            document = {**job["result"], "folder": str(folder.resolve())}
+        else:
+            _check(study, trial, folder, format_name, overwrite, db)
+            with task.open(study, db, progress) as opened:
+                progress("exporting", 0, 1)
+                audit = write(opened, trial, folder, format=format_name, overwrite=overwrite)
+                progress("exporting", 1, 1)
+            document = export_document(str(folder.resolve()), audit)
     if as_json:
-        emit({"study": study, "trial": trial, **export_document(str(folder.resolve()), audit)})
+        emit({"study": study, "trial": trial, **document})
         return
     typer.echo(
-        f"{folder}: {audit.bytes} bytes of tensors, as predicted; reloaded in a fresh process, "
-        f"outputs differ by at most {audit.max_difference:.3g} (their spread is {audit.spread:.3g})"
+        f"{folder}: {document['bytes']} bytes of tensors, as predicted; reloaded in a fresh "
+        f"process, outputs differ by at most {document['max_difference']:.3g} (their spread is "
+        f"{document['spread']:.3g})"
     )
 
 

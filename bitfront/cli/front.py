@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bitfront.documents import trial_document
+from bitfront.documents import front_document
 from bitfront.figures import amount, figure
 from bitfront.heldout import bare, warnings
 
+from . import remote
 from .common import Db, GoodMetrics, LowCosts, StudyName, Within, objectives
 from .output import Json, check_file, emit, naming, quiet_stdout, table, write_file
 from .words import predicted_row
@@ -38,39 +37,25 @@ def front(
     as_json: Json = False,
 ) -> None:
     """Show the Pareto front; no model is needed."""
+    from bitfront.frontcsv import front_csv
     from bitfront.queries import front as ask
 
     costs, metrics = objectives(cost, metric)
     check_file("--csv", csv_file)
     check_file("--html", html)
     with quiet_stdout():
-        found = ask(study, costs, metrics, db, within=within or ())
+        if at := remote.server(db):
+            found = remote.front(at, study, costs, metrics, within or [])
+        else:
+            found = ask(study, costs, metrics, db, within=within or ())
         if csv_file is not None:
-            write_file(csv_file, _csv(found, everything))
+            write_file(csv_file, front_csv(found, everything))
         if html is not None:
             write_page(found, html)
-    rows = _listed(found, everything)
     if as_json:
-        emit(
-            {
-                "study": study,
-                "objectives": [*found.costs, *found.metrics],
-                "senses": found.senses,
-                "within": found.within,
-                "knee": found.knee_id,
-                "trials": [
-                    {**trial_document(found.trials[i]), "on_front": i in found.best} for i in rows
-                ],
-            }
-        )
+        emit(front_document(found, everything))
         return
-    _print(found, rows)
-
-
-def _listed(found: Front, everything: bool) -> list[int]:
-    if not everything:
-        return list(found.best)
-    return sorted(range(len(found.trials)), key=lambda i: tuple(found.points[i]))
+    _print(found, found.listed(everything))
 
 
 def _print(found: Front, rows: list[int]) -> None:
@@ -100,33 +85,6 @@ def _print(found: Front, rows: list[int]) -> None:
     for metric in metrics:
         for line in warnings(found.sides(metric), metric):
             typer.echo(line)
-
-
-def _csv(found: Front, everything: bool) -> str:
-    rows = _listed(found, everything)
-    costs = sorted({name for i in rows for name in found.trials[i].costs})
-    metrics = sorted({name for i in rows for name in found.trials[i].metrics})
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    errors = [f"{name} stderr" for name in metrics]
-    head = ["trial", "on_front", "knee", "solver", "budgets"]
-    head += ["predicted", "expected", "bound", "created"]
-    writer.writerow([*head, *costs, *metrics, *errors])
-    for i in rows:
-        t = found.trials[i]
-        budgets = " ".join(t.settings.get("budgets", []))
-        marks = [int(i in found.best), int(i == found.knee)]
-        row = [t.id, *marks, t.solver, budgets, t.predicted, t.expected, t.bound, t.created]
-        measured = [t.metrics.get(name) for name in metrics]
-        writer.writerow(
-            [
-                *row,
-                *(t.costs.get(name, "") for name in costs),
-                *(m.value if m else "" for m in measured),
-                *(m.stderr if m else "" for m in measured),
-            ]
-        )
-    return text.getvalue()
 
 
 def write_page(found: Front, path: Path) -> None:

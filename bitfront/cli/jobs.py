@@ -12,9 +12,11 @@ from bitfront.documents import event_document, job_document
 from .common import Db
 from .output import Json, emit, quiet_stdout, table
 from .progress import duration
+from .remote import server
 
 if TYPE_CHECKING:
-    from bitfront.storage import Job, Store
+    from bitfront.remote import Server
+    from bitfront.storage import Store
 
 app = typer.Typer(
     name="jobs", help="List, show, pause, resume and cancel jobs.", no_args_is_help=True
@@ -35,21 +37,23 @@ def listed(
     as_json: Json = False,
 ) -> None:
     """List jobs, the newest first."""
-    with quiet_stdout(), _store(db) as store:
+    with quiet_stdout():
         from bitfront.errors import UnknownName
         from bitfront.storage.jobstates import STATES
 
         for name in state or ():
             if name not in STATES:
                 raise UnknownName(f"no state {name!r} of jobs", f"choose from {', '.join(STATES)}")
-        found = store.jobs(state or (), study, limit=limit)
+        if at := server(db):
+            found = at.items("jobs", limit, state=state, study=study)
+        else:
+            with _store(db) as store:
+                found = [job_document(job) for job in store.jobs(state or (), study, limit=limit)]
     if as_json:
-        emit([job_document(job) for job in found])
+        emit(found)
     elif found:
-        rows = [
-            [job.id, job.kind, job.study, job.state, _progress(job), job.updated[:19]]
-            for job in found
-        ]
+        columns = ("id", "kind", "study", "state")
+        rows = [[*map(job.get, columns), _progress(job), job["updated"][:19]] for job in found]
         table(["job", "kind", "study", "state", "progress", "updated (UTC)"], rows)
     else:
         typer.echo("no jobs")
@@ -58,9 +62,12 @@ def listed(
 @app.command()
 def show(job: JobId, db: Db = None, as_json: Json = False) -> None:
     """Everything about a job: request, state, progress, error or result."""
-    with quiet_stdout(), _store(db) as store:
-        found = store.job(job)
-    document = job_document(found)
+    with quiet_stdout():
+        if at := server(db):
+            document = at.get(f"jobs/{job}")
+        else:
+            with _store(db) as store:
+                document = job_document(store.job(job))
     if as_json:
         emit(document)
         return
@@ -76,25 +83,33 @@ def logs(
     as_json: Json = False,
 ) -> None:
     """The history of a job, oldest first."""
-    with quiet_stdout(), _store(db) as store:
-        found = store.events(job, after)
+    with quiet_stdout():
+        if at := server(db):
+            found = _events(at, job, after)
+        else:
+            with _store(db) as store:
+                found = [event_document(event) for event in store.events(job, after)]
     if as_json:
-        emit([event_document(event) for event in found])
+        emit(found)
         return
-    for event in found:
-        details = ", ".join(f"{name} {_cell(value)}" for name, value in event.details.items())
-        typer.echo(f"{event.number:>4}  {event.created[:19]}  {event.kind}  {details}".rstrip())
+    for e in found:
+        details = ", ".join(f"{name} {_cell(value)}" for name, value in e["details"].items())
+        typer.echo(f"{e['number']:>4}  {e['created'][:19]}  {e['kind']}  {details}".rstrip())
 
 
 def _moving(name: str, words: str) -> None:
     @app.command(name, help=words)
     def move(job: JobId, db: Db = None, as_json: Json = False) -> None:
-        with quiet_stdout(), _store(db) as store:
-            found = store.move(job, name)
+        with quiet_stdout():
+            if at := server(db):
+                document = at.post(f"jobs/{job}/{name}")
+            else:
+                with _store(db) as store:
+                    document = job_document(store.move(job, name))
         if as_json:
-            emit(job_document(found))
+            emit(document)
         else:
-            typer.echo(f"job {job} is {found.state}")
+            typer.echo(f"job {job} is {document['state']}")
 
 
 _moving("pause", "Stop a job when the unit that is measured now has ended.")
@@ -108,12 +123,22 @@ def _store(db: str | None) -> Store:
     return Store.open(db)
 
 
-def _progress(job: Job) -> str | None:
-    if job.progress is None:
+def _events(at: Server, job: int, after: int) -> list[dict[str, Any]]:
+    """All events of a service's job, which gives so many at a time."""
+    found: list[dict[str, Any]] = []
+    while more := at.get(f"jobs/{job}/events", after=after)["items"]:
+        found += more
+        after = more[-1]["number"]
+    return found
+
+
+def _progress(job: dict[str, Any]) -> str | None:
+    progress = job["progress"]
+    if progress is None:
         return None
-    text = f"{job.progress.stage} {job.progress.done}/{job.progress.total}"
-    left = job.progress.seconds_left
-    return f"{text}, {duration(left)} left" if left and job.state == "running" else text
+    text = f"{progress['stage']} {progress['done']}/{progress['total']}"
+    left = progress["seconds_left"]
+    return f"{text}, {duration(left)} left" if left and job["state"] == "running" else text
 
 
 def _cell(value: Any) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from .common import Db, GoodMetrics, LowCosts, StudyName, Within, objectives
 from .output import Json, check_file, emit, naming, quiet_stdout
+from .remote import refuse
 
 
 def optuna(
@@ -24,6 +25,7 @@ def optuna(
     """Write a study's trials as an Optuna study, which optuna-dashboard opens."""
     from bitfront.optunafile import write_optuna
 
+    refuse("optuna")
     check_file("--out", out)
     costs, metrics = objectives(cost, metric)
     with quiet_stdout(), naming(out):

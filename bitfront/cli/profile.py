@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bitfront.documents import profile_document
+from bitfront.fromdocuments import known
 
+from . import remote
 from .common import Db, Schemes, StudyName
 from .composing import with_options
 from .layer_options import layer_options
@@ -23,7 +26,6 @@ from .until import Budgets, Solver, Until, check_until, show_settled
 if TYPE_CHECKING:
     from bitfront.pipeline import Choices
     from bitfront.sensitivity import Profiler
-    from bitfront.types import Sensitivities
 
 
 @with_options(profiler=profiler_options, choices=layer_options, task=task_options)
@@ -52,37 +54,51 @@ def profile(
 
         wanted = parse_schemes(schemes)
         check_until(until, budget, solver, choices)
-        settled = None
-        with task.open(study, db, progress) as opened:
-            if until is None:
-                tables = measure(opened, wanted, profiler, progress=progress)
-            else:
-                settled = profile_until(
-                    opened, wanted, budget or (), profiler, until=until,
-                    solver=solver or "ilp", choices=choices, progress=progress,
-                )  # fmt: skip
-                tables, profiler = settled.tables, settled.last.profiler
+        if at := remote.server(db):
+            body = {
+                "kind": "profile", "task": remote.task_body(task), "schemes": schemes,
+                "profiler": remote.profiler_body(profiler), "until": until,
+                "budgets": budget or [], "solver": solver or "ilp",
+                "choices": remote.choices_body(choices),
+            }  # fmt: skip
+            document = at.run(study, body, progress)["result"]
+        else:
+            with task.open(study, db, progress) as opened:
+                if until is None:
+                    tables = measure(opened, wanted, profiler, progress=progress)
+                    document = profile_document(profiler, tables)
+                else:
+                    settled = profile_until(
+                        opened, wanted, budget or (), profiler, until=until,
+                        solver=solver or "ilp", choices=choices, progress=progress,
+                    )  # fmt: skip
+                    document = profile_document(settled.last.profiler, settled.tables, settled)
     if csv_file is not None:
-        write_file(csv_file, _csv(tables))
+        write_file(csv_file, _csv(document["tables"]))
     if as_json:
-        emit({"study": study, **profile_document(profiler, tables, settled)})
+        emit({"study": study, **document})
         return
-    name, best = next(iter(tables.items()))
-    rows = [[layer, *best.values[i].tolist()] for i, layer in enumerate(best.layers)]
-    table(["layer", *best.schemes], rows, f"{best.metric}: {profiler.name}, {name}")
-    notes = [f"{key} {value:.3g}" for key, value in best.notes.items() if isinstance(value, float)]
-    typer.echo(f"{best.samples} calibration samples; {', '.join(notes)}" if notes else "")
-    if settled is not None:
-        show_settled(settled)
+    name, best = next(iter(document["tables"].items()))
+    rows = [
+        [layer, *map(known, row)] for layer, row in zip(best["layers"], best["values"], strict=True)
+    ]
+    title = f"{best['metric']}: {document['profiler']}, {name}"
+    table(["layer", *best["schemes"]], rows, title)
+    notes = [
+        f"{key} {value:.3g}" for key, value in best["notes"].items() if isinstance(value, float)
+    ]
+    typer.echo(f"{best['samples']} calibration samples; {', '.join(notes)}" if notes else "")
+    if "until" in document:
+        show_settled(document["until"])
 
 
-def _csv(tables: dict[str, Sensitivities]) -> str:
+def _csv(tables: Mapping[str, Any]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["table", "metric", "layer", "scheme", "value", "stderr", "samples"])
     for name, t in tables.items():
-        for i, layer in enumerate(t.layers):
-            for j, scheme in enumerate(t.schemes):
-                figures = float(t.values[i, j]), float(t.stderr[i, j])
-                writer.writerow([name, t.metric, layer, scheme, *figures, t.samples])
+        for layer, values, errors in zip(t["layers"], t["values"], t["stderr"], strict=True):
+            for scheme, value, error in zip(t["schemes"], values, errors, strict=True):
+                figures = float(known(value)), float(known(error))
+                writer.writerow([name, t["metric"], layer, scheme, *figures, t["samples"]])
     return text.getvalue()

@@ -10,6 +10,7 @@ import typer
 from bitfront.documents import answer_document, smallest_document
 from bitfront.errors import InvalidInput
 
+from . import remote
 from .common import Db, Schemes, StudyName, check_names
 from .composing import with_options
 from .layer_options import layer_options
@@ -17,7 +18,7 @@ from .output import Json, emit, quiet_stdout, table
 from .profiler_options import profiler_options
 from .progress import shown
 from .task_options import Given, task_options
-from .words import answer_row, smallest_lines, smallest_row
+from .words import answer_row, smallest_lines
 
 if TYPE_CHECKING:
     from bitfront.pipeline import Choices
@@ -119,41 +120,53 @@ def search(
                 f"--shares with {profiler.name}, which has no classes of layers",
                 "use --profiler decoupled, or leave it out",
             )
-        options: dict[str, Any] = {
-            "profiler": profiler,
-            "choices": choices,
-            "verify": verify,
-            "max_measurements": max_measurements,
-            "explore": EXPLORE if explore is None else explore,
-            "progress": progress,
-        }
-        with task.open(study, db, progress) as opened:
-            if bound is not None:
-                resource = minimize or "bytes"
-                found = smallest(
-                    opened, schemes, bound, resource=resource, budgets=budgets, **options
-                )
-                documents, rows = [smallest_document(found)], [smallest_row(found)]
-                lines = smallest_lines(found)
-            else:
-                answers = find(
-                    opened,
-                    schemes,
-                    budgets,
-                    solver=solver,
-                    metric=metric,
-                    explorer=explorer or REFINE,
-                    shares=SHARES if shares is None else shares,
-                    **options,
-                )
-                documents = [answer_document(answer) for answer in answers]
-                rows, lines = [answer_row(answer) for answer in answers], []
+        if at := remote.server(db):
+            body = {
+                "kind": "search", "task": remote.task_body(task), "schemes": schemes,
+                "budgets": budgets, "hold": None if bound is None else str(bound),
+                "minimize": minimize or "bytes", "solver": solver, "metric": metric,
+                "profiler": remote.profiler_body(profiler),
+                "choices": remote.choices_body(choices), "verify": verify,
+                "max_measurements": max_measurements,
+                "explore": EXPLORE if explore is None else explore,
+                "explorer": explorer or REFINE, "shares": SHARES if shares is None else shares,
+            }  # fmt: skip
+            documents = at.run(study, body, progress)["result"]["answers"]
+        else:
+            options: dict[str, Any] = {
+                "profiler": profiler,
+                "choices": choices,
+                "verify": verify,
+                "max_measurements": max_measurements,
+                "explore": EXPLORE if explore is None else explore,
+                "progress": progress,
+            }
+            with task.open(study, db, progress) as opened:
+                if bound is not None:
+                    resource = minimize or "bytes"
+                    found = smallest(
+                        opened, schemes, bound, resource=resource, budgets=budgets, **options
+                    )
+                    documents = [smallest_document(found)]
+                else:
+                    answers = find(
+                        opened,
+                        schemes,
+                        budgets,
+                        solver=solver,
+                        metric=metric,
+                        explorer=explorer or REFINE,
+                        shares=SHARES if shares is None else shares,
+                        **options,
+                    )
+                    documents = [answer_document(answer) for answer in answers]
     if as_json:
         emit({"study": study, "answers": documents})
         return
+    rows = [answer_row(document) for document in documents]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     table(columns, [[row.get(name) for name in columns] for row in rows], f"study {study}")
-    for line in lines:
+    for line in smallest_lines(documents[0]) if bound is not None else ():
         typer.echo(line)
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bitfront.documents import trial_document
-from bitfront.errors import UnknownName
+from bitfront.documents import shown_document
 from bitfront.figures import amount, figure
 from bitfront.heldout import CALIBRATION, PARTIAL, warnings
 
+from . import remote
 from .common import Db, StudyName, TrialId
 from .output import Json, emit, quiet_stdout, table
 from .words import predicted_row
@@ -36,15 +36,11 @@ def show(
     from bitfront.queries import show as ask
 
     with quiet_stdout():
-        found = ask(study, trial, metric, db)
-    known = found.study.settings.get("metrics", {})
-    if known and metric not in known:
-        raise UnknownName(f"no metric {metric!r} in {study!r}", f"it has {', '.join(known)}")
+        at = remote.server(db)
+        found = remote.show(at, study, trial, metric) if at else ask(study, trial, metric, db)
     t = found.trial
     if as_json:
-        lines = {line.name: _document(line) for line in found.lines}
-        parted = {name: of.part for name, of in found.sides.items() if of.part}
-        emit({"study": study, **trial_document(t), "parted": parted, "layers": lines})
+        emit(shown_document(found))
         return
     table(
         ["layer", "kind", "shape", "scheme", "bytes", "of full", "measured", "estimated"],
@@ -98,19 +94,6 @@ def _by_class(settings: Mapping[str, Any]) -> None:
             for cls, share in settings["shares"].items()
         ]
         table(["class", "share of the budget", "factor"], rows)
-
-
-def _document(line: LayerLine) -> dict[str, object]:
-    return {
-        "scheme": line.scheme,
-        "kind": line.layer.kind if line.layer else None,
-        "shape": [line.layer.rows, line.layer.cols] if line.layer else None,
-        "bytes": line.bytes,
-        "full_bytes": line.full_bytes,
-        "measured": line.measured.value if line.measured else None,
-        "estimated": line.estimated.value if line.estimated else None,
-        "inside_noise": line.inside_noise,
-    }
 
 
 def _share(line: LayerLine) -> str | None:

@@ -4,37 +4,29 @@ from __future__ import annotations
 
 import typer
 
+from bitfront.documents import study_document
+
 from .common import Db
 from .output import Json, emit, quiet_stdout, table
+from .remote import server
 
 
 def studies(db: Db = None, as_json: Json = False) -> None:
-    """List the studies of a database."""
+    """List the studies of a database or service."""
     from bitfront.queries import studies as ask
 
     with quiet_stdout():
-        found = ask(db)
+        at = server(db)
+        found = at.items("studies") if at else [study_document(s) for s in ask(db)]
     if as_json:
-        emit(
-            [
-                {
-                    "name": s.name,
-                    "created": s.created,
-                    "measurements": s.measurements,
-                    "trials": s.trials,
-                    "metrics": s.metrics,
-                    "costs": s.costs,
-                }
-                for s in found
-            ]
-        )
+        emit(found)
         return
     if not found:
         typer.echo("no studies yet")
         return
     rows = []
     for s in found:
-        least, most = s.metrics.get("kl", (None, None))
+        least, most = s["metrics"].get("kl", (None, None))
         span = None if least is None else f"{least:.4g} to {most:.4g}"
-        rows.append([s.name, s.created[:19], s.measurements, s.trials, span])
+        rows.append([s["name"], s["created"][:19], s["measurements"], s["trials"], span])
     table(["study", "created (UTC)", "measurements", "trials", "kl"], rows)

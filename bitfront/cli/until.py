@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +14,6 @@ from .output import table
 
 if TYPE_CHECKING:
     from bitfront.pipeline import Choices
-    from bitfront.settling import Settled
 
 _PANEL = "Until allocations settle"
 
@@ -74,12 +74,12 @@ def check_until(
     check_names((ALLOCATORS, solver), (EXPORTERS, choices.container))
 
 
-def show_settled(settled: Settled) -> None:
-    """Each step's figures, then how it ended."""
+def show_settled(settled: Mapping[str, Any]) -> None:
+    """Each step's figures, then how it ended; of a ``settled_document``."""
     rows = [
-        [step.samples, " & ".join(map(str, p.budgets)), p.changed, p.excess, p.moved]
-        for step in settled.steps
-        for p in step.points
+        [step["samples"], " & ".join(p["budgets"]), p["changed"], p["excess"], p["moved"]]
+        for step in settled["steps"]
+        for p in step["budgets"]
     ]
     columns = ["samples", "budget", "changed", "excess", "since half the data"]
     table(
@@ -88,22 +88,20 @@ def show_settled(settled: Settled) -> None:
     typer.echo(sentence(settled))
 
 
-def sentence(settled: Settled) -> str:
+def sentence(settled: Mapping[str, Any]) -> str:
     """How it ended, and what would help."""
-    last, share = settled.last, f"{settled.until:g}"
-    used = f"{last.samples} calibration samples"
-    part = f"{last.batches} of {settled.batches} batches"
-    if settled.reached:
+    share, used = f"{settled['share']:g}", f"{settled['samples']} calibration samples"
+    part = f"{settled['batches']} of {settled['all_batches']} batches"
+    if settled["reached"]:
         return f"--until {share} reached with {used} ({part})"
-    if last.errors == "unknown":
+    if settled["steps"][-1]["errors"] == "unknown":
         return (
             f"--until {share} not reached: with {used} in {part} the errors are not known. "
             "Give smaller batches (--batch), or more --samples"
         )
-    worst = max(last.points, key=lambda point: point.changed)
-    budget = " & ".join(map(str, worst.budgets))
+    worst = max(settled["budgets"], key=lambda point: point["changed"])
     return (
-        f"--until {share} not reached: with all {used}, {worst.changed:.3g} of the weights change "
-        f"at {budget}, which would cost {worst.excess:.3g} of the loss. "
-        "Give more --samples, or allow a greater share"
+        f"--until {share} not reached: with all {used}, {worst['changed']:.3g} of the weights "
+        f"change at {' & '.join(worst['budgets'])}, which would cost {worst['excess']:.3g} of the "
+        "loss. Give more --samples, or allow a greater share"
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bitfront.figures import amount, figure
+from bitfront.fromdocuments import known, trial_of
 from bitfront.heldout import CALIBRATION
 
 if TYPE_CHECKING:
-    from bitfront.answering import Answer
-    from bitfront.smallest import Smallest
     from bitfront.types import Trial
 
 
@@ -27,42 +27,36 @@ def trial_row(trial: Trial, metrics: tuple[str, ...] = ()) -> dict[str, Any]:
     return row
 
 
-def answer_row(answer: Answer) -> dict[str, Any]:
-    """Column -> cell of a search's answer."""
-    return {"budget": " & ".join(map(str, answer.budgets)), **_found(answer)}
-
-
-def smallest_row(found: Smallest) -> dict[str, Any]:
-    """The same of the smallest model that holds."""
-    return {"budget": " & ".join(map(str, (found.hold, *found.budgets))), **_found(found)}
-
-
-def _found(answer: Answer | Smallest) -> dict[str, Any]:
+def answer_row(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Column -> cell of a search's answer, given its document; of the smallest that holds, too."""
+    trial = trial_of(answer["trial"])
+    held = [answer["hold"]] if "hold" in answer else []
     return {
-        **trial_row(answer.trial),
-        **predicted_row(answer.trial, answer.judged, answer.predicted),
-        "by": answer.table,
-        "evaluations": answer.evaluations,
+        "budget": " & ".join([*held, *answer["budgets"]]),
+        **trial_row(trial),
+        **predicted_row(trial, answer["judged"], known(answer["predicted"])),
+        "by": answer["table"],
+        "evaluations": answer["evaluations"],
     }
 
 
-def smallest_lines(found: Smallest) -> list[str]:
+def smallest_lines(found: Mapping[str, Any]) -> list[str]:
     """What was judged, in words; and whether it holds on the evaluation data."""
-    name, resource = found.hold.name, found.resource
-    cost = amount(resource, found.trial.costs[resource])
+    trial, name, resource = trial_of(found["trial"]), found["judged"], found["minimize"]
+    cost = amount(resource, trial.costs[resource])
     lines = [
-        f"{found.hold} holds on the calibration data: {name} {found.value:.4g}, {resource} {cost}, "
-        f"after {found.allocations} measured allocations"
+        f"{found['hold']} holds on the calibration data: {name} {found['value']:.4g}, {resource} "
+        f"{cost}, after {found['allocations']} measured allocations"
     ]
-    if found.failed is not None and found.failed_cost is not None:
+    if found["failed"] is not None and found["failed_cost"] is not None:
         lines.append(
-            f"the dearest one below that fails: trial {found.failed}, {resource} "
-            f"{amount(resource, found.failed_cost)}"
+            f"the dearest one below that fails: trial {found['failed']}, {resource} "
+            f"{amount(resource, found['failed_cost'])}"
         )
-    evaluated = found.trial.metrics.get(name)
+    evaluated = trial.metrics.get(name)
     if evaluated is None:
         lines.append(f"{name} is not measured on the evaluation data")
-    elif not found.holds_on_evaluation:
+    elif not found["holds_on_evaluation"]:
         lines.append(
             f"it does not hold on the evaluation data: {name} {figure(evaluated)}; hold a tighter "
             "bound, or calibrate on more, or more like, data"

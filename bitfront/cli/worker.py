@@ -10,6 +10,7 @@ import typer
 
 from .common import Db
 from .output import quiet_stdout
+from .remote import refuse
 
 
 def worker(
@@ -31,6 +32,7 @@ def worker(
     db: Db = None,
 ) -> None:
     """Run jobs until interrupted; the unit that is measured then is finished first."""
+    refuse("worker")
     with quiet_stdout():
         from bitfront.service.worker import Worker
 

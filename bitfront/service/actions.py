@@ -17,6 +17,7 @@ from bitfront.documents import (
     export_document,
     plain,
     profile_document,
+    report_document,
     smallest_document,
     trial_document,
 )
@@ -141,10 +142,7 @@ def report(study: str, request: ReportBody, db: str | None, progress: Progress) 
     progress("writing the report", 0, 1)
     found = write(study, request.html, metric=request.metric, db=db)
     progress("writing the report", 1, 1)
-    return {
-        "html": request.html, "tables": [table.name for table in found.tables],
-        "front": [trial.id for trial in found.best], "missing": found.missing,
-    }  # fmt: skip
+    return {"html": request.html, **report_document(found)}
 
 
 def _check_groups(study: Study, schemes: dict[str, str]) -> None:

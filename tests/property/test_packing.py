@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitfront.quant.packing import pack, packed_bytes, unpack
+from bitfront.quant.packing import pack, unpack
+from bitfront.quant.stored import packed_bytes
 
 
 def literal(row: list[int], bits: int, unit: int) -> list[int]:

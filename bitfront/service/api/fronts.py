@@ -1,0 +1,87 @@
+"""Fronts of a study's trials: points, those that no other dominates, the knee; JSON and CSV."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import BaseModel, Field
+
+from bitfront.documents import front_document, plain
+from bitfront.frontcsv import front_csv
+from bitfront.queries import Front, front_of
+from bitfront.storage import Store
+
+from .common import Db, StudyName, Word
+from .figures import TrialDocument
+from .problems import documented
+from .trials import Within
+
+router = APIRouter(tags=["studies"])
+
+
+class FrontTrial(TrialDocument):
+    on_front: bool
+
+
+class FrontDocument(BaseModel):
+    """A front. points: of each of ``trials``, its objectives in their order. senses: min or max of
+    each. knee: the trial at it, null where a front is straight or has not two objectives."""
+
+    study: str
+    objectives: list[str]
+    senses: list[Literal["min", "max"]]
+    within: list[str]
+    knee: int | None
+    trials: list[FrontTrial]
+    points: list[list[float | None]] = Field(description="Rows of numbers, one for each of trials.")
+
+
+_TABLE = {"text/csv": {"schema": {"type": "string"}}}
+CSV: dict[int | str, dict[str, Any]] = {200: {"content": _TABLE, "description": "The front."}}
+
+
+@router.get(
+    "/studies/{name}/front", response_model=FrontDocument, responses={**documented(404), **CSV}
+)
+def front(
+    store: Db,
+    name: StudyName,
+    x: Annotated[Word, Query(description="A cost or metric.")] = "bytes",
+    y: Annotated[Word, Query(description="A cost or metric.")] = "kl",
+    z: Annotated[list[Word], Query(description="Further ones.", max_length=8)] = [],  # noqa: B006
+    within: Within = [],  # noqa: B006
+    everything: Annotated[
+        bool, Query(alias="all", description="Give dominated trials too.")
+    ] = False,
+    format: Annotated[
+        Literal["json", "csv"] | None, Query(description="Before the header Accept.")
+    ] = None,
+    accept: Annotated[str, Header()] = "*/*",
+) -> Any:
+    """The Pareto front of a study under two or more costs and metrics."""
+    found = asked(store, name, (x, y, *z), within)
+    if format == "csv" or (format is None and _prefers_csv(accept)):
+        return Response(front_csv(found, everything), media_type="text/csv; header=present")
+    columns = [(*found.costs, *found.metrics).index(objective) for objective in (x, y, *z)]
+    document = front_document(found, everything)
+    document["objectives"] = [x, y, *z]
+    document["senses"] = [found.senses[i] for i in columns]
+    document["points"] = found.points[found.listed(everything)][:, columns]
+    return plain(document)
+
+
+def asked(store: Store, name: str, objectives: tuple[str, ...], within: list[str]) -> Front:
+    """The front; each of ``objectives`` is a cost if some trial has a cost of this name."""
+    record = store.study(name)
+    trials = store.trials(record)
+    there = {cost for trial in trials for cost in trial.costs}
+    distinct = tuple(dict.fromkeys(objectives))
+    costs = tuple(name for name in distinct if name in there)
+    metrics = tuple(name for name in distinct if name not in there)
+    return front_of(record, trials, costs, metrics, within)
+
+
+def _prefers_csv(accept: str) -> bool:
+    kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    return "text/csv" in kinds and "application/json" not in kinds

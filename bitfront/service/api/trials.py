@@ -1,0 +1,98 @@
+"""Trials of a study: listed, and one layer by layer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from bitfront.documents import plain, shown_document, trial_document
+from bitfront.queries import show_in
+from bitfront.storage import Store, StudyRecord
+from bitfront.storage.pages import Order, Place, some_trials, trial_places
+from bitfront.within import those_within
+
+from .common import After, Db, Limit, Page, StudyName, TrialId, Word, page
+from .cursors import cursor, position
+from .figures import ORDER, TrialDocument, TrialLine, order_of, placed
+from .problems import documented
+
+router = APIRouter(tags=["studies"])
+
+WITHIN = "A limit, like 700MB, 40%, 12ms@cpu or kl<=0.1; repeatable."
+Within = Annotated[list[Word], Query(description=WITHIN, max_length=20)]
+
+
+class Trials(Page):
+    items: list[TrialLine]
+
+
+class LayerLine(BaseModel):
+    """A layer of a trial. bytes, full_bytes: as stored, and in full precision. measured: worsening
+    of the metric when only this layer is quantized. estimated: the profiler's. inside_noise: its
+    rank among the layers is in doubt."""
+
+    scheme: str
+    kind: str | None
+    shape: list[int] | None
+    bytes: float | None
+    full_bytes: float | None
+    measured: float | None
+    measured_stderr: float | None
+    estimated: float | None
+    estimated_stderr: float | None
+    inside_noise: bool
+
+
+class ShownTrial(TrialDocument):
+    """A trial with its layers. parted: metrics that are worse on other data than on calibration
+    data, and on which."""
+
+    study: str
+    parted: dict[str, list[str]]
+    layers: dict[str, LayerLine]
+
+
+@router.get("/studies/{name}/trials", response_model=Trials, responses=documented(404))
+def trials(
+    store: Db,
+    name: StudyName,
+    solver: Word | None = None,
+    within: Within = [],  # noqa: B006 (FastAPI copies it)
+    order: Annotated[Word, Query(description=ORDER)] = "id",
+    limit: Limit = 100,
+    at: After = None,
+) -> Any:
+    """The trials of a study."""
+    record = store.study(name)
+    query = {
+        "of": "trials", "study": name, "solver": solver, "within": within, "order": order,
+    }  # fmt: skip
+    after = placed(position(at, query, float, int))
+    places = _places(store, record, order_of(order), solver, within, after, limit + 1)
+    last = places[limit - 1] if len(places) > limit else None
+    rows = [plain(trial_document(t)) for t in some_trials(store, [p.id for p in places[:limit]])]
+    return page(rows, None if last is None else cursor(query, [last.value, last.id]))
+
+
+@router.get("/studies/{name}/trials/{trial}", response_model=ShownTrial, responses=documented(404))
+def trial(store: Db, name: StudyName, trial: TrialId, metric: Word = "kl") -> Any:
+    """A trial: schemes, bytes and sensitivities of its layers, and all that was measured of it."""
+    return plain(shown_document(show_in(store, name, trial, metric)))
+
+
+def _places(
+    store: Store,
+    record: StudyRecord,
+    order: Order,
+    solver: str | None,
+    within: list[str],
+    after: Place | None,
+    limit: int,
+) -> list[Place]:
+    if not within:
+        return trial_places(store, record, order, solver=solver, after=after, limit=limit)
+    ids = {trial.id for trial in those_within(record, store.trials(record), within)}
+    places = trial_places(store, record, order, solver=solver, after=after)
+    return [place for place in places if place.id in ids][:limit]
