@@ -38,3 +38,12 @@ class Local:
 
     def close(self) -> None:
         pass
+
+
+def executor(processes: int) -> Executor:
+    """That of so many processes. Raises ``InvalidInput`` for fewer than one."""
+    if processes == 1:
+        return Local()
+    from bitfront.processes import Processes
+
+    return Processes(processes)

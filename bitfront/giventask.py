@@ -27,13 +27,15 @@ class Given:
     arguments: Mapping[str, Any]
     spelled: Callable[[str], str] = str
 
-    def open(self, study: str, db: str | None, progress: Progress) -> Study:
+    def open(self, study: str, db: str | None, progress: Progress, processes: int = 1) -> Study:
         """The study: gone on with as it is recorded, or begun with what is given.
 
         What is given for a recorded study replaces the recorded arguments; the study is then
-        refused unless it comes to the same. Raises ``InvalidInput`` for arguments that the kind
-        does not take or lacks, and what opening the study raises.
+        refused unless it comes to the same. processes: that do its units side by side; this one for
+        1. Raises ``InvalidInput`` for arguments that the kind does not take or lacks, and what
+        opening the study raises.
         """
+        from bitfront.executors import executor
         from bitfront.study import open_study
         from bitfront.tasks import from_recipe
 
@@ -41,7 +43,7 @@ class Given:
         progress("loading model and data", 0, 1)
         task = from_recipe(recipe)
         progress("loading model and data", 1, 1)
-        opened = open_study(study, task, db)
+        opened = open_study(study, task, db, executor(processes))
         for note in task.notes:
             print("note:", note, file=sys.stderr)
         return opened

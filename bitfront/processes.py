@@ -8,6 +8,7 @@ a measurement takes pages of its own, in the process that quantizes it.
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -124,6 +125,7 @@ def _start(recipe: Mapping[str, Any], shared: Path | None, threads: int) -> None
     from bitfront.tasks import from_recipe
     from bitfront.workbench import Workbench
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the others ends this one too
     torch.set_num_threads(threads)
     task = from_recipe(recipe)
     if shared is not None:

@@ -26,6 +26,7 @@ from bitfront.types import Trial
 from bitfront.units import Look, Pairs, Step
 from bitfront.workbench import Workbench
 from tests import tiny
+from tests.commands import Commands
 from tests.small_tasks import convolutional
 
 SCHEMES = "w2 w4 w8"
@@ -168,6 +169,23 @@ def test_a_live_task_cannot_be_made_anew(tmp_path: Path) -> None:
         pytest.raises(ModelError, match="made from a live function"),
     ):
         bitfront.profile(study, SCHEMES)
+
+
+def test_the_command_line_measures_in_processes(bitfront: Commands, tmp_path: Path) -> None:
+    module(tmp_path)
+    words = [
+        "search", "s", "--function", f"{tmp_path / 'net.py'}:task", "--schemes", SCHEMES,
+        "--budget", "3bpw", "--explore", "4", "--json",
+    ]  # fmt: skip
+    there = bitfront.ok(*words, "--processes", "2").document["answers"][0]["trial"]
+    bitfront.db = str(tmp_path / "other.db")
+    here = bitfront.ok(*words).document["answers"][0]["trial"]
+    for name, figure in here["metrics"].items():
+        assert there["metrics"][name]["value"] == pytest.approx(figure["value"], rel=1e-5)
+    assert there["schemes"] == here["schemes"]
+    assert "--processes 2 with a server: give it to the server's bitfront worker" in (
+        bitfront.refused("--server", "http://127.0.0.1:9", *words, "--processes", "2")
+    )
 
 
 def test_fewer_than_one_process(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from bitfront.documents import profile_document
 from bitfront.fromdocuments import known
 
 from . import remote
-from .common import Db, Schemes, StudyName
+from .common import Db, Processes, Schemes, StudyName
 from .composing import with_options
 from .layer_options import layer_options
 from .output import Json, check_file, emit, quiet_stdout, table, write_file
@@ -42,6 +42,7 @@ def profile(
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Write all tables, one row a layer and scheme."),
     ] = None,
+    processes: Processes = 1,
     db: Db = None,
     as_json: Json = False,
 ) -> None:
@@ -55,6 +56,7 @@ def profile(
         wanted = parse_schemes(schemes)
         check_until(until, budget, solver, choices)
         if at := remote.server(db):
+            remote.refuse_processes(processes)
             body = {
                 "kind": "profile", "task": remote.task_body(task), "schemes": schemes,
                 "profiler": remote.profiler_body(profiler), "until": until,
@@ -63,7 +65,7 @@ def profile(
             }  # fmt: skip
             document = at.run(study, body, progress)["result"]
         else:
-            with task.open(study, db, progress) as opened:
+            with task.open(study, db, progress, processes) as opened:
                 if until is None:
                     tables = measure(opened, wanted, profiler, progress=progress)
                     document = profile_document(profiler, tables)

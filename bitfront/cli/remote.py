@@ -38,6 +38,14 @@ def refuse(command: str) -> None:
         raise InvalidInput(f"{command} with server {url}", f"leave out --server, or unset {SERVER}")
 
 
+def refuse_processes(processes: int) -> None:
+    """Raises ``InvalidInput`` where a service's worker would have to have them."""
+    if processes != 1:
+        raise InvalidInput(
+            f"--processes {processes} with a server", "give it to the server's bitfront worker"
+        )
+
+
 def study_path(name: str) -> str:
     """Where a study is, under the API's path."""
     return f"studies/{quote(name, safe='')}"

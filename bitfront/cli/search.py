@@ -11,7 +11,7 @@ from bitfront.documents import answer_document, smallest_document
 from bitfront.errors import InvalidInput
 
 from . import remote
-from .common import Db, Schemes, StudyName, check_names
+from .common import Db, Processes, Schemes, StudyName, check_names
 from .composing import with_options
 from .layer_options import layer_options
 from .output import Json, emit, quiet_stdout, table
@@ -96,6 +96,7 @@ def search(
             "layers (16).",
         ),
     ] = None,
+    processes: Processes = 1,
     db: Db = None,
     as_json: Json = False,
 ) -> None:
@@ -121,6 +122,7 @@ def search(
                 "use --profiler decoupled, or leave it out",
             )
         if at := remote.server(db):
+            remote.refuse_processes(processes)
             body = {
                 "kind": "search", "task": remote.task_body(task), "schemes": schemes,
                 "budgets": budgets, "hold": None if bound is None else str(bound),
@@ -141,7 +143,7 @@ def search(
                 "explore": EXPLORE if explore is None else explore,
                 "progress": progress,
             }
-            with task.open(study, db, progress) as opened:
+            with task.open(study, db, progress, processes) as opened:
                 if bound is not None:
                     resource = minimize or "bytes"
                     found = smallest(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Db
+from .common import Db, Processes
 from .output import quiet_stdout
 from .remote import refuse
 
@@ -29,6 +29,7 @@ def worker(
     once: Annotated[
         bool, typer.Option("--once", help="End when no job waits, instead of waiting for more.")
     ] = False,
+    processes: Processes = 1,
     db: Db = None,
 ) -> None:
     """Run jobs until interrupted; the unit that is measured then is finished first."""
@@ -37,7 +38,7 @@ def worker(
         from bitfront.service.worker import Worker
 
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-        working = Worker(db, name, lease)
+        working = Worker(db, name, lease, processes)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: working.stop())
         driven = working.run(idle=not once)

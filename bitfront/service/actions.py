@@ -34,34 +34,44 @@ Asked = TypeVar("Asked", bound=Body)
 
 
 @dataclass(frozen=True)
+class Host:
+    """Where a job is done: its database, and how many processes do its units side by side."""
+
+    db: str | None
+    processes: int = 1
+
+
+@dataclass(frozen=True)
 class Action(Generic[Asked]):
-    """request: what it takes. run: (study, request, database, progress) -> its result."""
+    """request: what it takes. run: (study, request, host, progress) -> its result."""
 
     request: type[Asked]
-    run: Callable[[str, Asked, str | None, Progress], Document]
+    run: Callable[[str, Asked, Host, Progress], Document]
 
 
 ACTIONS: Registry[Action[Any]] = Registry("kind of job")
 
 
-def run(kind: str, study: str, request: Document, db: str | None, progress: Progress) -> Document:
+def run(kind: str, study: str, request: Document, host: Host, progress: Progress) -> Document:
     """Do what a job asks for; its result in JSON's types. Raises as the verb does."""
     action = ACTIONS[kind]
-    found: Document = plain(action.run(study, action.request(**request), db, progress))
+    found: Document = plain(action.run(study, action.request(**request), host, progress))
     return found
 
 
-def opened(study: str, request: OfTask, db: str | None, progress: Progress) -> Study:
+def opened(study: str, request: OfTask, host: Host, progress: Progress) -> Study:
     """The study, begun with the request's task if need be."""
-    return Given(request.task.kind, request.task.arguments).open(study, db, progress)
+    return Given(request.task.kind, request.task.arguments).open(
+        study, host.db, progress, host.processes
+    )
 
 
-def profile(study: str, request: ProfileBody, db: str | None, progress: Progress) -> Document:
+def profile(study: str, request: ProfileBody, host: Host, progress: Progress) -> Document:
     from bitfront.pipeline import profile as measured
     from bitfront.settling import profile_until
 
     profiler, choices = request.profiler.made(), request.choices.made()
-    with opened(study, request, db, progress) as at:
+    with opened(study, request, host, progress) as at:
         if request.until is None:
             tables = measured(at, request.schemes, profiler, progress=progress)
             return profile_document(profiler, tables)
@@ -72,7 +82,7 @@ def profile(study: str, request: ProfileBody, db: str | None, progress: Progress
         return profile_document(settled.last.profiler, settled.tables, settled)
 
 
-def search(study: str, request: SearchBody, db: str | None, progress: Progress) -> Document:
+def search(study: str, request: SearchBody, host: Host, progress: Progress) -> Document:
     from bitfront.searching import search as find
     from bitfront.smallest import smallest
 
@@ -81,7 +91,7 @@ def search(study: str, request: SearchBody, db: str | None, progress: Progress) 
         "verify": request.verify, "max_measurements": request.max_measurements,
         "explore": request.explore, "progress": progress,
     }  # fmt: skip
-    with opened(study, request, db, progress) as at:
+    with opened(study, request, host, progress) as at:
         if request.hold is not None:
             found = smallest(
                 at, request.schemes, request.hold, resource=request.minimize,
@@ -95,12 +105,12 @@ def search(study: str, request: SearchBody, db: str | None, progress: Progress) 
         return {"answers": [answer_document(answer) for answer in answers]}
 
 
-def measure(study: str, request: MeasureBody, db: str | None, progress: Progress) -> Document:
+def measure(study: str, request: MeasureBody, host: Host, progress: Progress) -> Document:
     from bitfront.measuring import measure as measured
     from bitfront.pipeline import cost, selected
 
     choices = request.choices.made()
-    with opened(study, request, db, progress) as at:
+    with opened(study, request, host, progress) as at:
         names = [layer.name for layer in selected(at, choices).layers]
         for name in request.schemes:
             if name not in names:
@@ -124,10 +134,10 @@ def measure(study: str, request: MeasureBody, db: str | None, progress: Progress
         return {"trial": trial_document(trial)}
 
 
-def export(study: str, request: ExportBody, db: str | None, progress: Progress) -> Document:
+def export(study: str, request: ExportBody, host: Host, progress: Progress) -> Document:
     from bitfront.deploy import export as write
 
-    with opened(study, request, db, progress) as at:
+    with opened(study, request, host, progress) as at:
         progress("exporting", 0, 1)
         audit = write(
             at, request.trial, request.folder, format=request.format, overwrite=request.overwrite
@@ -136,11 +146,11 @@ def export(study: str, request: ExportBody, db: str | None, progress: Progress) 
     return export_document(str(Path(request.folder).resolve()), audit)
 
 
-def report(study: str, request: ReportBody, db: str | None, progress: Progress) -> Document:
+def report(study: str, request: ReportBody, host: Host, progress: Progress) -> Document:
     from bitfront.reporting import report as write
 
     progress("writing the report", 0, 1)
-    found = write(study, request.html, metric=request.metric, db=db)
+    found = write(study, request.html, metric=request.metric, db=host.db)
     progress("writing the report", 1, 1)
     return {"html": request.html, **report_document(found)}
 

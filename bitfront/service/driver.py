@@ -18,7 +18,7 @@ from bitfront.errors import BitfrontError, StorageError
 from bitfront.storage import Job, Store
 from bitfront.storage.jobstates import RUNNING
 
-from .actions import run
+from .actions import Host, run
 
 EVERY = 0.25  # seconds between reports of progress to the database, at least
 AGAIN = 1.0  # seconds until a unit that failed is tried again, doubled after each failure
@@ -80,18 +80,16 @@ class Held:
         self._beating.join()
 
 
-def drive(
-    store: Store, job: Job, db: str | None, lease: float, stop: threading.Event
-) -> str | None:
+def drive(store: Store, job: Job, host: Host, lease: float, stop: threading.Event) -> str | None:
     """Run a claimed job; its state afterwards, None if another driver has it.
 
-    store: the database ``db``. lease: seconds for which the job is held at a time. A unit that
+    store: the host's database. lease: seconds for which the job is held at a time. A unit that
     fails is tried again later, but not where the request is at fault. Raises ``StorageError`` when
     the database cannot be written to (``patiently``).
     """
     with Held(store, job, lease, stop) as held:
         try:
-            result = run(job.kind, job.study, dict(job.request), db, held.progress)
+            result = run(job.kind, job.study, dict(job.request), host, held.progress)
         except Stopped as why:
             log.info("job %d stopped: %s", job.id, why)
             return patiently(lambda: store.stopped(job))

@@ -8,7 +8,9 @@ import threading
 import uuid
 
 from bitfront.storage import Job, Store
+from bitfront.tasks.numbers import require
 
+from .actions import Host
 from .driver import drive, patiently
 
 LEASE = 30.0  # seconds
@@ -20,11 +22,18 @@ class Worker:
 
     db: where it is, as of ``Store.open``. name: of this worker in histories; by default host,
     process and a random part. lease: seconds after which the job of a worker that died is claimed
-    by another.
+    by another. processes: that do a job's units side by side.
     """
 
-    def __init__(self, db: str | None, name: str | None = None, lease: float = LEASE) -> None:
-        self.db, self.lease = db, lease
+    def __init__(
+        self,
+        db: str | None,
+        name: str | None = None,
+        lease: float = LEASE,
+        processes: int = 1,
+    ) -> None:
+        require(1, processes=processes)
+        self.host, self.lease = Host(db, processes), lease
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._stop = threading.Event()
 
@@ -39,11 +48,11 @@ class Worker:
         looks. Raises ``StorageError`` when the database cannot be opened, or stays out of reach.
         """
         driven = 0
-        with Store.open(self.db) as store:
+        with Store.open(self.host.db) as store:
             while not self._stop.is_set():
                 job = patiently(lambda: self._claim(store))
                 if job is not None:
-                    drive(store, job, self.db, self.lease, self._stop)
+                    drive(store, job, self.host, self.lease, self._stop)
                     driven += 1
                     if store.folder is not None:
                         patiently(store.collect)  # what the job's passes left

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bitfront.service.actions import Host
 from bitfront.service.driver import drive
 from bitfront.storage import Job, Store
 from tests import tiny
@@ -43,7 +44,7 @@ class Place:
 
     def drive(self, job: Job | None = None, stop: threading.Event | None = None) -> str | None:
         claimed = self.claimed() if job is None else job
-        return drive(self.store, claimed, self.db, LEASE, stop or threading.Event())
+        return drive(self.store, claimed, Host(self.db), LEASE, stop or threading.Event())
 
     def kinds(self, job: Job) -> list[str]:
         return [event.kind for event in self.store.events(job.id) if event.kind != "stage"]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 import bitfront
 from bitfront.documents import answer_document, plain, profile_document
 from bitfront.errors import InvalidInput, SchemeError, UnknownName
-from bitfront.service.actions import ACTIONS, run
+from bitfront.service.actions import ACTIONS, Host, run
 from bitfront.study import silent
 from tests import tiny
 
@@ -33,7 +33,7 @@ def asked(function: str, **request: Any) -> dict[str, Any]:
 
 
 def done(kind: str, request: dict[str, Any], db: str) -> dict[str, Any]:
-    return run(kind, "s", request, db, silent)
+    return run(kind, "s", request, Host(db), silent)
 
 
 def test_profile(function: str, db: str) -> None:

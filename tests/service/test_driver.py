@@ -12,7 +12,7 @@ import bitfront
 from bitfront.documents import answer_document, plain
 from bitfront.errors import StorageError
 from bitfront.service import driver
-from bitfront.service.actions import ACTIONS, Action
+from bitfront.service.actions import ACTIONS, Action, Host
 from bitfront.service.requests import Body
 from bitfront.storage import Store
 from bitfront.storage.jobs import LIMIT
@@ -102,8 +102,8 @@ def flaky(monkeypatch: pytest.MonkeyPatch, failures: int, error: Exception) -> l
     """A kind of job whose second unit fails so many times; the units that were begun."""
     begun: list[str] = []
 
-    def act(study: str, request: Body, db: str | None, progress: Progress) -> dict[str, Any]:
-        del study, request, db
+    def act(study: str, request: Body, host: Host, progress: Progress) -> dict[str, Any]:
+        del study, request, host
         for unit in range(3):
             progress("working", unit, 3)
             begun.append(str(unit))
@@ -197,8 +197,8 @@ def test_the_lease_is_renewed_while_a_unit_takes_long(
 ) -> None:
     renewed = threading.Event()
 
-    def act(study: str, request: Body, db: str | None, progress: Progress) -> dict[str, Any]:
-        del study, request, db, progress
+    def act(study: str, request: Body, host: Host, progress: Progress) -> dict[str, Any]:
+        del study, request, host, progress
         assert renewed.wait(30)
         return {}
 
@@ -213,4 +213,4 @@ def test_the_lease_is_renewed_while_a_unit_takes_long(
     monkeypatch.setattr(Store, "renew", noted)
     place.store.submit("long", "s", {})
     job = place.claimed(lease=0.3)
-    assert driver.drive(place.store, job, place.db, 0.3, threading.Event()) == "succeeded"
+    assert driver.drive(place.store, job, Host(place.db), 0.3, threading.Event()) == "succeeded"

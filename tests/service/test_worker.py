@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from benchmarks.kill import attempts, outcome, watched
-from bitfront.service.actions import ACTIONS, Action
+from bitfront.service.actions import ACTIONS, Action, Host
 from bitfront.service.requests import Body
 from bitfront.service.worker import Worker
 from bitfront.storage import Store
@@ -101,8 +101,8 @@ def test_a_killed_worker_costs_nothing(tmp_path: Path) -> None:
 def test_two_workers_do_no_job_twice(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     both, met, done = threading.Barrier(2), set[int](), list[str]()
 
-    def act(study: str, request: Body, db: str | None, progress: Progress) -> dict[str, Any]:
-        del request, db, progress
+    def act(study: str, request: Body, host: Host, progress: Progress) -> dict[str, Any]:
+        del request, host, progress
         if threading.get_ident() not in met:
             met.add(threading.get_ident())
             both.wait(SOON)  # each worker has a job of its own
@@ -125,6 +125,15 @@ def test_two_workers_do_no_job_twice(place: Place, monkeypatch: pytest.MonkeyPat
         assert place.kinds(job) == ["submitted", "claimed", "succeeded"]
         takers.add(place.store.events(job.id)[1].details["worker"])
     assert takers == {"w0", "w1"}
+
+
+def test_a_worker_may_have_processes(place: Place) -> None:
+    job = place.search()
+    assert Worker(place.db, processes=2).run(idle=False) == 1
+    done = place.store.job(job.id)
+    assert (done.state, place.kinds(job)) == ("succeeded", ["submitted", "claimed", "succeeded"])
+    assert done.result is not None
+    assert len(done.result["answers"]) == 2
 
 
 def test_a_signal_ends_a_worker_after_its_unit(tmp_path: Path) -> None:
