@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Response
@@ -11,11 +12,12 @@ from bitfront.documents import front_document, plain
 from bitfront.frontcsv import front_csv
 from bitfront.queries import Front, front_of
 from bitfront.storage import Store
+from bitfront.storage.pages import some_trials
 
 from .common import Db, StudyName, Word
 from .figures import TrialDocument
 from .problems import documented
-from .trials import Within
+from .trials import Within, enough
 
 router = APIRouter(tags=["studies"])
 
@@ -63,6 +65,7 @@ def front(
     found = asked(store, name, (x, y, *z), within)
     if format == "csv" or (format is None and _prefers_csv(accept)):
         return Response(front_csv(found, everything), media_type="text/csv; header=present")
+    found = with_layers(store, found, found.listed(everything))
     columns = [(*found.costs, *found.metrics).index(objective) for objective in (x, y, *z)]
     document = front_document(found, everything)
     document["objectives"] = [x, y, *z]
@@ -72,14 +75,23 @@ def front(
 
 
 def asked(store: Store, name: str, objectives: tuple[str, ...], within: list[str]) -> Front:
-    """The front; each of ``objectives`` is a cost if some trial has a cost of this name."""
+    """The front; each of ``objectives`` is a cost if some trial has a cost of this name.
+
+    Its trials may be without their layers (``with_layers``).
+    """
     record = store.study(name)
-    trials = store.trials(record)
+    trials = enough(store, record, within)
     there = {cost for trial in trials for cost in trial.costs}
     distinct = tuple(dict.fromkeys(objectives))
     costs = tuple(name for name in distinct if name in there)
     metrics = tuple(name for name in distinct if name not in there)
     return front_of(record, trials, costs, metrics, within)
+
+
+def with_layers(store: Store, found: Front, listed: list[int]) -> Front:
+    """A front whose ``listed`` trials have their layers."""
+    whole = {trial.id: trial for trial in some_trials(store, [found.trials[i].id for i in listed])}
+    return replace(found, trials=tuple(whole.get(trial.id, trial) for trial in found.trials))
 
 
 def _prefers_csv(accept: str) -> bool:

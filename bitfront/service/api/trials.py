@@ -10,8 +10,10 @@ from pydantic import BaseModel
 from bitfront.documents import plain, shown_document, trial_document
 from bitfront.queries import show_in
 from bitfront.storage import Store, StudyRecord
+from bitfront.storage.lines import trial_lines
 from bitfront.storage.pages import Order, Place, some_trials, trial_places
-from bitfront.within import those_within
+from bitfront.types import Trial
+from bitfront.within import looks_at_layers, those_within
 
 from .common import After, Db, Limit, Page, StudyName, TrialId, Word, page
 from .cursors import cursor, position
@@ -82,6 +84,12 @@ def trial(store: Db, name: StudyName, trial: TrialId, metric: Word = "kl") -> An
     return plain(shown_document(show_in(store, name, trial, metric)))
 
 
+def enough(store: Store, record: StudyRecord, within: list[str]) -> list[Trial]:
+    """The trials of a study, without their layers where no limit needs these."""
+    whole = any(map(looks_at_layers, within))
+    return store.trials(record) if whole else trial_lines(store, record)
+
+
 def _places(
     store: Store,
     record: StudyRecord,
@@ -93,6 +101,6 @@ def _places(
 ) -> list[Place]:
     if not within:
         return trial_places(store, record, order, solver=solver, after=after, limit=limit)
-    ids = {trial.id for trial in those_within(record, store.trials(record), within)}
+    ids = {trial.id for trial in those_within(record, enough(store, record, within), within)}
     places = trial_places(store, record, order, solver=solver, after=after)
     return [place for place in places if place.id in ids][:limit]
