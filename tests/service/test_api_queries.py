@@ -174,6 +174,27 @@ def test_a_front_as_csv(client: TestClient) -> None:
     assert json.json()["knee"] == int(next(row["trial"] for row in rows if row["knee"] == "1"))
 
 
+def test_lists_as_csv(client: TestClient) -> None:
+    address = f"{API}/llama/trials"
+    first = client.get(address, params={"limit": 4, "format": "csv", "order": "kl"})
+    rows = list(csv.DictReader(io.StringIO(first.text)))
+    link = first.headers["link"]
+    assert link.endswith('>; rel="next"')
+    after = client.get(address + link.removeprefix("<").partition(">")[0])
+    rows += csv.DictReader(io.StringIO(after.text))
+    assert "link" not in after.headers
+    documents = client.get(address, params={"order": "kl"}).json()["items"]
+    assert [int(row["id"]) for row in rows] == [t["id"] for t in documents]
+    for row, t in zip(rows, documents, strict=True):
+        assert float(row["bytes"]) == t["costs"]["bytes"]
+        assert float(row["kl stderr"]) == t["metrics"]["kl"]["stderr"]
+        assert row["top1"] == str(t["metrics"].get("top1", {}).get("value", ""))
+    measured = client.get(f"{API}/llama/measurements", headers={"accept": "text/csv"})
+    rows = list(csv.DictReader(io.StringIO(measured.text)))
+    assert [row["scheme"] for row in rows] == ["w2", "w4", "w8"] * 2
+    assert {row["kl stderr"] for row in rows} == {"0.1"}
+
+
 def test_pages_neither_repeat_nor_leave_out(database: str) -> None:
     """Whatever the figures: equal ones, and ones that are not known."""
     rng = random.Random(0)

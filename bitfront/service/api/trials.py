@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
 from bitfront.documents import plain, shown_document, trial_document
@@ -16,11 +16,13 @@ from bitfront.types import Trial
 from bitfront.within import looks_at_layers, those_within
 
 from .common import After, Db, Limit, Page, StudyName, TrialId, Word, page
+from .csvs import CSV, Accept, Format, csv_page, wants_csv
 from .cursors import cursor, position
 from .figures import ORDER, TrialDocument, TrialLine, order_of, placed
 from .problems import documented
 
 router = APIRouter(tags=["studies"])
+COLUMNS = ("id", "created", "solver", "predicted", "expected", "bound", "seconds")
 
 WITHIN = "A limit, like 700MB, 40%, 12ms@cpu or kl<=0.1; repeatable."
 Within = Annotated[list[Word], Query(description=WITHIN, max_length=20)]
@@ -56,8 +58,9 @@ class ShownTrial(TrialDocument):
     layers: dict[str, LayerLine]
 
 
-@router.get("/studies/{name}/trials", response_model=Trials, responses=documented(404))
+@router.get("/studies/{name}/trials", response_model=Trials, responses={**documented(404), **CSV})
 def trials(
+    request: Request,
     store: Db,
     name: StudyName,
     solver: Word | None = None,
@@ -65,6 +68,8 @@ def trials(
     order: Annotated[Word, Query(description=ORDER)] = "id",
     limit: Limit = 100,
     at: After = None,
+    format: Format = None,
+    accept: Accept = "*/*",
 ) -> Any:
     """The trials of a study."""
     record = store.study(name)
@@ -75,7 +80,10 @@ def trials(
     places = _places(store, record, order_of(order), solver, within, after, limit + 1)
     last = places[limit - 1] if len(places) > limit else None
     rows = [plain(trial_document(t)) for t in some_trials(store, [p.id for p in places[:limit]])]
-    return page(rows, None if last is None else cursor(query, [last.value, last.id]))
+    more = None if last is None else cursor(query, [last.value, last.id])
+    if wants_csv(format, accept):
+        return csv_page(request, rows, more, COLUMNS, ("costs", "metrics"))
+    return page(rows, more)
 
 
 @router.get("/studies/{name}/trials/{trial}", response_model=ShownTrial, responses=documented(404))
