@@ -77,6 +77,11 @@ def meeting(record: StudyRecord, trials: Sequence[Trial], limits: Sequence[str])
     return left
 
 
+def looks_at_layers(text: str) -> bool:
+    """Whether a limit may need the schemes of trials' layers: all but plain bounds on figures."""
+    return ":" in text or not re.search("[<>=]", text) or _SIGNED.match(text) is not None
+
+
 def those_within(
     record: StudyRecord, trials: Sequence[Trial], limits: Sequence[str]
 ) -> list[Trial]:

@@ -29,6 +29,8 @@ from .models import (
 from .records import StudyRecord
 from .trials import _load
 
+BATCH = 1000  # ids in one query; databases limit how many values one may have
+
 
 @dataclass(frozen=True)
 class Place:
@@ -92,9 +94,12 @@ def measurement_places(
 
 def some_trials(database: Database, ids: Collection[int]) -> list[Trial]:
     """The trials with these ids, in their order."""
+    wanted = sorted(ids)
+    by_id: dict[int, Trial] = {}
     with database.reading() as connection:
-        found = _load(connection, select(TrialRow).where(TrialRow.id.in_(sorted(ids))))
-    by_id = {trial.id: trial for trial in found}
+        for i in range(0, len(wanted), BATCH):
+            some = select(TrialRow).where(TrialRow.id.in_(wanted[i : i + BATCH]))
+            by_id |= {trial.id: trial for trial in _load(connection, some)}
     return [by_id[id] for id in ids]
 
 

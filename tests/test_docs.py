@@ -36,7 +36,10 @@ def lines() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("page", "line"), lines())
 def test_command_lines_are_understood(page: str, line: str) -> None:
-    _, command, *words = shlex.split(line)
+    _, *words = shlex.split(line)
+    if words[0] == "--server":
+        words = words[2:]
+    command, *words = words
     COMMANDS.commands[command].make_context(command, words, resilient_parsing=False)
 
 

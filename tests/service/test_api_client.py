@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
+import httpx
 import pytest
 
 from bitfront import remote
@@ -174,6 +176,24 @@ def test_servers_that_are_none(bitfront: Commands, monkeypatch: pytest.MonkeyPat
 def test_without_the_token(bitfront: Commands, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BITFRONT_TOKEN")
     assert "a token is needed" in bitfront.refused("--server", url, "studies")
+
+
+def test_a_client_that_leaves_gives_its_stream_back(bitfront: Commands, tmp_path: Path) -> None:
+    with Store.open(bitfront.db) as store:
+        job, _ = store.submit("search", "s", {})
+    with listening(Settings(db=bitfront.db, port=0, streams=1, poll=0.01)) as url:
+        address, stream = f"{url}/api/v1/jobs/{job.id}/events", {"accept": "text/event-stream"}
+        with httpx.stream("GET", address, headers=stream) as first:
+            lines = first.iter_lines()  # held: it closes the connection when it is dropped
+            assert next(lines).startswith(":")
+            assert httpx.get(address, headers=stream).status_code == 429
+        end = time.monotonic() + 60
+        while time.monotonic() < end:  # the server notices in a moment
+            with httpx.stream("GET", address, headers=stream) as second:
+                if second.status_code == 200:
+                    return
+            time.sleep(0.05)
+        pytest.fail("the stream is still taken")
 
 
 class Other(BaseHTTPRequestHandler):

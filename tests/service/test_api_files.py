@@ -77,6 +77,7 @@ def test_a_file_with_its_etag(place: Place) -> None:
     for match in (tag, f"W/{tag}", f'"x", {tag}', "*"):
         same = place.client.get(address, headers={"if-none-match": match})
         assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", tag)
+        assert same.headers["cache-control"] == "private, no-cache"
     assert place.client.get(address, headers={"if-none-match": '"x"'}).status_code == 200
     (place.out / "export-1" / "model.safetensors").write_bytes(WEIGHTS[::-1])
     changed = place.client.get(address, headers={"if-none-match": tag})

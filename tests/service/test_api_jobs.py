@@ -254,7 +254,7 @@ def test_streams_are_counted(place: Place) -> None:
 
 def test_where_a_job_writes_the_server_decides(place: Place) -> None:
     fill(place.store)
-    for given in ({"folder": "/tmp/x"}, {"overwrite": True}):
+    for given in ({"folder": "/nowhere/x"}, {"overwrite": True}):
         body = {"kind": "export", "trial": 1, "task": place.task, **given}
         problem(place.client.post("/api/v1/studies/llama/jobs", json=body), 422, "invalid-input")
     body = {"kind": "report"}

@@ -16,11 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitfront import queries
-from bitfront.documents import front_document, plain, shown_document
+from bitfront.documents import front_document, plain, shown_document, trial_document
 from bitfront.service.api.cursors import cursor, position
 from bitfront.service.api.problems import Problem
 from bitfront.storage import Store
+from bitfront.storage.lines import trial_lines
+from bitfront.storage.pages import some_trials
 from bitfront.types import Estimate, Trial
+from bitfront.within import looks_at_layers
 from tests.service.apis import fill, problem, serving
 
 API = "/api/v1/studies"
@@ -135,6 +138,28 @@ def test_a_front_is_that_of_the_verb(client: TestClient, database: str) -> None:
     problem(client.get(address, params={"x": "speed"}), 404, "unknown-name")
 
 
+def test_trials_without_their_layers_are_otherwise_the_same(database: str) -> None:
+    with Store.open(database) as store:
+        fill(store)
+        fill(store, "other", 2)
+        study = store.study("llama")
+        whole, lines = store.trials(study), trial_lines(store, study)
+        assert [plain(trial_document(t)) | {"schemes": {}} for t in whole] == [
+            plain(trial_document(t)) for t in lines
+        ]
+        ids = [trial.id for trial in reversed(whole)]
+        assert [t.schemes for t in some_trials(store, ids)] == [t.schemes for t in reversed(whole)]
+
+
+@pytest.mark.parametrize(
+    ("limit", "whole"),
+    [("kl<=0.1", False), ("bytes>=3", False), ("700MB", True), ("40%", True), (">=3bpw", True),
+     ("attention:3bpw", True), ("a*:bytes<=3", True), ("seconds@cpu<=1", False)],
+)  # fmt: skip
+def test_which_limits_look_at_layers(limit: str, whole: bool) -> None:
+    assert looks_at_layers(limit) is whole
+
+
 def test_a_front_as_csv(client: TestClient) -> None:
     address = f"{API}/llama/front"
     asked = client.get(address, params={"format": "csv", "all": True})
@@ -147,6 +172,27 @@ def test_a_front_as_csv(client: TestClient) -> None:
     assert accepted.text == asked.text
     json = client.get(address, params={"format": "json"}, headers={"accept": "text/csv"})
     assert json.json()["knee"] == int(next(row["trial"] for row in rows if row["knee"] == "1"))
+
+
+def test_lists_as_csv(client: TestClient) -> None:
+    address = f"{API}/llama/trials"
+    first = client.get(address, params={"limit": 4, "format": "csv", "order": "kl"})
+    rows = list(csv.DictReader(io.StringIO(first.text)))
+    link = first.headers["link"]
+    assert link.endswith('>; rel="next"')
+    after = client.get(address + link.removeprefix("<").partition(">")[0])
+    rows += csv.DictReader(io.StringIO(after.text))
+    assert "link" not in after.headers
+    documents = client.get(address, params={"order": "kl"}).json()["items"]
+    assert [int(row["id"]) for row in rows] == [t["id"] for t in documents]
+    for row, t in zip(rows, documents, strict=True):
+        assert float(row["bytes"]) == t["costs"]["bytes"]
+        assert float(row["kl stderr"]) == t["metrics"]["kl"]["stderr"]
+        assert row["top1"] == str(t["metrics"].get("top1", {}).get("value", ""))
+    measured = client.get(f"{API}/llama/measurements", headers={"accept": "text/csv"})
+    rows = list(csv.DictReader(io.StringIO(measured.text)))
+    assert [row["scheme"] for row in rows] == ["w2", "w4", "w8"] * 2
+    assert {row["kl stderr"] for row in rows} == {"0.1"}
 
 
 def test_pages_neither_repeat_nor_leave_out(database: str) -> None:

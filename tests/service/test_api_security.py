@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from starlette.datastructures import Headers
 from bitfront.errors import InvalidInput
 from bitfront.service.api.guard import CLIENTS, Guard
 from bitfront.service.api.problems import Problem
+from bitfront.service.api.serving import Redacted
 from bitfront.service.api.settings import HIDDEN, Settings, secret
 from tests.service.apis import problem, serving
 
@@ -164,3 +166,15 @@ def test_settings_do_not_show_their_tokens() -> None:
     shown = repr(Settings(token=TOKEN, read_token=READ))
     assert TOKEN not in shown
     assert READ not in shown
+
+
+def test_no_traceback_has_a_token() -> None:
+    try:
+        raise RuntimeError(f"GET /api?token={TOKEN}")
+    except RuntimeError:
+        failed = sys.exc_info()
+    record = logging.LogRecord("x", logging.ERROR, "", 0, "bug of %s", (READ,), failed)
+    line = Redacted(Settings(token=TOKEN, read_token=READ)).format(record)
+    assert "RuntimeError: GET /api?token=[token]" in line
+    assert "bug of [token]" in line
+    assert TOKEN not in line

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -55,7 +56,7 @@ def test_a_job_from_request_to_result(tmp_path: Path) -> None:
         headers = {"authorization": f"Bearer {TOKEN}"}
         with httpx.Client(base_url=f"{address}/api/v1", headers=headers, timeout=SOON) as client:
             task = {"kind": "module", "arguments": {"function": "net.py:task"}}
-            body = {"kind": "measure", "schemes": {"conv": "w4"}, "task": task}
+            body: dict[str, Any] = {"kind": "measure", "schemes": {"conv": "w4"}, "task": task}
             done = client.post("/studies/s/jobs", json=body)
             assert done.status_code == 202, done.text
             assert end(client, done.headers["location"])["state"] == "succeeded"

@@ -30,7 +30,10 @@ def position(text: str | None, query: Mapping[str, Any], *kinds: type) -> list[A
         return None
     try:
         padded = text + "=" * (-len(text) % 4)
-        mark, *at = json.loads(base64.b64decode(padded[:LONGEST], altchars=b"-_", validate=True))
+        found: list[Any] = json.loads(
+            base64.b64decode(padded[:LONGEST], altchars=b"-_", validate=True)
+        )
+        mark, *at = found
     except (ValueError, TypeError, RecursionError):
         raise _wrong("it cannot be read") from None
     if mark != _mark(query):

@@ -41,6 +41,7 @@ class Files(BaseModel):
 
 
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
+KEPT = {"Cache-Control": "private, no-cache"}  # kept by the client, asked for by its ETag
 BINARY = {"content": {"application/octet-stream": _BYTES}}
 SAME: dict[int | str, dict[str, Any]] = {304: {"description": "As the client has it (ETag)."}}
 WHOLE: dict[int | str, dict[str, Any]] = {200: {**BINARY, "description": "The file."}, **SAME}
@@ -64,8 +65,9 @@ def archive(service: In, id: JobId, if_none_match: Tags = None) -> Response:
     found = written(service.store.job(id), service.settings.output)
     tag = f'"{id}-{hash_of(found)}"'
     if _same(if_none_match, tag):
-        return Response(status_code=304, headers={"ETag": tag})
-    headers = {"Content-Disposition": f'attachment; filename="job-{id}.zip"', "ETag": tag}
+        return Response(status_code=304, headers={"ETag": tag, **KEPT})
+    named = f'attachment; filename="job-{id}.zip"'
+    headers = {"Content-Disposition": named, "ETag": tag, **KEPT}
     return StreamingResponse(zipped(found), media_type="application/zip", headers=headers)
 
 
@@ -88,7 +90,7 @@ def file(
         raise Problem(404, f"job {id} wrote no file {path!r}", "see its files", "unknown-name")
     tag = f'"{found.sha256}"'
     if _same(if_none_match, tag):
-        return Response(status_code=304, headers={"ETag": tag})
+        return Response(status_code=304, headers={"ETag": tag, **KEPT})
     if range is not None and not (if_range in (None, tag) and one_range(range, found.bytes)):
         kept = [h for h in request.scope["headers"] if h[0].lower() != b"range"]
         request.scope["headers"] = kept  # the whole file is the answer
@@ -96,7 +98,7 @@ def file(
     return FileResponse(
         found.file, media_type=found.media_type, filename=found.file.name,
         content_disposition_type="inline" if page else "attachment",
-        headers={"ETag": tag, **({"Content-Security-Policy": PAGE_POLICY} if page else {})},
+        headers={"ETag": tag, **KEPT, **({"Content-Security-Policy": PAGE_POLICY} if page else {})},
     )  # fmt: skip
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from bitfront.documents import front_document, plain
 from bitfront.frontcsv import front_csv
 from bitfront.queries import Front, front_of
 from bitfront.storage import Store
+from bitfront.storage.pages import some_trials
 
 from .common import Db, StudyName, Word
+from .csvs import CSV, Accept, Format, csv_response, wants_csv
 from .figures import TrialDocument
 from .problems import documented
-from .trials import Within
+from .trials import Within, enough
 
 router = APIRouter(tags=["studies"])
 
@@ -37,10 +40,6 @@ class FrontDocument(BaseModel):
     points: list[list[float | None]] = Field(description="Rows of numbers, one for each of trials.")
 
 
-_TABLE = {"text/csv": {"schema": {"type": "string"}}}
-CSV: dict[int | str, dict[str, Any]] = {200: {"content": _TABLE, "description": "The front."}}
-
-
 @router.get(
     "/studies/{name}/front", response_model=FrontDocument, responses={**documented(404), **CSV}
 )
@@ -54,15 +53,14 @@ def front(
     everything: Annotated[
         bool, Query(alias="all", description="Give dominated trials too.")
     ] = False,
-    format: Annotated[
-        Literal["json", "csv"] | None, Query(description="Before the header Accept.")
-    ] = None,
-    accept: Annotated[str, Header()] = "*/*",
+    format: Format = None,
+    accept: Accept = "*/*",
 ) -> Any:
     """The Pareto front of a study under two or more costs and metrics."""
     found = asked(store, name, (x, y, *z), within)
-    if format == "csv" or (format is None and _prefers_csv(accept)):
-        return Response(front_csv(found, everything), media_type="text/csv; header=present")
+    if wants_csv(format, accept):
+        return csv_response(front_csv(found, everything))
+    found = with_layers(store, found, found.listed(everything))
     columns = [(*found.costs, *found.metrics).index(objective) for objective in (x, y, *z)]
     document = front_document(found, everything)
     document["objectives"] = [x, y, *z]
@@ -72,9 +70,12 @@ def front(
 
 
 def asked(store: Store, name: str, objectives: tuple[str, ...], within: list[str]) -> Front:
-    """The front; each of ``objectives`` is a cost if some trial has a cost of this name."""
+    """The front; each of ``objectives`` is a cost if some trial has a cost of this name.
+
+    Its trials may be without their layers (``with_layers``).
+    """
     record = store.study(name)
-    trials = store.trials(record)
+    trials = enough(store, record, within)
     there = {cost for trial in trials for cost in trial.costs}
     distinct = tuple(dict.fromkeys(objectives))
     costs = tuple(name for name in distinct if name in there)
@@ -82,6 +83,7 @@ def asked(store: Store, name: str, objectives: tuple[str, ...], within: list[str
     return front_of(record, trials, costs, metrics, within)
 
 
-def _prefers_csv(accept: str) -> bool:
-    kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
-    return "text/csv" in kinds and "application/json" not in kinds
+def with_layers(store: Store, found: Front, listed: list[int]) -> Front:
+    """A front whose ``listed`` trials have their layers."""
+    whole = {trial.id: trial for trial in some_trials(store, [found.trials[i].id for i in listed])}
+    return replace(found, trials=tuple(whole.get(trial.id, trial) for trial in found.trials))

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
 from bitfront.documents import estimates_document, plain
 from bitfront.storage.pages import measurement_places, some_measurements
 
 from .common import After, Db, Limit, Page, StudyName, Word, page
+from .csvs import CSV, Accept, Format, csv_page, wants_csv
 from .cursors import cursor, position
 from .figures import ORDER, Figure, order_of, placed
 from .problems import documented
 
 router = APIRouter(tags=["studies"])
+COLUMNS = ("id", "profiler", "settings", "layer", "scheme", "seconds")
 
 
 class MeasurementDocument(BaseModel):
@@ -35,8 +37,13 @@ class Measurements(Page):
     items: list[MeasurementDocument]
 
 
-@router.get("/studies/{name}/measurements", response_model=Measurements, responses=documented(404))
+@router.get(
+    "/studies/{name}/measurements",
+    response_model=Measurements,
+    responses={**documented(404), **CSV},
+)
 def measurements(
+    request: Request,
     store: Db,
     name: StudyName,
     profiler: Word | None = None,
@@ -45,6 +52,8 @@ def measurements(
     order: Annotated[Word, Query(description=ORDER)] = "id",
     limit: Limit = 100,
     at: After = None,
+    format: Format = None,
+    accept: Accept = "*/*",
 ) -> Any:
     """The measurements of a study."""
     record = store.study(name)
@@ -64,4 +73,7 @@ def measurements(
         }
         for id, m in found
     ]  # fmt: skip
-    return page(plain(rows), None if last is None else cursor(query, [last.value, last.id]))
+    more = None if last is None else cursor(query, [last.value, last.id])
+    if wants_csv(format, accept):
+        return csv_page(request, plain(rows), more, COLUMNS, ("values",))
+    return page(plain(rows), more)

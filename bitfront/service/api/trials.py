@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
 from bitfront.documents import plain, shown_document, trial_document
 from bitfront.queries import show_in
 from bitfront.storage import Store, StudyRecord
+from bitfront.storage.lines import trial_lines
 from bitfront.storage.pages import Order, Place, some_trials, trial_places
-from bitfront.within import those_within
+from bitfront.types import Trial
+from bitfront.within import looks_at_layers, those_within
 
 from .common import After, Db, Limit, Page, StudyName, TrialId, Word, page
+from .csvs import CSV, Accept, Format, csv_page, wants_csv
 from .cursors import cursor, position
 from .figures import ORDER, TrialDocument, TrialLine, order_of, placed
 from .problems import documented
 
 router = APIRouter(tags=["studies"])
+COLUMNS = ("id", "created", "solver", "predicted", "expected", "bound", "seconds")
 
 WITHIN = "A limit, like 700MB, 40%, 12ms@cpu or kl<=0.1; repeatable."
 Within = Annotated[list[Word], Query(description=WITHIN, max_length=20)]
@@ -54,8 +58,9 @@ class ShownTrial(TrialDocument):
     layers: dict[str, LayerLine]
 
 
-@router.get("/studies/{name}/trials", response_model=Trials, responses=documented(404))
+@router.get("/studies/{name}/trials", response_model=Trials, responses={**documented(404), **CSV})
 def trials(
+    request: Request,
     store: Db,
     name: StudyName,
     solver: Word | None = None,
@@ -63,6 +68,8 @@ def trials(
     order: Annotated[Word, Query(description=ORDER)] = "id",
     limit: Limit = 100,
     at: After = None,
+    format: Format = None,
+    accept: Accept = "*/*",
 ) -> Any:
     """The trials of a study."""
     record = store.study(name)
@@ -73,13 +80,22 @@ def trials(
     places = _places(store, record, order_of(order), solver, within, after, limit + 1)
     last = places[limit - 1] if len(places) > limit else None
     rows = [plain(trial_document(t)) for t in some_trials(store, [p.id for p in places[:limit]])]
-    return page(rows, None if last is None else cursor(query, [last.value, last.id]))
+    more = None if last is None else cursor(query, [last.value, last.id])
+    if wants_csv(format, accept):
+        return csv_page(request, rows, more, COLUMNS, ("costs", "metrics"))
+    return page(rows, more)
 
 
 @router.get("/studies/{name}/trials/{trial}", response_model=ShownTrial, responses=documented(404))
 def trial(store: Db, name: StudyName, trial: TrialId, metric: Word = "kl") -> Any:
     """A trial: schemes, bytes and sensitivities of its layers, and all that was measured of it."""
     return plain(shown_document(show_in(store, name, trial, metric)))
+
+
+def enough(store: Store, record: StudyRecord, within: list[str]) -> list[Trial]:
+    """The trials of a study, without their layers where no limit needs these."""
+    whole = any(map(looks_at_layers, within))
+    return store.trials(record) if whole else trial_lines(store, record)
 
 
 def _places(
@@ -93,6 +109,6 @@ def _places(
 ) -> list[Place]:
     if not within:
         return trial_places(store, record, order, solver=solver, after=after, limit=limit)
-    ids = {trial.id for trial in those_within(record, store.trials(record), within)}
+    ids = {trial.id for trial in those_within(record, enough(store, record, within), within)}
     places = trial_places(store, record, order, solver=solver, after=after)
     return [place for place in places if place.id in ids][:limit]
