@@ -1,5 +1,5 @@
 # make demo   the main job on an embedded default
-# make test   all tests
+# make test   all tests, in WORKERS processes
 # make lint   style and types, without changing anything
 #
 # make bench-peers   Bitfront's allocations against other programs' (benchmarks/peers), each program
@@ -11,6 +11,7 @@
 
 PYTHON ?= python3
 TORCH_INDEX ?=
+WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 PEERS := $(patsubst %,.venv-peers/%/.installed,modelopt autoround nncf)
@@ -21,7 +22,7 @@ demo: $(STAMP)
 	$(BIN)/bitfront demo --out demo-out
 
 test: $(STAMP)
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check
