@@ -7,17 +7,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bitfront.heldout import bare, sides
-from bitfront.storage import StudyRecord
-from bitfront.types import Estimate, Trial
 
 if TYPE_CHECKING:
     from bitfront.queries import Front, Shown
+    from bitfront.storage import StudyRecord
+    from bitfront.types import Estimate, Trial
 
 Document = Mapping[str, Any]
 
 
 def trial_of(document: Document) -> Trial:
     """The trial of a ``trial_document``; without schemes where it has none."""
+    from bitfront.types import Trial
+
     return Trial(
         schemes=document.get("schemes", {}),
         solver=document["solver"],
@@ -34,6 +36,8 @@ def trial_of(document: Document) -> Trial:
 
 def study_of(document: Document) -> StudyRecord:
     """The study of the service's document of one."""
+    from bitfront.storage import StudyRecord
+
     settings = {**document["settings"], "layers": document["layers"]}
     return StudyRecord(0, document["name"], document["created"], document["fingerprint"], settings)
 
@@ -78,10 +82,14 @@ def shown_from(document: Document, study: StudyRecord, metric: str) -> Shown:
 def _of(line: Document, name: str) -> Estimate | None:
     if line[name] is None and line[f"{name}_stderr"] is None:
         return None
+    from bitfront.types import Estimate
+
     return Estimate(known(line[name]), known(line[f"{name}_stderr"]), 0)
 
 
 def _estimate(fields: Document) -> Estimate:
+    from bitfront.types import Estimate
+
     return Estimate(known(fields["value"]), known(fields["stderr"]), fields["samples"])
 
 
