@@ -19,6 +19,8 @@ from bitfront.study import Progress, Study, silent
 from bitfront.types import Trial
 from bitfront.units import Look, Looked
 
+WHAT = "measuring allocations"
+
 
 @dataclass(frozen=True, eq=False)
 class Asked:
@@ -66,7 +68,6 @@ def measured(
     study: Study,
     asked: Sequence[Asked],
     progress: Progress = silent,
-    what: str = "measuring allocations",
 ) -> list[Trial]:
     """``measure`` of several allocations, which the study's executor may do side by side.
 
@@ -80,12 +81,12 @@ def measured(
             missing[index] = found
         else:
             trials[index] = found
-    progress(what, len(trials), len(asked))
+    progress(WHAT, len(trials), len(asked))
     places = list(missing)
     for place, looked in study.executor.map(study, list(missing.values())):
         index = places[place]
         trials[index] = _recorded(study, asked[index], looked)
-        progress(what, len(trials), len(asked))
+        progress(WHAT, len(trials), len(asked))
     return [trials[index] for index in range(len(asked))]
 
 

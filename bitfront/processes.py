@@ -36,7 +36,7 @@ class Processes:
     """
 
     def __init__(self, workers: int, threads: int | None = None) -> None:
-        require(1, workers=workers, **({} if threads is None else {"threads": threads}))
+        require(1, workers=workers, threads=threads)
         self._workers = workers
         self._threads = threads or max(1, torch.get_num_threads() // workers)
         self._folder: TemporaryDirectory[str] | None = None

@@ -19,7 +19,7 @@ from bitfront.types import content_key
 
 from .arrays import plain
 from .engine import Database, now
-from .jobstates import QUEUED, RUNNING, moved
+from .jobstates import MOVES, QUEUED, RUNNING, moved
 from .models import JobEventRow, JobRow
 from .records import Job, JobEvent, JobProgress
 
@@ -151,7 +151,7 @@ class Jobs(Database):
         fields = plain(result, "a job's result")
 
         def change(connection: Connection, row: Any) -> dict[str, Any]:
-            if row.state not in ("running", "paused"):
+            if row.state not in MOVES["succeed"]:
                 return dict(_FREE)
             _note(connection, row.id, "succeeded")
             after = moved(row.id, row.state, "succeed")

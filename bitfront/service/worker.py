@@ -7,7 +7,7 @@ import socket
 import threading
 import uuid
 
-from bitfront.storage import Job, Store
+from bitfront.storage import Store
 from bitfront.tasks.numbers import require
 
 from .actions import Host
@@ -50,7 +50,7 @@ class Worker:
         driven = 0
         with Store.open(self.host.db) as store:
             while not self._stop.is_set():
-                job = patiently(lambda: self._claim(store))
+                job = patiently(lambda: store.claim(self.name, self.lease))
                 if job is not None:
                     drive(store, job, self.host, self.lease, self._stop)
                     driven += 1
@@ -61,6 +61,3 @@ class Worker:
                 else:
                     break
         return driven
-
-    def _claim(self, store: Store) -> Job | None:
-        return store.claim(self.name, self.lease)
