@@ -26,17 +26,19 @@ class StoredCheckpoints:
     def __init__(self, study: Study, key: str, progress: Progress, what: str, batches: int) -> None:
         self._study, self._key, self._progress, self._what = study, key, progress, what
         self._batches = batches  # of the pass
-        self._done = 0
+        self._found: dict[int, dict[str, NDArray[Any]]] | None = None
 
     def load(self) -> dict[int, dict[str, NDArray[Any]]]:
-        found = self._study.store.checkpoints(self._study.record, self._key)
-        self._done = len(found)
-        return found
+        """What is recorded, read once, with what was saved since."""
+        if self._found is None:
+            self._found = self._study.store.checkpoints(self._study.record, self._key)
+        return self._found
 
     def save(self, index: int, arrays: Mapping[str, NDArray[Any]]) -> None:
         self._study.store.add_checkpoint(self._study.record, self._key, index, arrays)
-        self._done += 1
-        self._progress(self._what, self._done, self._batches)
+        found = self.load()
+        found[index] = dict(arrays)
+        self._progress(self._what, len(found), self._batches)
 
 
 Pair = tuple[str, str]  # layer, scheme
