@@ -54,7 +54,8 @@ class View:
         if self.quiet is None:
             return own
         foretold = self.scale * sums[prefix + self.quiet].astype(np.float64)
-        return np.asarray(foretold + self.share * (own - foretold))
+        believed = foretold + self.share * (own - foretold)
+        return believed if believed.mean() > own.mean() else own
 
 
 @dataclass(frozen=True, eq=False)
