@@ -12,6 +12,7 @@ from bitfront.tasks.numbers import require
 
 from .actions import Host
 from .driver import drive, patiently
+from .presence import Presence
 
 LEASE = 30.0  # seconds
 POLL = 1.0  # seconds between two looks for a job
@@ -48,7 +49,10 @@ class Worker:
         looks. Raises ``StorageError`` when the database cannot be opened, or stays out of reach.
         """
         driven = 0
-        with Store.open(self.host.db) as store:
+        with (
+            Store.open(self.host.db) as store,
+            Presence(store, self.name, self.lease),
+        ):
             while not self._stop.is_set():
                 job = patiently(lambda: store.claim(self.name, self.lease))
                 if job is not None:
