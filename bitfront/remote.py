@@ -16,6 +16,7 @@ from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Re
 
 from bitfront.errors import (
     BitfrontError,
+    Forbidden,
     IllegalMove,
     Infeasible,
     InvalidInput,
@@ -31,8 +32,8 @@ TRIES = 30  # in a row, after which the server is given up
 LOCAL = ("localhost", "127.0.0.1", "::1")
 _ERRORS: dict[str, type[BitfrontError]] = {
     "unknown-name": UnknownName, "illegal-move": IllegalMove, "infeasible": Infeasible,
-    "study-mismatch": StudyMismatch, "storage": StorageError, "unavailable": StorageError,
-    "too-many-requests": StorageError,
+    "study-mismatch": StudyMismatch, "forbidden-path": Forbidden, "storage": StorageError,
+    "unavailable": StorageError, "too-many-requests": StorageError,
 }  # fmt: skip
 
 Progress = Callable[[str, int, int], None]

@@ -59,7 +59,7 @@ class Measurements(Artifacts):
         with self.reading() as connection:
             rows = connection.execute(chosen.order_by(MeasurementRow.id)).all()
             ids = chosen.with_only_columns(MeasurementRow.id)
-            values = _values(connection, ids)
+            values = load_values(connection, ids)
             packed = _packed(connection, ids) if vectors else []
         arrays: dict[int, dict[str, NDArray[Any]]] = defaultdict(dict)
         for identity, name, data, artifact in packed:
@@ -179,7 +179,8 @@ class Measurements(Artifacts):
 Unit = tuple[float, list[dict[str, Any]], dict[str, Blob]]  # seconds, values, vectors
 
 
-def _values(connection: Connection, ids: Any) -> dict[int, dict[str, Estimate]]:
+def load_values(connection: Connection, ids: Any) -> dict[int, dict[str, Estimate]]:
+    """Of the measurements that ``ids`` selects: id -> metric -> value."""
     table = MeasurementValueRow
     query = select(table.measurement_id, table.metric, table.value, table.stderr, table.samples)
     found: dict[int, dict[str, Estimate]] = defaultdict(dict)

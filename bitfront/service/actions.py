@@ -27,6 +27,7 @@ from bitfront.registry import Registry
 from bitfront.scheme import KEEP, Scheme
 from bitfront.study import Progress, Study
 
+from .policy import Policy
 from .requests import Body, ExportBody, MeasureBody, OfTask, ProfileBody, ReportBody, SearchBody
 
 Document = dict[str, Any]
@@ -35,10 +36,12 @@ Asked = TypeVar("Asked", bound=Body)
 
 @dataclass(frozen=True)
 class Host:
-    """Where a job is done: its database, and how many processes do its units side by side."""
+    """Where a job is done: its database, how many processes do its units side by side, and what it
+    may load, anything without a ``policy``."""
 
     db: str | None
     processes: int = 1
+    policy: Policy | None = None
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,9 @@ def run(kind: str, study: str, request: Document, host: Host, progress: Progress
 
 def opened(study: str, request: OfTask, host: Host, progress: Progress) -> Study:
     """The study, begun with the request's task if need be."""
+    check = None if host.policy is None else host.policy.check
     return Given(request.task.kind, request.task.arguments).open(
-        study, host.db, progress, host.processes
+        study, host.db, progress, host.processes, check
     )
 
 

@@ -12,6 +12,7 @@ from bitfront.tasks.numbers import require
 
 from .actions import Host
 from .driver import drive, patiently
+from .policy import Policy
 from .presence import Presence
 
 LEASE = 30.0  # seconds
@@ -23,7 +24,8 @@ class Worker:
 
     db: where it is, as of ``Store.open``. name: of this worker in histories; by default host,
     process and a random part. lease: seconds after which the job of a worker that died is claimed
-    by another. processes: that do a job's units side by side.
+    by another. processes: that do a job's units side by side. policy: what jobs
+    may load; anything without one.
     """
 
     def __init__(
@@ -32,9 +34,10 @@ class Worker:
         name: str | None = None,
         lease: float = LEASE,
         processes: int = 1,
+        policy: Policy | None = None,
     ) -> None:
         require(1, processes=processes)
-        self.host, self.lease = Host(db, processes), lease
+        self.host, self.lease = Host(db, processes, policy), lease
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._stop = threading.Event()
 

@@ -10,9 +10,10 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from bitfront import __version__
+from bitfront.remote import API
 
 from . import files, fronts, jobs, measurements, meta, studies, trials, workers
-from .common import API, Service
+from .common import Service
 from .outer import Outer
 from .problems import ProblemDocument, install
 from .settings import Settings

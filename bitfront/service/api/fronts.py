@@ -15,7 +15,7 @@ from bitfront.storage import Store
 from bitfront.storage.pages import some_trials
 
 from .common import Db, StudyName, Word
-from .csvs import CSV, Accept, Format, csv_response, wants_csv
+from .csvs import CSV, AsCsv, csv_response
 from .figures import TrialDocument
 from .problems import documented
 from .trials import Within, enough
@@ -46,6 +46,7 @@ class FrontDocument(BaseModel):
 def front(
     store: Db,
     name: StudyName,
+    as_csv: AsCsv,
     x: Annotated[Word, Query(description="A cost or metric.")] = "bytes",
     y: Annotated[Word, Query(description="A cost or metric.")] = "kl",
     z: Annotated[list[Word], Query(description="Further ones.", max_length=8)] = [],  # noqa: B006
@@ -53,12 +54,10 @@ def front(
     everything: Annotated[
         bool, Query(alias="all", description="Give dominated trials too.")
     ] = False,
-    format: Format = None,
-    accept: Accept = "*/*",
 ) -> Any:
     """The Pareto front of a study under two or more costs and metrics."""
     found = asked(store, name, (x, y, *z), within)
-    if wants_csv(format, accept):
+    if as_csv:
         return csv_response(front_csv(found, everything))
     found = with_layers(store, found, found.listed(everything))
     columns = [(*found.costs, *found.metrics).index(objective) for objective in (x, y, *z)]

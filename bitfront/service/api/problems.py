@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from bitfront.errors import (
     BitfrontError,
     ExportError,
+    Forbidden,
     IllegalMove,
     Infeasible,
     InvalidInput,
@@ -33,6 +34,7 @@ ERRORS: tuple[tuple[type[BitfrontError], int, str], ...] = (
     (Infeasible, 422, "infeasible"),
     (StudyMismatch, 409, "study-mismatch"),
     (IllegalMove, 409, "illegal-move"),
+    (Forbidden, 403, "forbidden-path"),
     (StorageError, 500, "storage"),
     (ExportError, 500, "export"),
 )

@@ -104,9 +104,16 @@ def serve(settings: Settings, listening: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def beside(db: str | None) -> Iterator[None]:
-    """A worker of the database as a child process, told to stop when the block ends."""
-    words = ["worker", *(() if db is None else ("--db", db))]
+def beside(settings: Settings) -> Iterator[None]:
+    """A worker of the database as a child process, told to stop when the block ends.
+
+    Where there are roots, it looks too that nothing else is loaded.
+    """
+    words = ["worker", *(() if settings.db is None else ("--db", settings.db))]
+    if settings.roots:
+        words += [word for root in settings.roots for word in ("--root", str(root))]
+        words += ["--allow-hub"] * settings.allow_hub
+        words += ["--allow-functions"] * settings.allow_functions
     kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
     code = "from bitfront.cli import main; main()"
     child = subprocess.Popen([sys.executable, "-c", code, *words], env=kept)

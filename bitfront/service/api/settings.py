@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from bitfront.errors import InvalidInput
+from bitfront.service.policy import Policy, check_roots
 
 SHORTEST = 16  # characters of a token
 HIDDEN = "[token]"
@@ -60,9 +61,12 @@ class Settings:
             )
         if self.prefix and (not self.prefix.startswith("/") or self.prefix.endswith("/")):
             raise InvalidInput(f"path prefix {self.prefix!r}", "write it like /bitfront")
-        for root in self.roots:
-            if not root.is_dir():
-                raise InvalidInput(f"root {str(root)!r} is no folder", "name a folder")
+        check_roots(self.roots)
+
+    @property
+    def policy(self) -> Policy:
+        """What jobs may load."""
+        return Policy(self.roots, self.allow_hub, self.allow_functions)
 
     @property
     def guarded(self) -> bool:

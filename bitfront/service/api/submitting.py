@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bitfront.budget import Budget
-from bitfront.errors import InvalidInput, UnknownName
+from bitfront.errors import InvalidInput
+from bitfront.giventask import Given
 from bitfront.service.requests import ProfileBody, SearchBody, TaskBody
 from bitfront.storage import Job, Store
 from bitfront.storage.studies import check_name
@@ -15,7 +16,6 @@ from bitfront.types import content_key, parse_schemes
 from bitfront.within import Bound
 
 from .bodies import ExportJob, JobRequest, ReportJob, task_of
-from .policy import Policy
 from .problems import Problem
 from .settings import Settings
 
@@ -45,18 +45,14 @@ def submit(store: Store, settings: Settings, study: str, body: JobRequest) -> tu
 
 def _task(store: Store, settings: Settings, study: str, task: TaskBody) -> dict[str, Any]:
     """The task as its job gets it: of a known kind, all that it loads being allowed."""
-    begun = study in store.names()
-    recorded = dict(store.study(study).settings.get("recipe") or {}) if begun else {}
-    kind = task.kind or recorded.get("kind")
-    if kind is None and begun:
-        raise InvalidInput(
-            f"study {study!r} was begun in Python with a live model or data", "give task.kind"
-        )
-    if kind is None:
-        raise UnknownName(f"there is no study {study!r} yet", "give task.kind and its arguments")
-    kept = recorded if recorded.get("kind") == kind else {}
-    arguments = Policy(settings).arguments(kind, task.arguments, kept)
+    kind, recorded = Given(task.kind, task.arguments, _spelled).known(store, study)
+    arguments = settings.policy.arguments(kind, task.arguments, recorded)
     return {"kind": task.kind, "arguments": arguments}
+
+
+def _spelled(name: str) -> str:
+    """A part of a task, as requests spell it."""
+    return "task.kind" if name == "task" else f"task.arguments.{name}"
 
 
 def _check_words(body: JobRequest) -> None:
