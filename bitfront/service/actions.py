@@ -22,6 +22,7 @@ from bitfront.documents import (
     trial_document,
 )
 from bitfront.errors import InvalidInput, SchemeError, UnknownName
+from bitfront.files import clear
 from bitfront.giventask import Given
 from bitfront.registry import Registry
 from bitfront.scheme import KEEP, Scheme
@@ -154,6 +155,7 @@ def report(study: str, request: ReportBody, host: Host, progress: Progress) -> D
     from bitfront.reporting import report as write
 
     progress("writing the report", 0, 1)
+    clear(Path(request.html))  # of this job alone
     found = write(study, request.html, metric=request.metric, db=host.db)
     progress("writing the report", 1, 1)
     return {"html": request.html, **report_document(found)}
