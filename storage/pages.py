@@ -141,8 +141,8 @@ def _places(
                 return [Place(value, id) for id, value in connection.execute(page)]
             names = query.with_only_columns(name).select_from(rows).join(table, owner == rows.id)
             there.update(connection.scalars(names.distinct()))
-    known = ", ".join(sorted(there)) or "none"
-    raise UnknownName(f"nothing here has the figure {order.by!r}", f"there are {known}")
+    known = f"there are {', '.join(sorted(there))}" if there else "there are none yet"
+    raise UnknownName(f"nothing here has the figure {order.by!r}", known)
 
 
 def _ordered(

@@ -140,10 +140,14 @@ with serving({str(db)!r}, **settings) as c:
         found = c.get("/api/v1/studies" + address)
         assert found.status_code in (200, 422), found.text
     task = {{"kind": "language", "arguments": {{"model": model, "calibration": str(data)}}}}
-    for body in ({{"kind": "search", "schemes": "w4", "budgets": ["4bpw"], "hold": None}},
-                 {{"kind": "profile", "schemes": "w4g8"}}, {{"kind": "export", "trial": 1}},
-                 {{"kind": "measure", "schemes": {{"a": "w4"}}}}):
-        done = c.post("/api/v1/studies/new/jobs", json={{**body, "task": task}})
+    costs = {{"joules": {{"layers": {{"a": {{"w4": 1.0}}}}}}}}
+    for study, body in (
+        ("new", {{"kind": "search", "schemes": "w4", "budgets": ["4bpw"], "hold": None}}),
+        ("new", {{"kind": "profile", "schemes": "w4g8", "choices": {{"costs": costs}}}}),
+        ("new", {{"kind": "measure", "schemes": {{"a": "w4"}}}}),
+        ("llama", {{"kind": "export", "trial": 1}}),
+    ):
+        done = c.post(f"/api/v1/studies/{{study}}/jobs", json={{**body, "task": task}})
         assert done.status_code == 202, done.text
     assert c.post("/api/v1/studies/llama/jobs", json={{"kind": "report"}}).status_code == 202
 print(*sorted(m for m in sys.modules if "." not in m))

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from bitfront.budget import Budget
+from bitfront.costfile import GivenCosts
 from bitfront.errors import InvalidInput
 from bitfront.giventask import Given
-from bitfront.service.requests import ProfileBody, SearchBody, TaskBody
+from bitfront.queries import check_metric
+from bitfront.scheme import Scheme
+from bitfront.service.requests import MeasureBody, ProfileBody, SearchBody, TaskBody
 from bitfront.storage import Job, Store
 from bitfront.storage.studies import check_name
 from bitfront.types import content_key, parse_schemes
@@ -30,8 +33,7 @@ def submit(store: Store, settings: Settings, study: str, body: JobRequest) -> tu
     task = task_of(body)
     if task is not None:
         request["task"] = _task(store, settings, study, task)
-    elif study not in store.names():
-        store.study(study)  # raises, and says which are near
+    _check_recorded(store, study, body)
     if isinstance(body, ExportJob):
         folder = _place(settings, "export", study, request)
         request |= {"folder": str(folder), "overwrite": True}  # it is this job's own
@@ -63,6 +65,26 @@ def _check_words(body: JobRequest) -> None:
             Budget.parse(text)
     if isinstance(body, SearchBody) and body.hold is not None:
         Bound.parse(body.hold)
+    elif isinstance(body, SearchBody) and not body.budgets:
+        raise InvalidInput("no budget was given", "give at least one, like 40%, or hold")
+    if isinstance(body, ProfileBody) and (body.until is None) == bool(body.budgets):
+        raise InvalidInput("until without budgets, or these without it", "give both, or neither")
+    if isinstance(body, MeasureBody):
+        for text in body.schemes.values():
+            Scheme.parse(text)
+    if isinstance(body, ProfileBody | SearchBody | MeasureBody):
+        for text in body.choices.pins.values():
+            Scheme.parse(text)
+        if body.choices.costs is not None:
+            GivenCosts.of(body.choices.costs)
+
+
+def _check_recorded(store: Store, study: str, body: JobRequest) -> None:
+    """Raises ``UnknownName`` for what a study must have and does not."""
+    if isinstance(body, ExportJob):
+        store.trial(store.study(study), body.trial)
+    elif isinstance(body, ReportJob):
+        check_metric(store.study(study), body.metric)
 
 
 def _check_text(request: dict[str, Any]) -> None:
