@@ -19,7 +19,7 @@ from bitfront.types import content_key
 from .arrays import plain
 from .engine import Database, clock, now
 from .jobstates import MOVES, QUEUED, RUNNING, moved
-from .models import JobEventRow, JobRow
+from .models import TOO_LARGE, JobEventRow, JobRow
 from .records import Job, JobEvent, JobProgress
 
 LIMIT = 5  # failures in a row of one unit, after which the job fails
@@ -230,7 +230,7 @@ def _claimable(moment: float) -> Any:
 
 
 def _row(connection: Connection, id: int, lock: bool = False) -> Any:
-    query = select(JobRow.__table__).where(JobRow.id == id)
+    query = select(JobRow.__table__).where(JobRow.id == (id if 0 < id < TOO_LARGE else 0))
     row = connection.execute(query.with_for_update() if lock else query).first()
     if row is None:
         raise UnknownName(f"no job {id}", "see 'bitfront jobs list'")

@@ -39,6 +39,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+TOO_LARGE = 1 << 31  # for a column of integers
+
 
 class Real(TypeDecorator[float]):
     """A float64 whose nan is NULL, so that SQL compares and sorts it the same everywhere."""

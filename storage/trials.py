@@ -17,6 +17,7 @@ from .arrays import pack, plain, unpack
 from .artifacts import NPY, Artifacts, Blob
 from .engine import now
 from .models import (
+    TOO_LARGE,
     SelectionRow,
     TrialCostRow,
     TrialLayerRow,
@@ -25,8 +26,6 @@ from .models import (
     TrialVectorRow,
 )
 from .records import Selection, StudyRecord
-
-_NO_ID = 1 << 31  # too large for a column of integers
 
 _SELECTION = select(
     SelectionRow.request_key, SelectionRow.trial_id, SelectionRow.details, SelectionRow.created
@@ -161,7 +160,7 @@ class Trials(Artifacts):
         if study is not None:
             one = one.where(TrialRow.study_id == study.id)
         with self.reading() as connection:
-            found = load_trials(connection, one) if 0 < id < _NO_ID else []
+            found = load_trials(connection, one) if 0 < id < TOO_LARGE else []
             if found:
                 return found[0]
             raise _unknown(connection, study, id)

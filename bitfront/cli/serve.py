@@ -47,7 +47,7 @@ def serve(
     refuse("serve")
     try:
         with quiet_stdout():
-            from bitfront.service.api.serving import address, beside, bound
+            from bitfront.service.api.serving import address, beside, bound, opened
             from bitfront.service.api.serving import serve as answer
             from bitfront.service.api.settings import Settings, secret
     except ModuleNotFoundError as error:
@@ -63,6 +63,8 @@ def serve(
         allow_hub=allow_hub, allow_functions=allow_functions,
     )  # fmt: skip
     with contextlib.closing(bound(settings)) as listening:
+        with quiet_stdout():
+            application = opened(settings)
         typer.echo(f"serving on {address(listening, path_prefix)}")
         with quiet_stdout(), beside(settings) if worker else contextlib.nullcontext():
-            answer(settings, listening)
+            answer(application, listening)

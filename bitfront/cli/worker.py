@@ -25,6 +25,7 @@ def worker(
         typer.Option(
             metavar="SECONDS",
             min=1.0,
+            max=86400.0,
             help="After which another takes over the job of a dead one.",
         ),
     ] = 30.0,

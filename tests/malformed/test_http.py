@@ -13,7 +13,6 @@ import pytest
 from fastapi.testclient import TestClient
 
 from bitfront.storage import Store
-from tests.malformed.cases import contents
 from tests.malformed.asked import (
     JSON,
     READING,
@@ -27,6 +26,7 @@ from tests.malformed.asked import (
     signed,
     task,
 )
+from tests.malformed.cases import contents
 from tests.service.apis import fill, made, problem, serving
 
 NAMED, AGAIN = ": correct what is named", ": use next as it was given, or begin anew"

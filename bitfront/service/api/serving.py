@@ -77,7 +77,9 @@ def bound(settings: Settings) -> socket.socket:
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or str(error)
         where = f"{settings.host}:{settings.port}"
-        raise InvalidInput(f"cannot listen on {where} ({why})", "choose another port") from error
+        raise InvalidInput(
+            f"cannot listen on {where} ({why})", "choose another host or port"
+        ) from error
 
 
 def address(listening: socket.socket, prefix: str) -> str:
@@ -86,9 +88,9 @@ def address(listening: socket.socket, prefix: str) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}{prefix}"
 
 
-def serve(settings: Settings, listening: socket.socket) -> None:
-    """Answer until SIGTERM or SIGINT. Raises ``StorageError`` for a database that cannot be used,
-    but not for one that is only out of reach for the moment."""
+def opened(settings: Settings) -> FastAPI:
+    """The application, with its database opened. Raises ``StorageError`` for one that cannot be
+    used, but not for one that is only out of reach for the moment."""
     handler = logging.StreamHandler()
     handler.setFormatter(Redacted(settings))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -100,6 +102,11 @@ def serve(settings: Settings, listening: socket.socket) -> None:
         if not error.passing:
             raise
         log.warning("%s; it is tried again at every request", error)
+    return app
+
+
+def serve(app: FastAPI, listening: socket.socket) -> None:
+    """Answer until SIGTERM or SIGINT."""
     Server(app).run(sockets=[listening])
 
 

@@ -62,6 +62,8 @@ class Settings:
         if self.prefix and (not self.prefix.startswith("/") or self.prefix.endswith("/")):
             raise InvalidInput(f"path prefix {self.prefix!r}", "write it like /bitfront")
         check_roots(self.roots)
+        if self.output is not None and self.output.exists() and not self.output.is_dir():
+            raise InvalidInput(f"output {str(self.output)!r} is no folder", "name a folder")
 
     @property
     def policy(self) -> Policy:
@@ -100,7 +102,9 @@ def secret(file: Path | None, variable: str) -> str | None:
         found = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is no text"
-        raise InvalidInput(f"cannot read the token in {str(file)!r}", why) from None
+        raise InvalidInput(
+            f"cannot read the token in {str(file)!r} ({why})", "name a file with a token in it"
+        ) from None
     if not found:
         raise InvalidInput(f"{str(file)!r} is empty", "write the token into it")
     return found
