@@ -1,4 +1,4 @@
-"""Malformed requests: a problem that says which value is wrong and what to do; nothing is changed."""
+"""Malformed requests: a problem that says which value is wrong and what to do."""
 
 from __future__ import annotations
 

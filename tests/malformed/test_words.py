@@ -33,7 +33,7 @@ SERVING = {
     "serve --root none": "root 'none' is no folder: name a folder",
     "serve --root file.txt": "root 'file.txt' is no folder: name a folder",
     "serve --output file.txt": "output 'file.txt' is no folder: name a folder",
-    "serve --token-file none": "the token in 'none' .No such file.*: name a file with a token in it",
+    "serve --token-file none": "the token in 'none' .No such file.*: name a file with",
     "serve --token-file empty": "'empty' is empty: write the token into it",
     "serve --token-file short": "the token is short, or has spaces: give at least 16 characters",
     "serve --token-file spaces": "the token is short, or has spaces: give at least 16 characters",
@@ -49,7 +49,7 @@ SERVING = {
     "serve extra": EXTRA,
     "worker --lease 0": f"'--lease': .*equal to 1, not '0': bitfront worker {SHOWS}",
     "worker --lease soon": f"'--lease': .*number.*, not 'soon': bitfront worker {SHOWS}",
-    "worker --lease nan": f"'--lease': .*equal to 1, not 'nan': bitfront worker {SHOWS}",
+    "worker --lease nan": f"'--lease': .*not 'nan': bitfront worker {SHOWS}",
     "worker --lease inf": f"'--lease': .*equal to 86400, not 'inf': bitfront worker {SHOWS}",
     "worker --processes 0": f"'--processes': .*equal to 1, not '0': bitfront worker {SHOWS}",
     "worker --processes two": f"'--processes': .*integer.*, not 'two': bitfront worker {SHOWS}",
@@ -144,7 +144,7 @@ STUDIES = {
     "export llama 1 out": "'llama' was begun in Python .*: open it there, or give --task",
     "search llama --schemes w4 --max-kl nan": "--max-kl nan: give nats, like 0.05",
     "search llama --schemes w4 --max-kl -1": "--max-kl -1: give nats, like 0.05",
-    "search llama --schemes w4 --budget 3bpw --costs none": "read 'none' .No such.*: check the path",
+    "search llama --schemes w4 --budget 3bpw --costs none": "'none' .No such.*: check the path",
 }
 FILES = {
     "solve": f"Missing argument 'PROBLEM': bitfront solve {SHOWS}",
