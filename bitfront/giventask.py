@@ -34,14 +34,15 @@ class Given:
         db: str | None,
         progress: Progress,
         processes: int = 1,
-        check: Callable[[Mapping[str, Any]], None] | None = None,
+        check: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
     ) -> Study:
         """The study: gone on with as it is recorded, or begun with what is given.
 
         What is given for a recorded study replaces the recorded arguments; the study is then
         refused unless it comes to the same. processes: that do its units side by side; this one for
-        1. check: raises for a task's recipe that is not to be loaded. Raises ``InvalidInput`` for
-        arguments that the kind does not take or lacks, and what opening the study raises.
+        1. check: the task's recipe as it is to be loaded; raises for one that is not. Raises
+        ``InvalidInput`` for arguments that the kind does not take or lacks, and what opening the
+        study raises.
         """
         from bitfront.executors import executor
         from bitfront.storage import Store
@@ -51,7 +52,7 @@ class Given:
         with Store.open(db) as store:
             recipe = self._recipe(store, study)
         if check is not None:
-            check(recipe)
+            recipe = check(recipe)
         progress("loading model and data", 0, 1)
         task = from_recipe(recipe)
         progress("loading model and data", 1, 1)

@@ -65,7 +65,7 @@ def run(kind: str, study: str, request: Document, host: Host, progress: Progress
 
 def opened(study: str, request: OfTask, host: Host, progress: Progress) -> Study:
     """The study, begun with the request's task if need be."""
-    check = None if host.policy is None else host.policy.check
+    check = None if host.policy is None else host.policy.checked
     return Given(request.task.kind, request.task.arguments).open(
         study, host.db, progress, host.processes, check
     )

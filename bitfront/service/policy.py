@@ -89,9 +89,10 @@ class Policy:
             for name, value in given.items()
         }
 
-    def check(self, recipe: Mapping[str, Any]) -> None:
-        """Raises as ``arguments`` does unless all that a task's recipe loads is allowed."""
-        self.arguments(recipe["kind"], {}, recipe)
+    def checked(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
+        """A task's recipe with its paths resolved. Raises as ``arguments`` does."""
+        given = {name: value for name, value in recipe.items() if name != "kind"}
+        return {"kind": recipe["kind"], **self.arguments(recipe["kind"], given, {})}
 
     def _checked(self, name: str, what: str, value: Any) -> Any:
         if value is None:
