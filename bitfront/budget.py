@@ -108,7 +108,7 @@ class Budget:
     def parse(cls, text: str) -> Budget:
         """The budget that ``text`` spells. Raises ``BudgetError`` for anything else."""
         match = _AMOUNT.fullmatch(text) or _NAMED.fullmatch(text)
-        if match is None:
+        if match is None or math.isinf(float(match["amount"])):
             raise BudgetError(f"cannot read budget {text!r}", _HELP)
         found = match.groupdict(default="")
         return cls(

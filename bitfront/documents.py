@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bitfront.sensitivity import Profiler
     from bitfront.settling import Settled, Step
     from bitfront.smallest import Smallest
-    from bitfront.storage import Job, JobEvent, StudySummary
+    from bitfront.storage import Job, JobEvent, StudySummary, WorkerRecord
     from bitfront.types import Estimate, Sensitivities, Trial
 
 
@@ -262,4 +262,17 @@ def event_document(event: JobEvent) -> dict[str, Any]:
         "kind": event.kind,
         "created": event.created,
         "details": dict(event.details),
+    }
+
+
+def worker_document(worker: WorkerRecord) -> dict[str, Any]:
+    """A worker, and the job that it holds."""
+    return {
+        "name": worker.name,
+        "host": worker.host,
+        "version": worker.version,
+        "state": worker.state,
+        "job": worker.job,
+        "started": worker.started,
+        "seen": worker.seen,
     }

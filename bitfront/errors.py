@@ -11,6 +11,7 @@
     ├── Infeasible           (ValueError)    no allocation fits the budgets
     ├── StudyMismatch        (ValueError)    a study is resumed with other weights, data or settings
     ├── IllegalMove          (ValueError)    a job in this state cannot be paused, resumed, ...
+    ├── Forbidden            (ValueError)    the operator does not let a job load this
     ├── StorageError         (RuntimeError)  the database cannot be opened, read or written
     └── ExportError          (RuntimeError)  an export cannot be written, or differs from its trial
 
@@ -97,6 +98,10 @@ class StudyMismatch(BitfrontError, ValueError):
 
 class IllegalMove(BitfrontError, ValueError):
     """A job cannot make this move from the state that it is in."""
+
+
+class Forbidden(BitfrontError, ValueError):
+    """A job would load what the operator does not allow: a file, a name on the hub, code."""
 
 
 class StorageError(BitfrontError, RuntimeError):

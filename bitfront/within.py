@@ -156,10 +156,10 @@ def _keeps(budget: Budget, value: float, limit: float) -> bool:
 
 def _afforded(trials: Sequence[Trial], budget: Budget) -> Callable[[Trial], bool]:
     if not any(budget.resource in trial.costs for trial in trials):
-        known = ", ".join(sorted({name for trial in trials for name in trial.costs})) or "none"
+        known = ", ".join(sorted({name for trial in trials for name in trial.costs}))
         raise BudgetError(
             f"budget {str(budget)!r} limits {budget.resource}, which no trial has",
-            f"choose a budget on one of {known}",
+            f"choose a budget on one of {known}" if known else "measure some first",
         )
     whole = next((t.costs for t in reversed(trials) if set(t.schemes.values()) == {KEEP}), {})
     if all(math.isnan(_limit(budget, trial, whole)) for trial in trials):

@@ -1,5 +1,5 @@
-"""What was measured, kept in a database: studies, measurements, trials, selections, exports, jobs.
-Large arrays are in files beside it.
+"""What was measured, kept in a database: studies, measurements, trials, selections, exports, jobs,
+workers. Large arrays are in files beside it.
 
 ``Store`` loads on first use, so that fronts and records need no SQLAlchemy.
 """
@@ -20,6 +20,7 @@ from .records import (
     Selection,
     StudyRecord,
     StudySummary,
+    WorkerRecord,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ __all__ = [
     "Store",
     "StudyRecord",
     "StudySummary",
+    "WorkerRecord",
     "front",
     "hypervolume",
     "knee",

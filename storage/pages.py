@@ -18,7 +18,7 @@ from bitfront.errors import UnknownName
 from bitfront.types import Measurement, Trial
 
 from .engine import Database
-from .measurements import _values
+from .measurements import load_values
 from .models import (
     MeasurementRow,
     MeasurementValueRow,
@@ -27,7 +27,7 @@ from .models import (
     TrialRow,
 )
 from .records import StudyRecord
-from .trials import _load
+from .trials import load_trials
 
 BATCH = 1000  # ids in one query; databases limit how many values one may have
 
@@ -99,7 +99,7 @@ def some_trials(database: Database, ids: Collection[int]) -> list[Trial]:
     with database.reading() as connection:
         for i in range(0, len(wanted), BATCH):
             some = select(TrialRow).where(TrialRow.id.in_(wanted[i : i + BATCH]))
-            by_id |= {trial.id: trial for trial in _load(connection, some)}
+            by_id |= {trial.id: trial for trial in load_trials(connection, some)}
     return [by_id[id] for id in ids]
 
 
@@ -110,7 +110,7 @@ def some_measurements(database: Database, ids: Collection[int]) -> list[tuple[in
     columns = (R.id, R.profiler, R.settings, R.layer, R.scheme, R.seconds)
     with database.reading() as connection:
         rows = {row.id: row for row in connection.execute(chosen.with_only_columns(*columns))}
-        values = _values(connection, chosen)
+        values = load_values(connection, chosen)
     return [
         (id, Measurement(*rows[id][1:5], values=values.get(id, {}), seconds=rows[id].seconds))
         for id in ids
@@ -141,8 +141,8 @@ def _places(
                 return [Place(value, id) for id, value in connection.execute(page)]
             names = query.with_only_columns(name).select_from(rows).join(table, owner == rows.id)
             there.update(connection.scalars(names.distinct()))
-    known = ", ".join(sorted(there)) or "none"
-    raise UnknownName(f"nothing here has the figure {order.by!r}", f"there are {known}")
+    known = f"there are {', '.join(sorted(there))}" if there else "there are none yet"
+    raise UnknownName(f"nothing here has the figure {order.by!r}", known)
 
 
 def _ordered(

@@ -17,6 +17,7 @@ from .arrays import pack, plain, unpack
 from .artifacts import NPY, Artifacts, Blob
 from .engine import now
 from .models import (
+    TOO_LARGE,
     SelectionRow,
     TrialCostRow,
     TrialLayerRow,
@@ -25,8 +26,6 @@ from .models import (
     TrialVectorRow,
 )
 from .records import Selection, StudyRecord
-
-_NO_ID = 1 << 31  # too large for a column of integers
 
 _SELECTION = select(
     SelectionRow.request_key, SelectionRow.trial_id, SelectionRow.details, SelectionRow.created
@@ -78,7 +77,7 @@ class Trials(Artifacts):
                 _add_parts(connection, id, trial)
             self._record(blobs.values(), connection)
             self._add_figures(connection, id, trial.metrics, blobs)
-            return _load(connection, known)[0]
+            return load_trials(connection, known)[0]
 
     def _add_figures(
         self,
@@ -121,7 +120,7 @@ class Trials(Artifacts):
             connection.execute(delete(C).where(C.trial_id == id, C.resource.in_(list(costs))))
             if costs:
                 connection.execute(insert(C), _cost_rows(id, costs))
-            return _load(connection, select(TrialRow).where(TrialRow.id == id))[0]
+            return load_trials(connection, select(TrialRow).where(TrialRow.id == id))[0]
 
     def trial_vectors(self, study: StudyRecord, id: int) -> dict[str, NDArray[Any]]:
         """The per-sample arrays of a trial, read-only. Raises ``UnknownName``."""
@@ -142,7 +141,7 @@ class Trials(Artifacts):
         """The trial of this allocation under these settings, or None if it was not measured."""
         key = content_key(dict(schemes))
         with self.reading() as connection:
-            found = _load(connection, _known(study, key, measured_by))
+            found = load_trials(connection, _known(study, key, measured_by))
         return found[0] if found else None
 
     def trials(
@@ -153,7 +152,7 @@ class Trials(Artifacts):
         if after is not None:
             page = page.where(TrialRow.id > after)
         with self.reading() as connection:
-            return _load(connection, page.limit(limit))
+            return load_trials(connection, page.limit(limit))
 
     def trial(self, study: StudyRecord | None, id: int) -> Trial:
         """The trial with this id, of ``study`` if given. Raises ``UnknownName``."""
@@ -161,7 +160,7 @@ class Trials(Artifacts):
         if study is not None:
             one = one.where(TrialRow.study_id == study.id)
         with self.reading() as connection:
-            found = _load(connection, one) if 0 < id < _NO_ID else []
+            found = load_trials(connection, one) if 0 < id < TOO_LARGE else []
             if found:
                 return found[0]
             raise _unknown(connection, study, id)
@@ -246,7 +245,7 @@ def _cost_rows(id: int, costs: Mapping[str, float]) -> list[dict[str, Any]]:
     return [{"trial_id": id, "resource": name, "value": value} for name, value in costs.items()]
 
 
-def _load(connection: Connection, page: Any) -> list[Trial]:
+def load_trials(connection: Connection, page: Any) -> list[Trial]:
     """The trials that ``page`` selects, by ascending id, in one query per table."""
     rows = connection.execute(page.order_by(TrialRow.id)).all()
     ids = page.order_by(TrialRow.id).with_only_columns(TrialRow.id).subquery()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -189,6 +190,8 @@ def _bound(
     for name, value in others.items():
         if value is not None:
             raise InvalidInput(f"--{name} {value} with a bound to hold", f"leave out --{name}")
+    if max_kl is not None and not 0 <= max_kl < math.inf:
+        raise InvalidInput(f"--max-kl {max_kl:g}", "give nats, like 0.05")
     return Bound.parse(hold) if hold is not None else Bound("kl", "<=", max_kl or 0.0)
 
 

@@ -126,7 +126,7 @@ def test_what_cannot_be_served(
 def test_a_port_that_is_taken(bitfront: Commands) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert "choose another port" in bitfront.refused("serve", "--port", port)
+        assert "choose another host or port" in bitfront.refused("serve", "--port", port)
 
 
 @pytest.mark.parametrize("name", ["fastapi", "uvicorn"])

@@ -9,13 +9,14 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from bitfront.documents import front_document, plain
+from bitfront.errors import UnknownName
 from bitfront.frontcsv import front_csv
 from bitfront.queries import Front, front_of
 from bitfront.storage import Store
 from bitfront.storage.pages import some_trials
 
 from .common import Db, StudyName, Word
-from .csvs import CSV, Accept, Format, csv_response, wants_csv
+from .csvs import CSV, AsCsv, csv_response
 from .figures import TrialDocument
 from .problems import documented
 from .trials import Within, enough
@@ -46,6 +47,7 @@ class FrontDocument(BaseModel):
 def front(
     store: Db,
     name: StudyName,
+    as_csv: AsCsv,
     x: Annotated[Word, Query(description="A cost or metric.")] = "bytes",
     y: Annotated[Word, Query(description="A cost or metric.")] = "kl",
     z: Annotated[list[Word], Query(description="Further ones.", max_length=8)] = [],  # noqa: B006
@@ -53,12 +55,10 @@ def front(
     everything: Annotated[
         bool, Query(alias="all", description="Give dominated trials too.")
     ] = False,
-    format: Format = None,
-    accept: Accept = "*/*",
 ) -> Any:
     """The Pareto front of a study under two or more costs and metrics."""
     found = asked(store, name, (x, y, *z), within)
-    if wants_csv(format, accept):
+    if as_csv:
         return csv_response(front_csv(found, everything))
     found = with_layers(store, found, found.listed(everything))
     columns = [(*found.costs, *found.metrics).index(objective) for objective in (x, y, *z)]
@@ -78,6 +78,12 @@ def asked(store: Store, name: str, objectives: tuple[str, ...], within: list[str
     trials = enough(store, record, within)
     there = {cost for trial in trials for cost in trial.costs}
     distinct = tuple(dict.fromkeys(objectives))
+    known = there | {metric for trial in trials for metric in trial.metrics}
+    for name in distinct:
+        if trials and name not in known:
+            raise UnknownName(
+                f"no trial has the cost or metric {name!r}", f"there are {', '.join(sorted(known))}"
+            )
     costs = tuple(name for name in distinct if name in there)
     metrics = tuple(name for name in distinct if name not in there)
     return front_of(record, trials, costs, metrics, within)

@@ -11,6 +11,7 @@ from bitfront import __version__
 from bitfront.errors import StorageError
 from bitfront.storage.health import health
 from bitfront.storage.jobstates import STATES
+from bitfront.storage.workers import BUSY, IDLE
 
 from .bodies import KINDS
 from .common import In
@@ -24,18 +25,17 @@ class Alive(BaseModel):
     alive: Literal[True]
 
 
-class WorkersDocument(BaseModel):
-    """Workers that hold a job under a lease which has not run out. An idle worker leaves no trace
-    in the database, so that none here need not mean that there is none."""
+class WorkerCounts(BaseModel):
+    """Workers that live: those that wait for a job, and those that do one."""
 
-    running: int
-    names: list[str]
+    idle: int
+    busy: int
 
 
 class Ready(BaseModel):
     ready: Literal[True]
     schema_: str = Field(alias="schema", description="Revision of the database's tables.")
-    workers: WorkersDocument
+    workers: WorkerCounts
     queued: int = Field(description="Jobs that wait for a worker.")
 
 
@@ -65,6 +65,7 @@ def readyz(service: In) -> Any:
     """The database can be reached and has the newest schema; who works is told, not required."""
     try:
         found = health(service.store)
+        states = [worker.state for worker in service.store.workers()]
     except StorageError as error:
         raise Problem(503, error.what, error.remedy) from error
     if found.schema != found.newest:
@@ -74,7 +75,7 @@ def readyz(service: In) -> Any:
         )  # fmt: skip
     return {
         "ready": True, "schema": found.schema, "queued": found.queued,
-        "workers": {"running": len(found.workers), "names": found.workers},
+        "workers": {"idle": states.count(IDLE), "busy": states.count(BUSY)},
     }  # fmt: skip
 
 

@@ -15,10 +15,10 @@ from bitfront.storage.pages import Order, Place, some_trials, trial_places
 from bitfront.types import Trial
 from bitfront.within import looks_at_layers, those_within
 
-from .common import After, Db, Limit, Page, StudyName, TrialId, Word, page
-from .csvs import CSV, Accept, Format, csv_page, wants_csv
-from .cursors import cursor, position
-from .figures import ORDER, TrialDocument, TrialLine, order_of, placed
+from .common import After, Db, Limit, Page, StudyName, TrialId, Word
+from .csvs import CSV, AsCsv
+from .figures import ORDER, TrialDocument, TrialLine, order_of
+from .listings import listed, page_of
 from .problems import documented
 
 router = APIRouter(tags=["studies"])
@@ -63,27 +63,25 @@ def trials(
     request: Request,
     store: Db,
     name: StudyName,
+    as_csv: AsCsv,
     solver: Word | None = None,
     within: Within = [],  # noqa: B006 (FastAPI copies it)
     order: Annotated[Word, Query(description=ORDER)] = "id",
     limit: Limit = 100,
     at: After = None,
-    format: Format = None,
-    accept: Accept = "*/*",
 ) -> Any:
     """The trials of a study."""
     record = store.study(name)
     query = {
         "of": "trials", "study": name, "solver": solver, "within": within, "order": order,
     }  # fmt: skip
-    after = placed(position(at, query, float, int))
-    places = _places(store, record, order_of(order), solver, within, after, limit + 1)
-    last = places[limit - 1] if len(places) > limit else None
-    rows = [plain(trial_document(t)) for t in some_trials(store, [p.id for p in places[:limit]])]
-    more = None if last is None else cursor(query, [last.value, last.id])
-    if wants_csv(format, accept):
-        return csv_page(request, rows, more, COLUMNS, ("costs", "metrics"))
-    return page(rows, more)
+
+    def find(after: Place | None, most: int) -> list[Place]:
+        return _places(store, record, order_of(order), solver, within, after, most)
+
+    ids, more = page_of(query, at, limit, find)
+    rows = [trial_document(trial) for trial in some_trials(store, ids)]
+    return listed(request, rows, more, as_csv, COLUMNS, ("costs", "metrics"))
 
 
 @router.get("/studies/{name}/trials/{trial}", response_model=ShownTrial, responses=documented(404))
