@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import logging
 import signal
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import Db, Processes
+from .common import Db
+from .composing import with_options
+from .executor_options import executor_options
 from .output import quiet_stdout
 from .remote import refuse
 
+if TYPE_CHECKING:
+    from bitfront.executors import Wanted
 
+
+@with_options(executor=executor_options)
 def worker(
+    executor: Wanted,
     name: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="In histories (default: host, process, random)."),
@@ -29,7 +36,6 @@ def worker(
     once: Annotated[
         bool, typer.Option("--once", help="End when no job waits, instead of waiting for more.")
     ] = False,
-    processes: Processes = 1,
     db: Db = None,
 ) -> None:
     """Run jobs until interrupted; the unit that is measured then is finished first."""
@@ -38,7 +44,7 @@ def worker(
         from bitfront.service.worker import Worker
 
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-        working = Worker(db, name, lease, processes)
+        working = Worker(db, name, lease, executor)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: working.stop())
         driven = working.run(idle=not once)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -22,6 +22,7 @@ from bitfront.documents import (
     trial_document,
 )
 from bitfront.errors import InvalidInput, SchemeError, UnknownName
+from bitfront.executors import Wanted
 from bitfront.giventask import Given
 from bitfront.registry import Registry
 from bitfront.scheme import KEEP, Scheme
@@ -35,10 +36,10 @@ Asked = TypeVar("Asked", bound=Body)
 
 @dataclass(frozen=True)
 class Host:
-    """Where a job is done: its database, and how many processes do its units side by side."""
+    """Where a job is done: its database, and what does its units."""
 
     db: str | None
-    processes: int = 1
+    executor: Wanted = field(default_factory=Wanted)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def run(kind: str, study: str, request: Document, host: Host, progress: Progress
 def opened(study: str, request: OfTask, host: Host, progress: Progress) -> Study:
     """The study, begun with the request's task if need be."""
     return Given(request.task.kind, request.task.arguments).open(
-        study, host.db, progress, host.processes
+        study, host.db, progress, host.executor
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
 
-from bitfront.errors import BitfrontError, StorageError
+from bitfront.errors import BitfrontError, ClusterError, StorageError
 from bitfront.storage import Job, Store
 from bitfront.storage.jobstates import RUNNING
 
@@ -103,7 +103,8 @@ def drive(store: Store, job: Job, host: Host, lease: float, stop: threading.Even
 def told(error: Exception) -> tuple[str, str, float | None]:
     """An error in words, what to do about it, and after how many seconds to try again."""
     if isinstance(error, BitfrontError):
-        return error.what, error.remedy, AGAIN if isinstance(error, StorageError) else None
+        passing = isinstance(error, StorageError | ClusterError)
+        return error.what, error.remedy, AGAIN if passing else None
     return f"{type(error).__name__}: {error}", "see the worker's log", AGAIN
 
 

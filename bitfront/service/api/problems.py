@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from bitfront.errors import (
     BitfrontError,
+    ClusterError,
     ExportError,
     IllegalMove,
     Infeasible,
@@ -34,6 +35,7 @@ ERRORS: tuple[tuple[type[BitfrontError], int, str], ...] = (
     (StudyMismatch, 409, "study-mismatch"),
     (IllegalMove, 409, "illegal-move"),
     (StorageError, 500, "storage"),
+    (ClusterError, 500, "cluster"),
     (ExportError, 500, "export"),
 )
 # status -> name and what to do, of what is refused before anything is looked up
