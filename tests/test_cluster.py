@@ -260,7 +260,7 @@ def test_a_cluster_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_a_cluster_cannot_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in ({"cpus": 0}, {"gpus": 2.0}, {"gpus": -1.0}, {"memory": -1}):
         with pytest.raises(InvalidInput, match=f"{next(iter(wrong))} "):
-            Cluster(**wrong)  # type: ignore[arg-type]
+            Cluster(**wrong)
     for address in ("head", "ray://head:10001", ":6379", "head:"):
         with pytest.raises(InvalidInput, match="give HOST:PORT of the head"):
             Cluster(address)
@@ -276,16 +276,16 @@ def test_what_a_cluster_cannot_be_given(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_options_of_the_command_line(bitfront: Commands, tmp_path: Path) -> None:
-    for words, said in {
+    for wrong, said in {
         ("--unit-cpus", "2"): "--unit-cpus 2 with executor local: it takes --processes",
         ("--executor", "ray", "--processes", "2"): "--processes 2 with executor ray: it takes",
         ("--executor", "dask"): "no executor named 'dask': choose from local, ray",
     }.items():
-        assert said in bitfront.refused("worker", "--once", *words)
-    words = ["profile", "s", "--schemes", "w4", "--executor", "ray"]
+        assert said in bitfront.refused("worker", "--once", *wrong)
+    words = ("profile", "s", "--schemes", "w4", "--executor", "ray")
     assert "--executor ray with a server: give it to the server's bitfront worker" in (
         bitfront.refused("--server", "http://127.0.0.1:9", *words)
     )
     module(tmp_path)
-    words += ["--function", f"{tmp_path / 'net.py'}:task", "--ray-address", "127.0.0.1:9"]
-    assert "no head of a Ray cluster at 127.0.0.1:9" in bitfront.refused(*words)
+    more = ("--function", f"{tmp_path / 'net.py'}:task", "--ray-address", "127.0.0.1:9")
+    assert "no head of a Ray cluster at 127.0.0.1:9" in bitfront.refused(*words, *more)
