@@ -1,19 +1,18 @@
-"""A search by units in a Ray cluster on this machine: what survives, what a unit costs, how it scales.
+"""Units in a Ray cluster on this machine: what a search survives, what they cost, how it scales.
 
     python -m benchmarks.ray_cluster > benchmarks/results/ray_cluster.json
 
-JSON on standard output, tables on standard error. Every process has one thread. The job is a search
-of the Llama's, by ``bitfront worker``, in a cluster of three nodes of one core each beside the head.
+JSON on standard output, a table on standard error. Every process has one thread. The job is a search
+of the Llama's, by ``bitfront worker``, in a cluster of three nodes of a core each beside the head.
 
     killed     one node is killed when ``NODE`` of the job's rows have been written, the worker when
                ``DRIVER`` of them have; another worker goes on
     twice      rows that were measured a second time although they had been recorded
-    same       whether trials (allocations, costs, metrics) and answers are equal to the bit to those
-               of a worker that measures in its own process
-    overhead   seconds of a unit given alone, median over units: of one that does nothing, and of
-               an allocation that is built and measured
-    speed_up   seconds of the same units together, in clusters of one core and of two; the least of
-               ``REPEATS``
+    same       whether trials (allocations, costs, metrics) and answers are equal to the bit to
+               those of a worker that measures in its own process
+    times      seconds: of a unit given alone, the median over units, of one that does nothing and
+               of an allocation that is built and measured (look); of all given together (of the
+               former, for each), the least of ``REPEATS``
 """
 
 from __future__ import annotations
