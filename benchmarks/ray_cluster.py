@@ -2,8 +2,8 @@
 
     python -m benchmarks.ray_cluster > benchmarks/results/ray_cluster.json
 
-JSON on standard output, a table on standard error. Every process has one thread. The job is a search
-of the Llama's, by ``bitfront worker``, in a cluster of three nodes of a core each beside the head.
+JSON on standard output, a table on standard error. Every process has one thread. The job is a
+search of the Llama's, by ``bitfront worker``, in a cluster of three nodes of a core each.
 
     killed     one node is killed when ``NODE`` of the job's rows have been written, the worker when
                ``DRIVER`` of them have; another worker goes on
