@@ -66,8 +66,8 @@ def submitted(db: Path, options: Any) -> Path:
     from bitfront.storage import Store
 
     request = {
-        "task": task(options), "schemes": "w2g32 w3g32 w4g32 w8g32", "budgets": ["3bpw", "4bpw"],
-        "profiler": {"name": "perturb"}, "explore": 30,
+        "task": task(options), "schemes": " ".join(SCHEMES), "budgets": ["3bpw", "4bpw"],
+        "explore": 12,
     }  # fmt: skip
     watched(db)
     with Store.open(db) as store:
@@ -101,8 +101,8 @@ def survived(cluster: Any, node: Any, folder: Path, options: Any) -> dict[str, A
     whole, cut = (submitted(folder / f"{n}.db", options) for n in ("whole", "cut"))
     began = time.monotonic()
     assert worker(whole).wait() == 0
-    seconds = time.monotonic() - began
-    planned = attempts(whole)
+    seconds, planned = time.monotonic() - began, attempts(whole)
+    assert state(whole) == "succeeded", state(whole)
     began = time.monotonic()
     first = worker(cut, "--executor", "ray", "--ray-address", cluster.address)
     waited(first, cut, int(NODE * len(planned)))
@@ -113,8 +113,8 @@ def survived(cluster: Any, node: Any, folder: Path, options: Any) -> dict[str, A
     time.sleep(LEASE)
     assert worker(cut, "--executor", "ray", "--ray-address", cluster.address).wait() == 0
     done = Counter(attempts(cut))
+    assert state(cut) == "succeeded", state(cut)
     return {
-        "state": [state(whole), state(cut)],
         "seconds": {"local": seconds, "killed": time.monotonic() - began},
         "attempts": {"local": len(planned), "killed": sum(done.values())},
         "twice": sum(n - 1 for n in done.values()),
