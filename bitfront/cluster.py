@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bitfront.clusterlink import AUTO, Link, check
 from bitfront.clusternode import do, shipped
 from bitfront.errors import ClusterError, InvalidInput
+from bitfront.tasks.boundary import describe
 from bitfront.tasks.numbers import require
 
 if TYPE_CHECKING:
@@ -69,14 +70,14 @@ class Cluster:
         import ray
         from ray.exceptions import RayError, RayTaskError
 
-        room, looked = self._link().room(), monotonic()
-        task = self._ship(bench.task)
         # max_calls: Ray would end processes that used a GPU, and with them their workbench
         remote = ray.remote(max_retries=RETRIES, max_calls=0, **self._asked)(do)
         left = iter(enumerate(units))
         waiting: dict[Any, int] = {}
         failed: RayError | None = None
         try:
+            room, looked = self._link().room(), monotonic()
+            task = self._ship(bench.task)
             while True:
                 free = 0 if failed else max(0, AHEAD * room - len(waiting))
                 for index, unit in islice(left, free):
@@ -94,18 +95,19 @@ class Cluster:
                     yield index, pickle.loads(found)
                 if monotonic() - looked > LOOK:
                     room, looked = self._link().room(), monotonic()
-        except ClusterError:
+        except (ClusterError, RayError) as error:
             waiting.clear()  # nobody is there to be told
             self.close()
-            raise
+            if isinstance(error, ClusterError):
+                raise
+            raise _lost("the cluster", error) from error
         finally:
             for ref in waiting:
                 ray.cancel(ref)
         if isinstance(failed, RayTaskError):
             raise failed.cause from failed
         if failed is not None:
-            words = " ".join(str(failed).split())
-            raise ClusterError(f"a unit was lost {RETRIES + 1} times: {words}", "is memory short?")
+            raise _lost(f"a unit, tried {RETRIES + 1} times,", failed) from failed
 
     def close(self) -> None:
         """End the connection, if it was made here; units that are being done end with it."""
@@ -131,3 +133,8 @@ class Cluster:
             self._shipped = ray.put(shipped(task, int(self._asked["num_cpus"])))
             self._task = task
         return self._shipped
+
+
+def _lost(what: str, error: Exception) -> ClusterError:
+    """Ray's words of it in one line."""
+    return ClusterError(f"{what} was lost: {describe(error)}", "is memory short?")

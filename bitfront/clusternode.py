@@ -129,7 +129,7 @@ def _made(given: Shipped, device: str) -> Task:
             "what a task names must be at the same place on every node",
         ) from error
     here = task.fingerprint()
-    differ = [n for n, value in given.fingerprint.items() if n != "weights" and here[n] != value]
+    differ = [n for n, v in given.fingerprint.items() if n != "weights" and here.get(n) != v]
     if differ:
         raise StudyMismatch(
             f"{node} makes another task: {', '.join(differ)} differ", "give every node the same"
