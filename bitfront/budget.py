@@ -169,6 +169,14 @@ class Budget:
         return self.amount * factor * (weights if meaning == "average" else 1)
 
 
+def parse_bytes(text: str) -> int:
+    """Bytes spelled as in a budget, like ``2GB``. Raises ``BudgetError`` for anything else."""
+    budget = Budget.parse(text)
+    if budget.resource != "bytes" or budget.floor or budget.name or budget.unit == "%":
+        raise BudgetError(f"{text!r} is no number of bytes", "write it like 700MB or 2GiB")
+    return int(budget.limit({"bytes": 0.0}, 0.0))
+
+
 def of_class(resource: str, name: str) -> str:
     """The resource ``resource`` of the layers of class ``name`` alone."""
     return f"{resource}[{name}]"

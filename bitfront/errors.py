@@ -13,6 +13,7 @@
     ├── IllegalMove          (ValueError)    a job in this state cannot be paused, resumed, ...
     ├── Forbidden            (ValueError)    the operator does not let a job load this
     ├── StorageError         (RuntimeError)  the database cannot be opened, read or written
+    ├── ClusterError         (RuntimeError)  a Ray cluster cannot be reached, or was lost
     └── ExportError          (RuntimeError)  an export cannot be written, or differs from its trial
 
 A message is one line: what was wrong with which value, then what to do about it. Results that
@@ -108,6 +109,10 @@ class StorageError(BitfrontError, RuntimeError):
     """The database cannot be opened, read or written. ``passing``: it may be, a little later."""
 
     passing = False
+
+
+class ClusterError(BitfrontError, RuntimeError):
+    """A Ray cluster cannot be reached, has no room for a unit, or was lost."""
 
 
 class ExportError(BitfrontError, RuntimeError):

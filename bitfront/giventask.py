@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bitfront.errors import InvalidInput, UnknownName
 
 if TYPE_CHECKING:
+    from bitfront.executors import Wanted
     from bitfront.storage import Store
     from bitfront.study import Progress, Study
 
@@ -33,22 +34,22 @@ class Given:
         study: str,
         db: str | None,
         progress: Progress,
-        processes: int = 1,
+        executor: Wanted | None = None,
         check: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
     ) -> Study:
         """The study: gone on with as it is recorded, or begun with what is given.
 
         What is given for a recorded study replaces the recorded arguments; the study is then
-        refused unless it comes to the same. processes: that do its units side by side; this one for
-        1. check: the task's recipe as it is to be loaded; raises for one that is not. Raises
-        ``InvalidInput`` for arguments that the kind does not take or lacks, and what opening the
-        study raises.
+        refused unless it comes to the same. executor: that does its units; by default this process.
+        check: the task's recipe as it is to be loaded; raises for one that is not. Raises
+        ``InvalidInput`` for arguments that the kind does not take or lacks, and what making the
+        executor and opening the study raise.
         """
-        from bitfront.executors import executor
         from bitfront.storage import Store
         from bitfront.study import open_study
         from bitfront.tasks import from_recipe
 
+        made = None if executor is None else executor.made()
         with Store.open(db) as store:
             recipe = self._recipe(store, study)
         if check is not None:
@@ -56,7 +57,7 @@ class Given:
         progress("loading model and data", 0, 1)
         task = from_recipe(recipe)
         progress("loading model and data", 1, 1)
-        opened = open_study(study, task, db, executor(processes))
+        opened = open_study(study, task, db, made)
         for note in task.notes:
             print("note:", note, file=sys.stderr)
         return opened

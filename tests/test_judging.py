@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
 
 from bitfront.judging import FEW, View, gain, view_of
 from bitfront.tasks.views import tempered, views, views_of

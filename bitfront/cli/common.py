@@ -23,10 +23,6 @@ Db = Annotated[
 Schemes = Annotated[
     str, typer.Option(metavar="WORDS", help='Candidates for each layer, like "w2 w4 w4g128 keep".')
 ]
-Processes = Annotated[
-    int,
-    typer.Option(metavar="N", min=1, help="Measure in so many processes, which share the weights."),
-]
 Roots = Annotated[
     list[Path] | None,
     typer.Option(

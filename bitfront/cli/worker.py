@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import logging
 import signal
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bitfront.errors import InvalidInput
 
-from .common import AllowFunctions, AllowHub, Db, Processes, Roots
+from .common import AllowFunctions, AllowHub, Db, Roots
+from .composing import with_options
+from .executor_options import executor_options
 from .output import quiet_stdout
 from .remote import refuse
 
+if TYPE_CHECKING:
+    from bitfront.executors import Wanted
 
+
+@with_options(executor=executor_options)
 def worker(
+    executor: Wanted,
     name: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="In histories (default: host, process, random)."),
@@ -32,7 +39,6 @@ def worker(
     once: Annotated[
         bool, typer.Option("--once", help="End when no job waits, instead of waiting for more.")
     ] = False,
-    processes: Processes = 1,
     root: Roots = None,
     allow_hub: AllowHub = False,
     allow_functions: AllowFunctions = False,
@@ -55,7 +61,7 @@ def worker(
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
         check_roots(root or ())
         policy = Policy(root, allow_hub, allow_functions) if root else None
-        working = Worker(db, name, lease, processes, policy)
+        working = Worker(db, name, lease, executor, policy)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: working.stop())
         driven = working.run(idle=not once)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -22,6 +22,7 @@ from bitfront.documents import (
     trial_document,
 )
 from bitfront.errors import InvalidInput, SchemeError, UnknownName
+from bitfront.executors import Wanted
 from bitfront.files import clear
 from bitfront.giventask import Given
 from bitfront.registry import Registry
@@ -37,11 +38,11 @@ Asked = TypeVar("Asked", bound=Body)
 
 @dataclass(frozen=True)
 class Host:
-    """Where a job is done: its database, how many processes do its units side by side, and what it
-    may load, anything without a ``policy``."""
+    """Where a job is done: its database, what does its units, and what it may load, anything
+    without a ``policy``."""
 
     db: str | None
-    processes: int = 1
+    executor: Wanted = field(default_factory=Wanted)
     policy: Policy | None = None
 
 
@@ -67,7 +68,7 @@ def opened(study: str, request: OfTask, host: Host, progress: Progress) -> Study
     """The study, begun with the request's task if need be."""
     check = None if host.policy is None else host.policy.checked
     return Given(request.task.kind, request.task.arguments).open(
-        study, host.db, progress, host.processes, check
+        study, host.db, progress, host.executor, check
     )
 
 

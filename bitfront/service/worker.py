@@ -7,8 +7,8 @@ import socket
 import threading
 import uuid
 
+from bitfront.executors import Wanted
 from bitfront.storage import Store
-from bitfront.tasks.numbers import require
 
 from .actions import Host
 from .driver import drive, patiently
@@ -24,8 +24,9 @@ class Worker:
 
     db: where it is, as of ``Store.open``. name: of this worker in histories; by default host,
     process and a random part. lease: seconds after which the job of a worker that died is claimed
-    by another. processes: that do a job's units side by side. policy: what jobs
-    may load; anything without one.
+    by another. executor: that does a job's units; by default the worker's process. policy: what
+    jobs may load; anything without one. Raises ``InvalidInput`` for an executor that cannot be
+    made.
     """
 
     def __init__(
@@ -33,11 +34,12 @@ class Worker:
         db: str | None,
         name: str | None = None,
         lease: float = LEASE,
-        processes: int = 1,
+        executor: Wanted | None = None,
         policy: Policy | None = None,
     ) -> None:
-        require(1, processes=processes)
-        self.host, self.lease = Host(db, processes, policy), lease
+        executor = executor or Wanted()
+        executor.made()  # what cannot be made is refused before a job is claimed
+        self.host, self.lease = Host(db, executor, policy), lease
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._stop = threading.Event()
 

@@ -19,6 +19,7 @@ import pytest
 
 from benchmarks.kill import attempts, outcome, watched
 from bitfront.errors import StorageError
+from bitfront.executors import Wanted
 from bitfront.service.actions import ACTIONS, Action, Host
 from bitfront.service.requests import Body
 from bitfront.service.worker import Worker
@@ -131,7 +132,7 @@ def test_two_workers_do_no_job_twice(place: Place, monkeypatch: pytest.MonkeyPat
 
 def test_a_worker_may_have_processes(place: Place) -> None:
     job = place.search()
-    assert Worker(place.db, processes=2).run(idle=False) == 1
+    assert Worker(place.db, executor=Wanted("local", {"processes": 2})).run(idle=False) == 1
     done = place.store.job(job.id)
     assert (done.state, place.kinds(job)) == ("succeeded", ["submitted", "claimed", "succeeded"])
     assert done.result is not None

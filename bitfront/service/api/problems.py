@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from bitfront.errors import (
     BitfrontError,
+    ClusterError,
     ExportError,
     Forbidden,
     IllegalMove,
@@ -37,6 +38,7 @@ ERRORS: tuple[tuple[type[BitfrontError], int, str], ...] = (
     (IllegalMove, 409, "illegal-move"),
     (Forbidden, 403, "forbidden-path"),
     (StorageError, 500, "storage"),
+    (ClusterError, 500, "cluster"),
     (ExportError, 500, "export"),
 )
 # status -> name and what to do, of what is refused before anything is looked up
