@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 
 from bitfront import __version__
 
-from . import files, fronts, jobs, measurements, meta, studies, trials
+from . import files, fronts, jobs, measurements, meta, page, points, studies, trials
 from .common import API, Service
 from .outer import Outer
 from .problems import ProblemDocument, install
@@ -38,8 +38,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )  # fmt: skip
     app.state.service = service
     app.include_router(meta.probes)
+    app.include_router(page.router)
     whole = APIRouter(prefix=API)
-    for module in (meta, studies, measurements, trials, fronts, jobs, files):
+    for module in (meta, studies, measurements, trials, fronts, points, jobs, files):
         whole.include_router(module.router)
     app.include_router(whole)
     install(app)

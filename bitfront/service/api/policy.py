@@ -16,7 +16,7 @@ from typing import Any
 
 from bitfront.errors import InvalidInput
 
-from .problems import Problem
+from .problems import Problem, within_body
 from .settings import Settings
 
 # kind of task -> argument -> what it names
@@ -73,7 +73,8 @@ class Policy:
         for name in given:
             if name not in named and name not in PLAIN[kind]:
                 taken = ", ".join(sorted({*named, *PLAIN[kind]}))
-                raise InvalidInput(f"argument {name!r} of a {kind} task", f"it takes {taken}")
+                with within_body("task", "arguments", name):
+                    raise InvalidInput(f"argument {name!r} of a {kind} task", f"it takes {taken}")
         for name, value in recorded.items():
             if name in named and name not in given:
                 self._checked(name, named[name], value)
@@ -82,10 +83,11 @@ class Policy:
             self.settings.allow_hub and self.settings.allow_functions
         ):
             raise _refused("code of the hub", "--allow-hub and --allow-functions")
-        return {
-            name: self._checked(name, named[name], value) if name in named else value
-            for name, value in given.items()
-        }
+        allowed = dict(given)
+        for name in (name for name in given if name in named):
+            with within_body("task", "arguments", name):
+                allowed[name] = self._checked(name, named[name], given[name])
+        return allowed
 
     def _checked(self, name: str, what: str, value: Any) -> Any:
         if value is None:

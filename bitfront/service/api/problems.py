@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -88,6 +89,22 @@ class Problem(HTTPException):
         self.hint, self.name = hint, name
 
 
+@contextmanager
+def within_body(*location: str | int) -> Iterator[None]:
+    """Let an error of the block say where in the body the value stands that is wrong."""
+    try:
+        yield
+    except (BitfrontError, Problem) as error:
+        error.__dict__.setdefault("location", ["body", *location])
+        raise
+
+
+def _places(error: Exception, what: str) -> dict[str, Any]:
+    """Where the value stands that an error is about, as far as it says."""
+    location = getattr(error, "location", None)
+    return {} if location is None else {"errors": [{"location": location, "what": what}]}
+
+
 def document(
     status: int, detail: str, hint: str = "", name: str = "", **more: Any
 ) -> dict[str, Any]:
@@ -128,7 +145,8 @@ def of_error(error: BitfrontError) -> Response:
         if isinstance(error, kind):
             if isinstance(error, StorageError) and error.passing:
                 return answer(document(503, error.what, error.remedy), {"Retry-After": "1"})
-            return answer(document(status, error.what, error.remedy, name))
+            places = _places(error, error.what)
+            return answer(document(status, error.what, error.remedy, name, **places))
     return answer(document(500, error.what, error.remedy))
 
 
@@ -159,4 +177,6 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> Response:
         hint, name = getattr(error, "hint", ""), getattr(error, "name", "")
-        return answer(document(error.status_code, str(error.detail), hint, name), error.headers)
+        places = _places(error, str(error.detail))
+        found = document(error.status_code, str(error.detail), hint, name, **places)
+        return answer(found, error.headers)

@@ -16,7 +16,7 @@ from bitfront.within import Bound
 
 from .bodies import ExportJob, JobRequest, ReportJob, task_of
 from .policy import Policy
-from .problems import Problem
+from .problems import Problem, within_body
 from .settings import Settings
 
 PAGE = "report.html"
@@ -62,11 +62,14 @@ def _task(store: Store, settings: Settings, study: str, task: TaskBody) -> dict[
 def _check_words(body: JobRequest) -> None:
     """Raises for schemes, budgets and bounds that cannot be read."""
     if isinstance(body, ProfileBody | SearchBody):
-        parse_schemes(body.schemes)
-        for text in body.budgets:
-            Budget.parse(text)
+        with within_body("schemes"):
+            parse_schemes(body.schemes)
+        for i, text in enumerate(body.budgets):
+            with within_body("budgets", i):
+                Budget.parse(text)
     if isinstance(body, SearchBody) and body.hold is not None:
-        Bound.parse(body.hold)
+        with within_body("hold"):
+            Bound.parse(body.hold)
 
 
 def _check_text(request: dict[str, Any]) -> None:
