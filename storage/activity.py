@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
+from sqlalchemy.orm import aliased
 
 from .engine import Database
 from .jobstates import FAILED, PAUSED, QUEUED, RUNNING
@@ -41,7 +42,8 @@ def activities(database: Database, names: Collection[str]) -> dict[str, Activity
     J, R, S = JobRow, TrialRow, StudyRow
     own = select(J.study, J.state, func.count(), func.max(J.id), func.max(J.updated))
     own = own.where(J.study.in_(sorted(names))).group_by(J.study, J.state)
-    last = select(func.max(R.id)).where(R.study_id == S.id).scalar_subquery()
+    other = aliased(TrialRow)
+    last = select(func.max(other.id)).where(other.study_id == S.id).scalar_subquery()
     begun = select(S.name, S.created, R.created).outerjoin(R, R.id == last)
     times: dict[str, list[str]] = defaultdict(list)
     jobs: dict[str, dict[str, int]] = defaultdict(dict)

@@ -7,6 +7,7 @@ them for good and never mixes two versions. They hold no data, so they need no t
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import version
@@ -26,7 +27,7 @@ from .problems import Problem
 router = APIRouter(include_in_schema=False)
 PLOTLY = "plotly.js"
 MEDIA = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-# plotly.js makes pictures of a figure through data: and blob:. It would insert a style element too,
+# plotly.js makes pictures of a figure through data: and blob:. It would insert style elements too,
 # which the page tells it not to: page.css has those rules.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -59,12 +60,20 @@ def plotly() -> Path:
     return Path(found.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
 
 
+@lru_cache(maxsize=1)
+def taken() -> str:
+    """Id of the style element that plotly.js makes for maps, unless there is an element of this
+    id: the page has one, as it draws no maps and its policy would refuse that element."""
+    match = re.search(r'getElementById\("([0-9a-f]{64})"\)', plotly().read_text(encoding="utf-8"))
+    return match[1] if match else "no-maps"
+
+
 @router.get("/", name="page")
 def index(if_none_match: Tags = None) -> Response:
     """The page, which finds everything else beside itself."""
     text = Template(contents()["index.html"].decode())
     return _answer(
-        text.substitute(folder=f"page/{tag()}", version=__version__).encode(), "text/html",
+        text.substitute(folder=f"page/{tag()}", version=__version__, maps=taken()).encode(), "text/html",
         if_none_match, {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"},
     )  # fmt: skip
 

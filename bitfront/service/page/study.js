@@ -1,0 +1,95 @@
+// A study: what it is, its front, the chosen trial, and its jobs.
+
+import { ask, ofStudy, pause, session } from "./api.js";
+import { fill, h, table } from "./dom.js";
+import { Front } from "./front.js";
+import { Jobs } from "./jobs.js";
+import { visible } from "./live.js";
+import { trialPanel } from "./trial.js";
+import { bare, count, digits, metricUnit } from "./words.js";
+
+const AGAIN = 5; // seconds between two looks while jobs run
+
+export async function show(root, [name], { query, signal, crumbs }) {
+  crumbs([name, ""]);
+  const head = h("div", {}), main = h("div", {}), side = h("section", { class: "card", "aria-labelledby": "jobs" });
+  fill(root, head, h("div", { class: "columns" }, main, side));
+  const jobs = new Jobs(side, { study: name }, signal, { title: h("h2", { id: "jobs" }, "Jobs"), empty: "No jobs yet.", changed: () => refresh() });
+  jobs.begin();
+  let study = null, front = null, busy = false;
+
+  async function refresh() {
+    if (busy || signal.aborted) return;
+    busy = true;
+    try {
+      const found = await ask(ofStudy(name), {}, signal);
+      const more = study === null || found.trials !== study.trials;
+      study = found;
+      header(head, study);
+      if (more && study.trials) grow();
+      if (!study.trials) fill(main, h("section", { class: "card" }, h("h2", {}, "No trials yet"), h("p", {}, "A search builds and measures allocations; each is a trial, and stands here when it is measured.")));
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error.status !== 404) throw error;
+      await unbegun(error);
+    } finally {
+      busy = false;
+    }
+  }
+
+  /** There are trials: show the front, with those that came since it was drawn. */
+  function grow() {
+    if (front === null || !front.complete(study)) {
+      const card = h("section", { class: "card", "aria-label": "Front" }), chosen = h("section", { class: "card", hidden: true, "aria-live": "polite" });
+      fill(main, card, chosen, figures(study));
+      const before = front?.chosen ?? null;
+      front = new Front(card, study, query, signal, (id) => trialPanel(chosen, study, id, signal));
+      if (before !== null) front.chosen = before;
+    } else {
+      front.study = study;
+      main.lastChild.replaceWith(figures(study));
+    }
+    front.load();
+  }
+
+  async function unbegun(error) {
+    const { items } = await ask("jobs", { study: name, limit: 1 }, signal);
+    if (!items.length) throw error;
+    fill(head, h("div", { class: "head" }, h("h1", {}, name)));
+    fill(main, h("section", { class: "card" }, h("h2", {}, "Not begun yet"), h("p", {}, "The study is there as soon as a worker has loaded its model and data.")));
+  }
+
+  await refresh();
+  for (;;) {
+    await pause(AGAIN, signal).then(() => visible(signal));
+    if (signal.aborted) return;
+    const active = [...jobs.cards.values()].some(({ job }) => job.state === "running");
+    if (active || study === null) await refresh();
+  }
+}
+
+function header(root, study) {
+  const measurements = Object.values(study.profilers).reduce((sum, n) => sum + n, 0);
+  const { kind, container } = study.settings;
+  const facts = [["Task", kind], ["Layers", count(study.layers.length)], ["Trials", count(study.trials)], ["Measurements", count(measurements)],
+    ["Profilers", Object.keys(study.profilers).join(", ")], ["Stored as", container]];
+  const start = session.changes ? h("a", { class: "button main", href: `#/${ofStudy(study.name)}/new` }, "New job")
+    : h("span", { class: "note" }, "This token is for reading only: jobs are submitted with another.");
+  fill(root, h("div", { class: "head" },
+    h("div", { class: "row" }, h("div", { class: "row" }, h("h1", {}, study.name), h("span", { class: `state ${study.state}` }, study.state)), start),
+    h("dl", { class: "facts" }, facts.filter(([, value]) => value).map(([key, value]) => h("div", {}, h("dt", {}, key), h("dd", {}, value))))));
+}
+
+function figures(study) {
+  const rows = Object.entries(study.metrics);
+  const trial = (id) => h("a", { href: `#/${ofStudy(study.name)}/trials/${id}` }, `trial ${id}`);
+  return h("section", { class: "card" }, h("h2", {}, "Metrics"), table("Metrics of the study", [
+    { name: "Metric", cell: ([name]) => name },
+    { name: "Better", cell: ([, span]) => span.better },
+    { name: "Best", number: true, cell: ([name, span]) => `${digits(span.best)} ${metricUnit(study, bare(name))}`.trim() },
+    { name: "by", cell: ([, span]) => trial(span.best_trial) },
+    { name: "Least", number: true, cell: ([, span]) => digits(span.least) },
+    { name: "Greatest", number: true, cell: ([, span]) => digits(span.greatest) },
+    { name: "Trials", number: true, cell: ([, span]) => count(span.trials) },
+  ], rows));
+}
