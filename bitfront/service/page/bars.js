@@ -5,8 +5,9 @@ import { color, fill, h, select, table } from "./dom.js";
 import { amount, count, digits } from "./words.js";
 
 const UNKNOWN = "#868e96"; // a layer that is kept, and whose width is not known
-const LONGEST = 22; // characters of a label
+const LONGEST = 19; // characters of a label
 const SPACING = 18; // pixels that a slanted label needs
+const LEFT = 66; // pixels of the margin
 const HEIGHTS = { bits: "bits of a weight", bytes: "bytes", estimated: "sensitivity, estimated", measured: "sensitivity, measured alone" };
 
 export const tint = (bits) => COLORS[bits] ?? UNKNOWN;
@@ -15,7 +16,7 @@ export const tint = (bits) => COLORS[bits] ?? UNKNOWN;
 export function sensitivity(layer, kind) {
   const value = layer[kind], error = layer[`${kind}_stderr`];
   if (value === null) return "–";
-  return digits(value) + (error ? ` ± ${digits(error, 1)}` : "");
+  return digits(value, 3) + (error ? ` ± ${digits(error, 1)}` : "");
 }
 
 /** Show the layers of a trial in ``root``. */
@@ -29,7 +30,7 @@ export function layerBars(root, trial, signal) {
   const key = (bits) => { const i = h("i", {}); i.style.background = tint(bits); return h("li", {}, i, bits === null ? "kept, width not known" : `${bits} bits`); };
   fill(box, area, tip);
   fill(root,
-    h("div", { class: "row" }, h("h3", {}, "Layers"), h("div", { class: "controls" },
+    h("div", { class: "row block" }, h("h3", {}, "Layers"), h("div", { class: "controls" },
       select("Height", has.map((name) => [name, HEIGHTS[name]]), kind, (value) => { kind = value; draw(); }))),
     h("ul", { class: "keys" }, widths.map(key)), box,
     h("details", {}, h("summary", {}, `Table of ${count(names.length)} layers`), layerTable(names, layers)));
@@ -45,13 +46,13 @@ export function layerBars(root, trial, signal) {
       type: "bar", x: names.map((_, i) => i), y: values, hoverinfo: "none", textposition: "none",
       marker: { color: layers.map((layer) => tint(layer.bits)) },
     }], layout({
-      width: box.clientWidth, height: box.clientHeight, margin: { l: 66, r: 10, t: 10, b: 110 }, bargap: 0.12, dragmode: false, hovermode: "x",
+      width: box.clientWidth, height: box.clientHeight, margin: { l: LEFT, r: 10, t: 10, b: 122 }, bargap: 0.12, dragmode: false, hovermode: "x",
       xaxis: lines({ tickvals: marked, ticktext: marked.map((i) => label(names[i])), tickangle: -60, showgrid: false, fixedrange: true, range: [-0.6, names.length - 0.4] }),
       yaxis: lines({ title: { text: HEIGHTS[kind] }, type: logarithmic ? "log" : "linear", fixedrange: true, exponentformat: "power", rangemode: "tozero", nticks: 6 }),
     }), OPTIONS);
     drawn.removeAllListeners("plotly_hover");
     drawn.removeAllListeners("plotly_unhover");
-    drawn.on("plotly_hover", ({ points: [point] }) => over(point.pointIndex, 66 + point.xaxis.d2p(point.x)));
+    drawn.on("plotly_hover", ({ points: [point] }) => over(point.pointIndex, LEFT + point.xaxis.d2p(point.x)));
     drawn.on("plotly_unhover", () => { tip.hidden = true; });
   }
 

@@ -35,7 +35,7 @@ function chooser(study, ids, options) {
     const next = ids.with(place, Number(value));
     location.hash = `#/${ofStudy(study.name)}/compare/${next.join("/")}`;
   };
-  return h("div", { class: "controls" }, ["First trial", "Second trial"].map((label, i) => select(label, options, String(ids[i]), (value) => go(i, value))),
+  return h("div", { class: "controls block" }, ["First trial", "Second trial"].map((label, i) => select(label, options, String(ids[i]), (value) => go(i, value))),
     h("button", { on: { click: () => { location.hash = `#/${ofStudy(study.name)}/compare/${ids[1]}/${ids[0]}`; } } }, "Swap"));
 }
 
@@ -49,6 +49,7 @@ function figures(study, a, b) {
   ];
   const change = ({ of }) => {
     const [before, after] = [of(a), of(b)];
+    if (before === after) return "same";
     if (!known(before) || !known(after) || before === 0) return "–";
     return `${after >= before ? "+" : "−"}${digits(Math.abs(100 * (after / before - 1)), 3)} %`;
   };
@@ -79,7 +80,7 @@ function layers(a, b) {
     differ.length ? table("Layers that differ", [
       { name: "Layer", cell: (name) => name },
       { name: `Trial ${a.id}`, cell: scheme(a) }, { name: `Trial ${b.id}`, cell: scheme(b) },
-      { name: "Size", number: true, cell: size(a) }, { name: "Size", number: true, cell: size(b) }, { name: "Change", number: true, cell: delta },
-      { name: "Sensitivity", number: true, cell: loss(a) }, { name: "Sensitivity", number: true, cell: loss(b) },
+      { name: `Size in ${a.id}`, number: true, cell: size(a) }, { name: `Size in ${b.id}`, number: true, cell: size(b) }, { name: "Change", number: true, cell: delta },
+      { name: `Sensitivity in ${a.id}`, number: true, cell: loss(a) }, { name: `Sensitivity in ${b.id}`, number: true, cell: loss(b) },
     ], differ) : null);
 }

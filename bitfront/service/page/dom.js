@@ -1,5 +1,7 @@
 // Elements, made without markup: text is always text.
 
+const shown = new WeakMap(); // element -> what it was filled with, as JSON
+
 /** An element. props: attributes; ``on``: event -> listener; null and false leave one out. */
 export function h(tag, props = {}, ...children) {
   const element = document.createElement(tag);
@@ -17,10 +19,27 @@ export function h(tag, props = {}, ...children) {
 
 export const get = (id) => document.getElementById(id);
 
-/** Replace what is in ``parent``, but for children that are the same nodes. */
+/** Replace what is in ``parent``. */
 export function fill(parent, ...children) {
   parent.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== ""));
   return parent;
+}
+
+/** Change what is in ``parent``; an element in it that had the focus hands it to its successor. */
+export function keeping(parent, change) {
+  const name = (element) => element.getAttribute("href") ?? element.getAttribute("aria-label") ?? element.id;
+  const before = parent.contains(document.activeElement) ? document.activeElement : null;
+  change();
+  if (before === null || before.isConnected) return;
+  [...parent.querySelectorAll("a, button, input, select, summary, [tabindex]")].find((element) => name(element) === name(before))?.focus();
+}
+
+/** Fill ``parent`` with what ``make`` makes of ``data``, where that is other than it was. */
+export function renew(parent, data, make) {
+  const text = JSON.stringify(data);
+  if (shown.get(parent) === text) return;
+  shown.set(parent, text);
+  keeping(parent, () => fill(parent, make(data)));
 }
 
 /** Say something to those who listen to the page. */

@@ -31,9 +31,9 @@ class Form {
     const own = study === null;
     fill(root, h("h1", { class: "head" }, name === null ? "New study" : `New job of ${name}`),
       h("form", { class: "card", novalidate: true, on: { submit: (event) => { event.preventDefault(); this.send(event.submitter); } } },
-        name === null ? this.study_.root : null,
+        name === null ? this.study_.root : null, own ? this.taskPart(own) : null,
         h("fieldset", { class: "kinds" }, h("legend", { class: "unseen" }, "Kind of job"), this.kinds(own)),
-        this.jobFields, this.taskPart(own), this.wrong,
+        this.jobFields, own ? null : this.taskPart(own), this.wrong,
         h("div", { class: "actions" }, h("button", { class: "main" }, "Submit"), h("a", { class: "button", href: name === null ? "#/" : `#/${ofStudy(name)}` }, "Back"))));
   }
 
@@ -49,7 +49,7 @@ class Form {
   /** The task: asked for where the study is new, or was begun with a live model. */
   taskPart(own) {
     const box = h("select", { id: "task-kind", on: { change: () => this.chooseTask(box.value) } }, Object.keys(TASKS).map((kind) => h("option", { value: kind }, kind)));
-    const inside = [h("div", { class: "field short" }, h("label", { for: "task-kind" }, "Kind"), box), this.taskFields];
+    const inside = [h("div", { class: "fields" }, h("div", { class: "field short" }, h("label", { for: "task-kind" }, "Kind"), box)), this.taskFields];
     const needed = own || !this.study.settings.recipe;
     this.withTask = needed;
     this.taskRoot = needed

@@ -2,7 +2,7 @@
 
 import { address, ask, ofStudy } from "./api.js";
 import { Axis } from "./chart.js";
-import { check, fill, h, say, select, table } from "./dom.js";
+import { check, fill, h, keeping, say, select, table } from "./dom.js";
 import { download } from "./files.js";
 import { Scatter } from "./scatter.js";
 import { summary, trialOf } from "./trials.js";
@@ -205,7 +205,7 @@ export class Front {
       { name: "solver", cell: (item) => item.solver },
       { name: "Show", cell: (item) => h("button", { class: "quiet", "aria-label": `Show trial ${item.id} below`, on: { click: () => this.take(item.id) } }, "show") },
     ];
-    fill(this.rows, h("h3", { class: "unseen" }, "Trials on the front"), table(`Trials on the front of ${this.y} and ${this.x}`, columns, rows, { empty: "No trials yet.", row: (item) => ({ "data-trial": item.id }) }));
+    keeping(this.rows, () => fill(this.rows, h("h3", { class: "unseen" }, "Trials on the front"), table(`Trials on the front of ${this.y} and ${this.x}`, columns, rows, { empty: "No trials yet.", row: (item) => ({ "data-trial": item.id }) })));
     this.mark();
   }
 

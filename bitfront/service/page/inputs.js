@@ -7,7 +7,7 @@ export class Fields {
   /** prefix: of the ids of the elements. */
   constructor(described, prefix) {
     this.fields = described.map((field, i) => made(field, `${prefix}-${field.name || `more-${i}`}`));
-    this.root = h("div", {}, this.fields.map((field) => field.root));
+    this.root = h("div", { class: "fields" }, this.fields.map((field) => field.root));
   }
 
   set(name, value) {

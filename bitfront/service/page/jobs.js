@@ -1,7 +1,7 @@
 // A list of jobs that is kept up to date: their progress, what may be done with them, what became of them.
 
 import { act, ask, ofStudy, pause, session } from "./api.js";
-import { fill, h, say } from "./dom.js";
+import { fill, h, keeping, say } from "./dom.js";
 import { ENDED, follow, visible } from "./live.js";
 import { ago, count, digits, duration } from "./words.js";
 
@@ -45,9 +45,11 @@ export class Job {
   update(job) {
     const before = this.job.state;
     this.job = job;
-    fill(this.head, this.title(), h("p", { class: "soft" }, asked(job)));
+    keeping(this.root, () => {
+      fill(this.head, this.title(), h("p", { class: "soft" }, asked(job)));
+      fill(this.tail, this.failure(), this.result(), this.buttons());
+    });
     this.progress(job.progress);
-    fill(this.tail, this.failure(), this.result(), this.buttons());
     if (before !== job.state) {
       say(`Job ${job.id}, ${job.kind}: ${job.state}`);
       this.changed(job);

@@ -48,12 +48,12 @@ export class Scatter {
     const dim = shown.filter(({ item }) => !item.on_front), best = shown.filter(({ item }) => item.on_front);
     const errors = best.map(({ item }) => (item.stderr ?? 0) / y.size);
     const made = [
-      points(dim, { name: "dominated", marker: { size: 8, color: "#868e96", opacity: opacity(dim, 0.7) } }),
+      points(dim, { name: "dominated", marker: { size: 8, color: "#868e96", opacity: opacity(dim, 0.7), line: { width: 0 } } }),
       points(best, {
         name: "front", mode: "lines+markers", line: { color: "#1c7ed6", width: 1.5 },
         error_y: { array: errors, thickness: 1, width: 3, color: "#1c7ed6" },
         marker: {
-          size: best.map(({ item }) => (item.id === knee ? 14 : 11)), color: "#1c7ed6", opacity: opacity(best, 1),
+          size: best.map(({ item }) => (item.id === knee ? 14 : 11)), color: "#1c7ed6", opacity: opacity(best, 1), line: { width: 0 },
           symbol: best.map(({ item }) => (item.id === knee ? "diamond" : "circle")),
         },
       }),

@@ -1,7 +1,7 @@
 // All studies of the database, and the jobs that are under way.
 
 import { ask, pause, session } from "./api.js";
-import { fill, h, say, table } from "./dom.js";
+import { fill, h, keeping, renew, say, table } from "./dom.js";
 import { Jobs } from "./jobs.js";
 import { visible } from "./live.js";
 import { ago, amount, bare, count, digits } from "./words.js";
@@ -30,10 +30,10 @@ export async function show(root, _, { signal, crumbs }) {
   async function load(same = false) {
     if (!same) cursors = [""];
     const found = await ask("studies", { contains: filter.value.trim(), order: order.value, limit: ROWS, cursor: cursors.at(-1) }, signal);
-    fill(list, lines(found.items, filter.value.trim()));
+    renew(list, [found.items, filter.value.trim()], ([items, text]) => lines(items, text));
     const turn = (text, go, possible) => h("button", { disabled: !possible, on: { click: () => { go(); load(true); } } }, text);
     const pages = cursors.length > 1 || found.next !== null;
-    fill(pager, pages ? [turn("Earlier page", () => cursors.pop(), cursors.length > 1), turn("Next page", () => cursors.push(found.next), found.next !== null)] : []);
+    keeping(pager, () => fill(pager, pages ? [turn("Earlier page", () => cursors.pop(), cursors.length > 1), turn("Next page", () => cursors.push(found.next), found.next !== null)] : []));
     if (!same) say(found.next === null ? `${found.items.length} studies` : `The first ${found.items.length} studies`);
   }
 

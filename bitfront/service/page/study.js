@@ -1,7 +1,7 @@
 // A study: what it is, its front, the chosen trial, and its jobs.
 
 import { ask, ofStudy, pause, session } from "./api.js";
-import { fill, h, table } from "./dom.js";
+import { fill, h, renew, table } from "./dom.js";
 import { Front } from "./front.js";
 import { Jobs } from "./jobs.js";
 import { visible } from "./live.js";
@@ -13,7 +13,8 @@ const AGAIN = 5; // seconds between two looks while jobs run
 export async function show(root, [name], { query, signal, crumbs }) {
   crumbs([name, ""]);
   const head = h("div", {}), main = h("div", {}), side = h("section", { class: "card", "aria-labelledby": "jobs" });
-  fill(root, head, h("div", { class: "columns" }, main, side));
+  const best = h("section", { class: "card", hidden: true, "aria-label": "Metrics" });
+  fill(root, head, h("div", { class: "columns" }, main, h("div", {}, side, best)));
   const jobs = new Jobs(side, { study: name }, signal, { title: h("h2", { id: "jobs" }, "Jobs"), empty: "No jobs yet.", changed: () => refresh() });
   jobs.begin();
   let study = null, front = null, busy = false;
@@ -26,6 +27,7 @@ export async function show(root, [name], { query, signal, crumbs }) {
       const more = study === null || found.trials !== study.trials;
       study = found;
       header(head, study);
+      figures(best, study);
       if (more && study.trials) grow();
       if (!study.trials) fill(main, h("section", { class: "card" }, h("h2", {}, "No trials yet"), h("p", {}, "A search builds and measures allocations; each is a trial, and stands here when it is measured.")));
     } catch (error) {
@@ -40,14 +42,13 @@ export async function show(root, [name], { query, signal, crumbs }) {
   /** There are trials: show the front, with those that came since it was drawn. */
   function grow() {
     if (front === null || !front.complete(study)) {
-      const card = h("section", { class: "card", "aria-label": "Front" }), chosen = h("section", { class: "card", hidden: true, "aria-live": "polite" });
-      fill(main, card, chosen, figures(study));
+      const card = h("section", { class: "card", "aria-label": "Front" }), chosen = h("section", { class: "card", hidden: true, "aria-label": "Chosen trial" });
+      fill(main, card, chosen);
       const before = front?.chosen ?? null;
       front = new Front(card, study, query, signal, (id) => trialPanel(chosen, study, id, signal));
       if (before !== null) front.chosen = before;
     } else {
       front.study = study;
-      main.lastChild.replaceWith(figures(study));
     }
     front.load();
   }
@@ -75,21 +76,20 @@ function header(root, study) {
     ["Profilers", Object.keys(study.profilers).join(", ")], ["Stored as", container]];
   const start = session.changes ? h("a", { class: "button main", href: `#/${ofStudy(study.name)}/new` }, "New job")
     : h("span", { class: "note" }, "This token is for reading only: jobs are submitted with another.");
-  fill(root, h("div", { class: "head" },
+  renew(root, [facts, study.state], () => h("div", { class: "head" },
     h("div", { class: "row" }, h("div", { class: "row" }, h("h1", {}, study.name), h("span", { class: `state ${study.state}` }, study.state)), start),
     h("dl", { class: "facts" }, facts.filter(([, value]) => value).map(([key, value]) => h("div", {}, h("dt", {}, key), h("dd", {}, value))))));
 }
 
-function figures(study) {
-  const rows = Object.entries(study.metrics);
-  const trial = (id) => h("a", { href: `#/${ofStudy(study.name)}/trials/${id}` }, `trial ${id}`);
-  return h("section", { class: "card" }, h("h2", {}, "Metrics"), table("Metrics of the study", [
+function figures(root, study) {
+  const all = Object.entries(study.metrics), evaluated = all.filter(([name]) => bare(name) === name);
+  const rows = evaluated.length ? evaluated : all;
+  root.hidden = !rows.length;
+  const trial = (id) => h("a", { href: `#/${ofStudy(study.name)}/trials/${id}` }, String(id));
+  renew(root, rows, () => [h("h2", {}, "Best of each metric"), table("Best of each metric", [
     { name: "Metric", cell: ([name]) => name },
-    { name: "Better", cell: ([, span]) => span.better },
-    { name: "Best", number: true, cell: ([name, span]) => `${digits(span.best)} ${metricUnit(study, bare(name))}`.trim() },
-    { name: "by", cell: ([, span]) => trial(span.best_trial) },
-    { name: "Least", number: true, cell: ([, span]) => digits(span.least) },
-    { name: "Greatest", number: true, cell: ([, span]) => digits(span.greatest) },
-    { name: "Trials", number: true, cell: ([, span]) => count(span.trials) },
-  ], rows));
+    { name: "Best", number: true, cell: ([name, span]) => `${digits(span.best)} ${metricUnit(study, name)}`.trim() },
+    { name: "Trial", number: true, cell: ([, span]) => trial(span.best_trial) },
+    { name: "of", number: true, cell: ([, span]) => count(span.trials) },
+  ], rows)]);
 }
