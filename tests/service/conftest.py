@@ -70,7 +70,7 @@ def tabs(chromium: Browsing) -> Iterator[Callable[..., Tab]]:
 
     yield open_tab
     troubles = [trouble for tab in opened for trouble in tab.end()]
-    assert troubles == []
+    assert not troubles, "\n".join(troubles)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ const UNKNOWN = "#868e96"; // a layer that is kept, and whose width is not known
 const LONGEST = 19; // characters of a label
 const SPACING = 18; // pixels that a slanted label needs
 const LEFT = 66; // pixels of the margin
+const WIDTHS = [1, 2, 3, 4, 6, 8, 16, 32, 64]; // that are marked on the axis of bits
 const HEIGHTS = { bits: "bits of a weight", bytes: "bytes", estimated: "sensitivity, estimated", measured: "sensitivity, measured alone" };
 
 export const tint = (bits) => COLORS[bits] ?? UNKNOWN;
@@ -48,7 +49,7 @@ export function layerBars(root, trial, signal) {
     }], layout({
       width: box.clientWidth, height: box.clientHeight, margin: { l: LEFT, r: 10, t: 10, b: 122 }, bargap: 0.12, dragmode: false, hovermode: "x",
       xaxis: lines({ tickvals: marked, ticktext: marked.map((i) => label(names[i])), tickangle: -60, showgrid: false, fixedrange: true, range: [-0.6, names.length - 0.4] }),
-      yaxis: lines({ title: { text: HEIGHTS[kind] }, type: logarithmic ? "log" : "linear", fixedrange: true, exponentformat: "power", rangemode: "tozero", nticks: 6 }),
+      yaxis: lines({ ...(kind === "bits" ? { tickvals: WIDTHS.filter((w) => w <= Math.max(...values)) } : {}), title: { text: HEIGHTS[kind] }, type: logarithmic ? "log" : "linear", fixedrange: true, exponentformat: "e", rangemode: "tozero", nticks: 6 }),
     }), OPTIONS);
     drawn.removeAllListeners("plotly_hover");
     drawn.removeAllListeners("plotly_unhover");

@@ -108,5 +108,6 @@ export function ticksBetween(low, high) {
 function tickText(value) {
   if (value >= 1e-3 && value < 1e6) return digits(value, 6);
   const [digit, power] = value.toExponential(0).split("e");
-  return `${digit === "1" ? "" : `${digit} × `}10<sup>${Number(power)}</sup>`;
+  const raised = [...String(Number(power))].map((c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c])).join(""); // plotly's <sup> is an inline style
+  return `${digit === "1" ? "" : `${digit} × `}10${raised}`;
 }

@@ -42,7 +42,7 @@ export class Front {
     this.tip = h("div", { class: "tip", hidden: true });
     this.keys = h("ul", { class: "keys", "aria-hidden": "true" });
     this.slider = h("input", { type: "range", id: "budget", min: 0, max: STEPS, value: STEPS, on: { input: () => this.slide() } });
-    this.amount = h("output", { for: "budget" });
+    this.amount = h("span", { class: "amount", "aria-hidden": "true" });
     this.best = h("p", { class: "best", "aria-live": "polite" });
     this.note = h("p", { class: "note" });
     this.rows = h("div", {});

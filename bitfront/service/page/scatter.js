@@ -3,7 +3,7 @@
 import { color, fill, h } from "./dom.js";
 import { OPTIONS, layout, plotly } from "./chart.js";
 
-const MARGIN = { l: 66, r: 18, t: 14, b: 52 }; // pixels around the plot's area
+const MARGIN = { l: 84, r: 18, t: 14, b: 52 }; // pixels around the plot's area
 const FAINT = 0.16; // opacity of a trial that is over the budget
 
 export class Scatter {
