@@ -23,11 +23,17 @@ from bitfront.service.api.serving import Server, address, bound
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
-SOON = 60_000  # milliseconds in which what is waited for must have come
-ARGUMENTS = (
-    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update "
-    "--disable-default-apps --disable-sync --no-first-run --disable-extensions"
-).split()
+SOON = 30_000  # milliseconds in which what is waited for must have come
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-extensions",
+]
 WIDE, NARROW = (1440, 900), (390, 844)
 Browsing = Any  # a browser of Playwright, which may not be installed
 
@@ -106,7 +112,7 @@ class Tab:
 @contextmanager
 def living(db: str, **settings: Any) -> Iterator[str]:
     """A server in a thread of this process; where its page is."""
-    made = Settings(db=db, port=0, **{"poll": 0.05, **settings})
+    made = Settings(db=db, **{"port": 0, "poll": 0.05, **settings})
     with bound(made) as listening:
         server = Server(create_app(made))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

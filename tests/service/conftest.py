@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from bitfront.service.actions import Host
 from bitfront.service.driver import drive
 from bitfront.storage import Job, Store
 from tests import tiny
-from tests.service.browsers import Browsing, Tab, browsing
+from tests.service.browsers import Browsing, Tab, browsing, living
 
 LEASE = 60.0  # seconds: never runs out in a test that does not want it to
 
@@ -59,8 +60,15 @@ def chromium() -> Iterator[Browsing]:
 
 
 @pytest.fixture
-def tabs(chromium: Browsing) -> Iterator[Callable[..., Tab]]:
-    """Opens pages. The test fails for what they print as an error, and for what they ask of other
+def serve() -> Iterator[Callable[..., str]]:
+    """Starts servers of databases; the address of each one's page."""
+    with contextlib.ExitStack() as stack:
+        yield lambda db, **settings: stack.enter_context(living(db, **settings))
+
+
+@pytest.fixture
+def tabs(chromium: Browsing, serve: Callable[..., str]) -> Iterator[Callable[..., Tab]]:
+    """Opens pages, and closes them before ``serve`` ends. The test fails for what they print as an error, and for what they ask of other
     hosts."""
     opened: list[Tab] = []
 

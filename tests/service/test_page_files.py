@@ -35,7 +35,9 @@ def test_the_page_and_everything_it_names(tmp_path: Path) -> None:
             got = client.get(f"/{folder}/{file.name}")
             assert got.content == file.read_bytes(), file.name
             assert "immutable" in got.headers["cache-control"]
-            same = client.get(f"/{folder}/{file.name}", headers={"if-none-match": got.headers["etag"]})
+            same = client.get(
+                f"/{folder}/{file.name}", headers={"if-none-match": got.headers["etag"]}
+            )
             assert same.status_code == 304
             kind = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
             assert got.headers["content-type"].startswith(kind[file.suffix])

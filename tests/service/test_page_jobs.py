@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from bitfront.storage import Job, Store
 from tests.service.apis import fill
-from tests.service.browsers import SOON, Tab, living
+from tests.service.browsers import SOON, Tab
 
 expect.set_options(timeout=SOON)
 REQUEST = {"schemes": "w2 w4", "budgets": ["3bpw"]}
@@ -30,9 +30,11 @@ def claimed(store: Store) -> Job:
     return job
 
 
-
-def test_a_job_is_followed_paused_resumed_and_cancelled(db: str, tabs: Callable[..., Tab]) -> None:
-    with Store.open(db) as store, living(db) as address:
+def test_a_job_is_followed_paused_resumed_and_cancelled(
+    db: str, serve: Callable[..., str], tabs: Callable[..., Tab]
+) -> None:
+    with Store.open(db) as store:
+        address = serve(db)
         store.submit("search", "llama", REQUEST)
         tab = tabs(f"{address}#/studies/llama")
         job = tab.page.get_by_role("article", name="Job 1")
@@ -61,22 +63,28 @@ def test_a_job_is_followed_paused_resumed_and_cancelled(db: str, tabs: Callable[
 
 
 def test_a_job_that_was_moved_by_another_is_refused_in_words(
-    db: str, tabs: Callable[..., Tab]
+    db: str, serve: Callable[..., str], tabs: Callable[..., Tab]
 ) -> None:
-    with Store.open(db) as store, living(db) as address:
+    with Store.open(db) as store:
+        address = serve(db)
         store.submit("search", "llama", REQUEST)
         tab = tabs(f"{address}#/jobs/1", refused=(409,))
         pause = tab.page.get_by_role("button", name="Pause job 1")
         expect(pause).to_be_visible()
-        tab.page.route("**/api/v1/jobs/1/pause", lambda route: (store.move(1, "cancel"), route.continue_()))
+        tab.page.route(
+            "**/api/v1/jobs/1/pause", lambda route: (store.move(1, "cancel"), route.continue_())
+        )
         pause.click()
         expect(tab.page.get_by_role("article").get_by_role("alert")).to_contain_text(
             "job 1 is cancelled, and cannot pause"
         )
 
 
-def test_a_failure_and_the_history(db: str, tabs: Callable[..., Tab]) -> None:
-    with Store.open(db) as store, living(db) as address:
+def test_a_failure_and_the_history(
+    db: str, serve: Callable[..., str], tabs: Callable[..., Tab]
+) -> None:
+    with Store.open(db) as store:
+        address = serve(db)
         store.submit("search", "llama", REQUEST)
         running = claimed(store)
         store.advance(running, "measuring allocations", 1, 4)
@@ -96,8 +104,11 @@ def test_a_failure_and_the_history(db: str, tabs: Callable[..., Tab]) -> None:
         expect(page.get_by_role("article")).to_contain_text("queued")
 
 
-def test_jobs_under_way_stand_beside_the_studies(db: str, tabs: Callable[..., Tab]) -> None:
-    with Store.open(db) as store, living(db) as address:
+def test_jobs_under_way_stand_beside_the_studies(
+    db: str, serve: Callable[..., str], tabs: Callable[..., Tab]
+) -> None:
+    with Store.open(db) as store:
+        address = serve(db)
         for study in ("llama", "new"):
             store.submit("search", study, REQUEST)
         running = claimed(store)

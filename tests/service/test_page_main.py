@@ -16,9 +16,7 @@ from tests.service.processes import served
 expect.set_options(timeout=SOON)
 
 
-def test_from_submission_to_an_exported_model(
-    tmp_path: Path, tabs: Callable[..., Tab]
-) -> None:
+def test_from_submission_to_an_exported_model(tmp_path: Path, tabs: Callable[..., Tab]) -> None:
     (tmp_path / "net.py").write_text(tiny.CODE)
     words = ("--root", str(tmp_path), "--allow-functions", "--output", str(tmp_path / "out"))
     with served(tmp_path, *words, "--worker") as (address, _):
@@ -77,6 +75,7 @@ def test_from_submission_to_an_exported_model(
         page.get_by_role("button", name="Submit").click()
         expect(page.get_by_role("link", name="Open")).to_be_visible()
         tab.shoot("report")
+        tab.end()
     loads(tmp_path)
 
 

@@ -21,7 +21,7 @@ export function sensitivity(layer, kind) {
 }
 
 /** Show the layers of a trial in ``root``. */
-export function layerBars(root, trial, signal) {
+export function layerBars(root, trial, signal, heading) {
   const names = Object.keys(trial.layers), layers = Object.values(trial.layers);
   const has = Object.keys(HEIGHTS).filter((kind) => layers.some((layer) => layer[kind] !== null));
   let kind = "bits";
@@ -31,7 +31,7 @@ export function layerBars(root, trial, signal) {
   const key = (bits) => { const i = h("i", {}); i.style.background = tint(bits); return h("li", {}, i, bits === null ? "kept, width not known" : `${bits} bits`); };
   fill(box, area, tip);
   fill(root,
-    h("div", { class: "row block" }, h("h3", {}, "Layers"), h("div", { class: "controls" },
+    h("div", { class: "row block" }, h(heading, {}, "Layers"), h("div", { class: "controls" },
       select("Height", has.map((name) => [name, HEIGHTS[name]]), kind, (value) => { kind = value; draw(); }))),
     h("ul", { class: "keys" }, widths.map(key)), box,
     h("details", {}, h("summary", {}, `Table of ${count(names.length)} layers`), layerTable(names, layers)));

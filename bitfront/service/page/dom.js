@@ -1,6 +1,7 @@
 // Elements, made without markup: text is always text.
 
 const shown = new WeakMap(); // element -> what it was filled with, as JSON
+let made = 0; // selects, for their ids
 
 /** An element. props: attributes; ``on``: event -> listener; null and false leave one out. */
 export function h(tag, props = {}, ...children) {
@@ -72,9 +73,10 @@ export function color(name) {
 
 /** A labelled select. options: [[value, text]]. */
 export function select(label, options, value, change) {
-  const element = h("select", { on: { change: () => change(element.value) } },
+  const id = `select-${(made += 1)}`;
+  const element = h("select", { id, on: { change: () => change(element.value) } },
     options.map(([v, text]) => h("option", { value: v, selected: v === value }, text)));
-  return h("label", {}, h("span", {}, label), element);
+  return h("span", { class: "pair" }, h("label", { for: id }, label), element);
 }
 
 /** A labelled box to tick. */

@@ -83,12 +83,11 @@ export class Front {
       this.step = STEPS;
       this.load();
     });
-    const limits = h("input", { type: "text", size: 20, value: this.within.join(" "), placeholder: "kl<=0.1 700MB",
-      "aria-label": "Only trials within these limits", on: { change: () => { this.within = limits.value.split(/[\s,]+/).filter(Boolean); this.load(); } } });
+    const limits = h("input", { type: "text", id: "limits", size: 20, value: this.within.join(" "), placeholder: "kl<=0.1 700MB", on: { change: () => { this.within = limits.value.split(/[\s,]+/).filter(Boolean); this.load(); } } });
     this.logs = { x: check("log", false, (on) => { this.log.x = on; this.draw(); }), y: check("log", false, (on) => { this.log.y = on; this.draw(); }) };
     this.guesses = check("Predicted", this.predicted, (on) => { this.predicted = on; this.draw(); });
     fill(this.bar, axis("x", "Across"), this.logs.x, axis("y", "Up"), this.logs.y,
-      h("label", {}, h("span", {}, "Within"), limits),
+      h("span", { class: "pair" }, h("label", { for: "limits" }, "Only within"), limits),
       check("Feasible only", this.only, (on) => { this.only = on; this.draw(); }), this.guesses);
   }
 

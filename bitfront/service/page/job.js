@@ -12,7 +12,7 @@ export async function show(root, [id], { signal, crumbs }) {
   crumbs([job.study, `#/${ofStudy(job.study)}`], [`Job ${id}`, ""]);
   const files = h("section", { class: "card", hidden: true });
   const list = h("ol", { class: "history" });
-  const card = new Job(job, { study: true, changed: (now) => outcome(now) });
+  const card = new Job(job, { study: true, heading: "h2", changed: (now) => outcome(now) });
   fill(root, h("h1", { class: "head" }, `Job ${id}, ${job.kind}`),
     h("section", { class: "card", "aria-label": "Progress" }, card.root), files,
     h("section", { class: "card" }, h("h2", {}, "History"), list),

@@ -28,10 +28,10 @@ export function progressWords(progress) {
   return parts.join(" · ");
 }
 
-/** One job. told: { changed() } after it was moved or has ended. */
+/** One job. options: { study (whether to name it), heading (its element), changed(job) }. */
 export class Job {
-  constructor(job, { study = false, changed = () => undefined }) {
-    Object.assign(this, { job, ofStudy: study, changed, following: null });
+  constructor(job, { study = false, heading = "h3", changed = () => undefined }) {
+    Object.assign(this, { job, ofStudy: study, heading, changed, following: null });
     this.root = h("article", { class: "job", "aria-label": `Job ${job.id}` });
     this.head = h("div", {});
     this.bar = h("progress", { "aria-label": `Progress of job ${job.id}` });
@@ -59,7 +59,7 @@ export class Job {
   title() {
     const { id, kind, study, state, updated } = this.job;
     return h("div", { class: "row" },
-      h("h3", {}, h("a", { href: `#/jobs/${id}` }, `Job ${id}`), `, ${kind}`, this.ofStudy ? [" of ", h("a", { href: `#/${ofStudy(study)}` }, study)] : ""),
+      h(this.heading, {}, h("a", { href: `#/jobs/${id}` }, `Job ${id}`), `, ${kind}`, this.ofStudy ? [" of ", h("a", { href: `#/${ofStudy(study)}` }, study)] : ""),
       h("span", {}, h("span", { class: `state ${state}` }, state), " ", h("time", { class: "soft nowrap", datetime: updated, title: updated }, ENDED.includes(state) || state === "paused" ? ago(updated) : "")));
   }
 

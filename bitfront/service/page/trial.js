@@ -27,7 +27,7 @@ export async function trialPanel(root, study, id, signal, heading = "h2") {
       h("div", { class: "row" }, h(heading, {}, heading === "h1" ? `Trial ${id}` : h("a", { href: `#/${ofStudy(study.name)}/trials/${id}` }, `Trial ${id}`)), actions(study, trial)),
       h("p", { class: "soft" }, origin(trial)), h("p", {}, summary(trial)),
       costs(trial), metrics(study, trial), layers);
-    layerBars(layers, trial, signal);
+    layerBars(layers, trial, signal, heading === "h1" ? "h2" : "h3");
   } catch (error) {
     if (signal.aborted) return;
     if (heading === "h1") throw error;
