@@ -25,15 +25,10 @@ if TYPE_CHECKING:
 
 SOON = 30_000  # milliseconds in which what is waited for must have come
 ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-default-apps",
-    "--disable-sync",
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
+    "--disable-component-update", "--disable-default-apps", "--disable-extensions",
     "--no-first-run",
-    "--disable-extensions",
-]
+]  # fmt: skip
 WIDE, NARROW = (1440, 900), (390, 844)
 Browsing = Any  # a browser of Playwright, which may not be installed
 

@@ -68,8 +68,8 @@ def serve() -> Iterator[Callable[..., str]]:
 
 @pytest.fixture
 def tabs(chromium: Browsing, serve: Callable[..., str]) -> Iterator[Callable[..., Tab]]:
-    """Opens pages, and closes them before ``serve`` ends. The test fails for what they print as an error, and for what they ask of other
-    hosts."""
+    """Opens pages, and closes them before ``serve`` ends. The test fails for what they print as an
+    error, and for what they ask of other hosts."""
     opened: list[Tab] = []
 
     def open_tab(address: str, **options: Any) -> Tab:

@@ -63,7 +63,8 @@ def test_nothing_else_is_served(tmp_path: Path) -> None:
     with serving(str(tmp_path / "b.db")) as client:
         for address in (
             f"/page/{page.tag()}/index.html", f"/page/{page.tag()}/..%2Fdriver.py",
-            f"/page/{page.tag()}/%2Fetc%2Fpasswd", "/page/0123456789abcdef/main.js", "/page/main.js",
+            f"/page/{page.tag()}/%2Fetc%2Fpasswd", "/page/0123456789abcdef/main.js",
+            "/page/main.js",
         ):  # fmt: skip
             problem(client.get(address), 404, "not-found")
         problem(client.post("/"), 405, "method-not-allowed")

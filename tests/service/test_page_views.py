@@ -1,4 +1,4 @@
-"""Views of the web page: studies, front and budget, tokens, prefixes, keys, a server that is away."""
+"""Views of the web page: studies, front and budget, tokens, prefixes, keys, a server away."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_studies_are_found_and_opened(
             fill(store, f"more {i}", 0)
         tab = tabs(address)
         page = tab.page
-        rows = page.get_by_role("region", name="Studies").last.locator("tbody tr")
+        rows = page.get_by_role("region", name="Studies").locator("tbody tr")
         expect(rows).to_have_count(50)
         page.get_by_role("button", name="Next page").click()
         expect(rows).to_have_count(3)
@@ -146,7 +146,7 @@ def to(page: Page, name: str) -> None:
     for _ in range(60):
         page.keyboard.press("Tab")
         found = page.evaluate(
-            "(document.activeElement.getAttribute('aria-label') ?? document.activeElement.innerText)"
+            "document.activeElement.getAttribute('aria-label') ?? document.activeElement.innerText"
         )
         if found.startswith(name):
             return
@@ -323,7 +323,8 @@ def test_every_view_can_be_read(
     views = {
         "studies": "", "study": "#/studies/llama", "trial": "#/studies/llama/trials/6",
         "compare": "#/studies/llama/compare/6/7", "new": "#/new",
-        "form": "#/studies/llama/new?kind=export&trial=6", "job": "#/jobs/1", "nothing": "#/nothing",
+        "form": "#/studies/llama/new?kind=export&trial=6", "job": "#/jobs/1",
+        "nothing": "#/nothing",
     }  # fmt: skip
     size = {"size": NARROW} if narrow else {}
     address = serve(db, output=tmp_path / "out")

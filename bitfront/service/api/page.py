@@ -72,10 +72,9 @@ def taken() -> str:
 def index(if_none_match: Tags = None) -> Response:
     """The page, which finds everything else beside itself."""
     text = Template(contents()["index.html"].decode())
-    return _answer(
-        text.substitute(folder=f"page/{tag()}", version=__version__, maps=taken()).encode(), "text/html",
-        if_none_match, {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"},
-    )  # fmt: skip
+    filled = text.substitute(folder=f"page/{tag()}", version=__version__, maps=taken())
+    headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
+    return _answer(filled.encode(), "text/html", if_none_match, headers)
 
 
 @router.get("/page/{folder}/{name}", name="page_file")

@@ -22,7 +22,7 @@ export async function show(root, _, { signal, crumbs }) {
   fill(root,
     h("div", { class: "row head" }, h("h1", {}, "Studies"), newStudy()),
     h("div", { class: "columns" },
-      h("section", { class: "card", "aria-label": "Studies" },
+      h("div", { class: "card" },
         h("div", { class: "controls" }, h("span", { class: "pair" }, h("label", { for: "filter" }, "Name has"), filter), h("span", { class: "pair" }, h("label", { for: "order" }, "Order"), order)),
         list, pager),
       jobs));
