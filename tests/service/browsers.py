@@ -6,6 +6,7 @@ skipped where there is none. ``BITFRONT_SCREENSHOTS`` is a folder for pictures o
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import threading
@@ -23,6 +24,7 @@ from bitfront.service.api.serving import Server, address, bound
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
+CHROMIUM = os.environ.get("BITFRONT_TEST_CHROMIUM")
 SOON = 30_000  # milliseconds in which what is waited for must have come
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
@@ -33,18 +35,21 @@ WIDE, NARROW = (1440, 900), (390, 844)
 Browsing = Any  # a browser of Playwright, which may not be installed
 
 
+def sync_api() -> Any:
+    """``playwright.sync_api``. The module that asks for it is skipped without, but not where a
+    browser is named."""
+    if CHROMIUM is None:
+        return pytest.importorskip("playwright.sync_api", reason="no playwright: install it")
+    return importlib.import_module("playwright.sync_api")
+
+
 @contextmanager
 def browsing() -> Iterator[Browser]:
     """A headless Chromium."""
-    asked = os.environ.get("BITFRONT_TEST_CHROMIUM")
-    found = asked or shutil.which("chromium")
+    found = CHROMIUM or shutil.which("chromium")
     if found is None:
         pytest.skip("no chromium: install it, or set BITFRONT_TEST_CHROMIUM to its path")
-    if not asked:
-        pytest.importorskip("playwright", reason="no playwright: pip install playwright")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
+    with sync_api().sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
         yield browser
         browser.close()

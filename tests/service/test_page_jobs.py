@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
 
 from bitfront.storage import Job, Store
 from tests.service.apis import fill
-from tests.service.browsers import SOON, Tab
+from tests.service.browsers import SOON, Tab, sync_api
 
+expect = sync_api().expect
 expect.set_options(timeout=SOON)
 REQUEST = {"schemes": "w2 w4", "budgets": ["3bpw"]}
 

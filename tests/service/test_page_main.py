@@ -6,13 +6,16 @@ import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-
-from playwright.sync_api import Page, expect
+from typing import TYPE_CHECKING
 
 from tests import tiny
-from tests.service.browsers import SOON, Tab
+from tests.service.browsers import SOON, Tab, sync_api
 from tests.service.processes import served
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+expect = sync_api().expect
 expect.set_options(timeout=SOON)
 
 

@@ -6,10 +6,9 @@ import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Page, expect
 
 from bitfront.figures import amount, figure
 from bitfront.search import ALLOCATORS, EXPLORERS
@@ -21,8 +20,12 @@ from bitfront.service.requests import MeasureBody, ProfileBody, ProfilerBody, Se
 from bitfront.storage import Store
 from bitfront.types import Estimate
 from tests.service.apis import fill
-from tests.service.browsers import NARROW, SOON, Tab, living
+from tests.service.browsers import NARROW, SOON, Tab, living, sync_api
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+expect = sync_api().expect
 expect.set_options(timeout=SOON)
 TOKEN, READ = "a-token-for-everything", "another-token-for-reading"
 

@@ -27,11 +27,11 @@ class Form {
     this.jobFields = h("div", {});
     this.taskFields = h("div", {});
     this.wrong = h("div", { id: "form-wrong", role: "alert", tabindex: -1 });
-    this.study_ = new Fields([{ name: "study", label: "Name of the study", required: true, short: true }], "study");
+    this.named = new Fields([{ name: "study", label: "Name of the study", required: true, short: true }], "study");
     const own = study === null;
     fill(root, h("h1", { class: "head" }, name === null ? "New study" : `New job of ${name}`),
       h("form", { class: "card", novalidate: true, on: { submit: (event) => { event.preventDefault(); this.send(event.submitter); } } },
-        name === null ? this.study_.root : null, own ? this.taskPart(own) : null,
+        name === null ? this.named.root : null, own ? this.taskPart(own) : null,
         h("fieldset", { class: "kinds" }, h("legend", { class: "unseen" }, "Kind of job"), this.kinds(own)),
         this.jobFields, own ? null : this.taskPart(own), this.wrong,
         h("div", { class: "actions" }, h("button", { class: "main" }, "Submit"), h("a", { class: "button", href: name === null ? "#/" : `#/${ofStudy(name)}` }, "Back"))));
@@ -95,12 +95,12 @@ class Form {
 
   async send(button) {
     fill(this.wrong);
-    const parts = [this.name === null ? this.study_ : null, this.job, this.withArguments ? this.arguments : null].filter(Boolean);
+    const parts = [this.name === null ? this.named : null, this.job, this.withArguments ? this.arguments : null].filter(Boolean);
     const good = parts.map((fields) => fields.check()).every(Boolean);
     if (!good) return this.refuse("Some fields cannot be used as they are");
     const body = { kind: this.kind, ...this.job.value() };
     if (this.withArguments) body.task = { kind: this.task, arguments: this.arguments.value() };
-    const name = this.name ?? this.study_.value().study;
+    const name = this.name ?? this.named.value().study;
     button.disabled = true;
     try {
       const { status, document } = await act(`${ofStudy(name)}/jobs`, body);

@@ -5,19 +5,18 @@ import { Axis } from "./chart.js";
 import { check, fill, h, keeping, say, select, table } from "./dom.js";
 import { download } from "./files.js";
 import { Scatter } from "./scatter.js";
+import { Tip } from "./tip.js";
 import { summary, trialOf } from "./trials.js";
 import { bare, cost, count, digits, figure, many, metricUnit } from "./words.js";
 
 const MOST = 2000; // points of the scatter
 const STEPS = 400; // of the budget's slider; at the last one there is no budget
 const PREDICTED = "kl"; // what searches go by
-const WAIT = 150; // milliseconds at a point before its layers are asked for
 
 export class Front {
   /** study: its document. chosen: (trial or null). */
   constructor(root, study, query, signal, choose) {
     Object.assign(this, { root, study, signal, choose, points: null, chosen: null, only: false, predicted: true, step: STEPS });
-    this.summaries = new Map();
     this.names = { cost: Object.keys(study.costs), metric: Object.keys(study.metrics) };
     this.within = query.getAll("within");
     this.x = this.pick(query.get("x"), ["bytes", ...this.names.cost, ...this.names.metric]);
@@ -39,7 +38,6 @@ export class Front {
     this.bar = h("div", { class: "controls" });
     this.box = h("div", { class: "plot", tabindex: 0, role: "application", on: { keydown: (event) => this.key(event) },
       "aria-label": "Scatter of trials. Left and right arrow keys walk along the front, Enter opens the trial. The table below has the same figures." });
-    this.tip = h("div", { class: "tip", hidden: true });
     this.keys = h("ul", { class: "keys", "aria-hidden": "true" });
     this.slider = h("input", { type: "range", id: "budget", min: 0, max: STEPS, value: STEPS, on: { input: () => this.slide() } });
     this.amount = h("span", { class: "amount", "aria-hidden": "true" });
@@ -55,7 +53,7 @@ export class Front {
       choose: (index) => this.take(this.points.items[index].id),
       move: (share) => { this.slider.value = Math.round(share * STEPS); this.slide(); },
     });
-    this.box.append(this.tip);
+    this.tip = new Tip(this.box, (id) => trialOf(this.study, id, this.signal).then(summary));
     const themed = () => this.draw();
     document.addEventListener("theme", themed);
     this.signal.addEventListener("abort", () => { document.removeEventListener("theme", themed); this.scatter.end(); });
@@ -248,28 +246,17 @@ export class Front {
   }
 
   hover(index, left, top) {
-    clearTimeout(this.dwell);
-    this.tip.hidden = index === null;
-    if (index === null) return;
-    const item = this.points.items[index];
-    const more = h("p", { class: "soft" }, this.summaries.get(item.id) ?? "");
-    fill(this.tip, h("p", {}, h("strong", {}, `Trial ${item.id}`), item.on_front ? " · on the front" : ""),
-      h("p", {}, `${this.x} ${this.words("x", item.x)}`), h("p", {}, `${this.y} ${this.isCost(this.y) ? this.words("y", item.y) : figure({ value: item.y, stderr: item.stderr })}`),
-      bare(this.y) === PREDICTED && item.predicted !== null ? h("p", {}, `predicted ${digits(item.predicted)}, expected ${digits(item.expected)}`) : null,
-      h("p", {}, item.budgets.length ? `for ${item.budgets.join(", ")}, by ${item.solver}` : `by ${item.solver}`), more);
-    const right = left > this.box.clientWidth / 2;
-    this.tip.style.left = right ? "" : `${left + 14}px`;
-    this.tip.style.right = right ? `${this.box.clientWidth - left + 14}px` : "";
-    this.tip.style.top = `${Math.min(top, this.box.clientHeight - 150)}px`;
-    if (!this.summaries.has(item.id)) this.dwell = setTimeout(() => this.summarise(item.id, more), WAIT);
+    const item = index === null ? null : this.points.items[index];
+    if (item === null) this.tip.hide();
+    else this.tip.show(item.id, this.remarks(item), left, top);
   }
 
-  async summarise(id, place) {
-    try {
-      this.summaries.set(id, summary(await trialOf(this.study, id, this.signal)));
-      place.textContent = this.summaries.get(id);
-    } catch (error) {
-      if (!this.signal.aborted) place.textContent = error.message;
-    }
+  /** What is said of a trial at once, line by line. */
+  remarks(item) {
+    const y = this.isCost(this.y) ? this.words("y", item.y) : figure({ value: item.y, stderr: item.stderr });
+    const guess = bare(this.y) === PREDICTED && item.predicted !== null;
+    return [item.on_front ? "on the front" : "dominated", `${this.x} ${this.words("x", item.x)}`, `${this.y} ${y}`,
+      guess ? `predicted ${digits(item.predicted)}, expected ${digits(item.expected)}` : "",
+      item.budgets.length ? `for ${item.budgets.join(", ")}, by ${item.solver}` : `by ${item.solver}`];
   }
 }
