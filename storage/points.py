@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Double, and_, select, type_coerce
+from sqlalchemy import Connection, Double, and_, func, select, type_coerce
 from sqlalchemy.orm import aliased
 
 from bitfront.errors import UnknownName
 
 from .engine import Database
-from .models import TrialCostRow, TrialMetricRow, TrialRow
+from .models import TrialCostRow, TrialLayerRow, TrialMetricRow, TrialRow
 from .pages import BATCH
 from .records import StudyRecord
 
@@ -79,6 +79,17 @@ def errors(database: Database, ids: Collection[int], metric: str) -> dict[int, f
             rows = connection.execute(some.where(M.trial_id.in_(wanted[i : i + BATCH])))
             found |= {row.trial_id: row.stderr for row in rows}
     return found
+
+
+def scheme_counts(database: Database, study: StudyRecord, trial: int) -> dict[str, int]:
+    """How many layers of a trial take each scheme, the most frequent first; empty for a trial that
+    the study does not have."""
+    L = TrialLayerRow
+    query = select(L.scheme, func.count()).join(TrialRow, TrialRow.id == L.trial_id)
+    own = query.where(TrialRow.study_id == study.id, TrialRow.id == trial).group_by(L.scheme)
+    with database.reading() as connection:
+        rows = connection.execute(own.order_by(func.count().desc(), L.scheme))
+        return {scheme: count for scheme, count in rows}
 
 
 def _is_cost(connection: Connection, study: StudyRecord, name: str) -> bool:

@@ -34,7 +34,7 @@ export function layerBars(root, trial, signal, heading) {
     h("div", { class: "row block" }, h(heading, {}, "Layers"), h("div", { class: "controls" },
       select("Height", has.map((name) => [name, HEIGHTS[name]]), kind, (value) => { kind = value; draw(); }))),
     h("ul", { class: "keys" }, widths.map(key)), box,
-    h("details", {}, h("summary", {}, `Table of ${count(names.length)} layers`), layerTable(names, layers)));
+    h("details", { class: "long" }, h("summary", {}, `Table of ${count(names.length)} layers`), layerTable(names, layers)));
 
   async function draw() {
     const library = await plotly();

@@ -43,7 +43,7 @@ export class Front {
     this.amount = h("span", { class: "amount", "aria-hidden": "true" });
     this.best = h("p", { class: "best", "aria-live": "polite" });
     this.note = h("p", { class: "note" });
-    this.rows = h("div", {});
+    this.rows = h("div", { class: "long" });
     this.problem = h("div", { role: "alert" });
     this.label = h("label", { for: "budget" });
     fill(this.root, h("div", { class: "row" }, h("h2", {}, "Front"), this.tools()), this.bar, this.problem, this.box,
