@@ -85,11 +85,11 @@ def scheme_counts(database: Database, study: StudyRecord, trial: int) -> dict[st
     """How many layers of a trial take each scheme, the most frequent first; empty for a trial that
     the study does not have."""
     L = TrialLayerRow
-    query = select(L.scheme, func.count()).join(TrialRow, TrialRow.id == L.trial_id)
+    query = select(L.scheme, func.count().label("layers")).join(TrialRow, TrialRow.id == L.trial_id)
     own = query.where(TrialRow.study_id == study.id, TrialRow.id == trial).group_by(L.scheme)
     with database.reading() as connection:
         rows = connection.execute(own.order_by(func.count().desc(), L.scheme))
-        return {scheme: count for scheme, count in rows}
+        return {row.scheme: row.layers for row in rows}
 
 
 def _is_cost(connection: Connection, study: StudyRecord, name: str) -> bool:

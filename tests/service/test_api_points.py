@@ -61,6 +61,13 @@ def test_what_is_said_of_a_point(client: TestClient) -> None:
     assert {p["stderr"] for p in turned["items"]} == {None}
 
 
+def test_how_many_layers_take_which_scheme(client: TestClient) -> None:
+    found = client.get(f"{API}/llama/trials/1/schemes").json()
+    assert found == {"trial": 1, "schemes": {"w2": 1, "w8": 1}}
+    problem(client.get(f"{API}/llama/trials/7/schemes"), 404, "unknown-name")
+    problem(client.get(f"{API}/empty/trials/1/schemes"), 404, "unknown-name")
+
+
 def test_points_within_limits(client: TestClient) -> None:
     asked = {"within": ["kl<=0.6", "bits<=50"]}
     found = client.get(f"{API}/llama/points", params=asked).json()

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from bitfront.documents import plain
+from bitfront.errors import UnknownName
 from bitfront.queries import better_of
 from bitfront.storage import Store, StudyRecord, front, knee
-from bitfront.storage.points import Points, errors, points, remarks
+from bitfront.storage.points import Points, errors, points, remarks, scheme_counts
 from bitfront.within import those_within
 
-from .common import Db, StudyName, Word
+from .common import Db, StudyName, TrialId, Word
 from .problems import documented
 from .trials import Within, enough
 
@@ -55,6 +56,13 @@ class PointsDocument(BaseModel):
     items: list[PointLine]
 
 
+class SchemesDocument(BaseModel):
+    """schemes: scheme to number of layers, the most frequent first."""
+
+    trial: int
+    schemes: dict[str, int]
+
+
 @router.get("/studies/{name}/points", response_model=PointsDocument, responses=documented(404))
 def shown(
     store: Db,
@@ -85,6 +93,18 @@ def shown(
         "knee": None if at_knee is None else found.ids[at_knee],
         "items": _lines(store, found, listed, {int(i) for i in best}, y),
     })  # fmt: skip
+
+
+@router.get(
+    "/studies/{name}/trials/{trial}/schemes", response_model=SchemesDocument,
+    responses=documented(404),
+)  # fmt: skip
+def schemes(store: Db, name: StudyName, trial: TrialId) -> Any:
+    """How many layers of a trial take which scheme; the whole trial takes longer."""
+    counts = scheme_counts(store, store.study(name), trial)
+    if not counts:
+        raise UnknownName(f"no trial {trial} in study {name!r}", "see its trials")
+    return {"trial": trial, "schemes": counts}
 
 
 def part(across: NDArray[np.float64], best: NDArray[np.int64], limit: int) -> NDArray[np.int64]:

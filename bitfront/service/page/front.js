@@ -6,7 +6,7 @@ import { check, fill, h, keeping, say, select, table } from "./dom.js";
 import { download } from "./files.js";
 import { Scatter } from "./scatter.js";
 import { Tip } from "./tip.js";
-import { summary, trialOf } from "./trials.js";
+import { summaryOf } from "./trials.js";
 import { bare, cost, count, digits, figure, many, metricUnit } from "./words.js";
 
 const MOST = 2000; // points of the scatter
@@ -53,7 +53,7 @@ export class Front {
       choose: (index) => this.take(this.points.items[index].id),
       move: (share) => { this.slider.value = Math.round(share * STEPS); this.slide(); },
     });
-    this.tip = new Tip(this.box, (id) => trialOf(this.study, id, this.signal).then(summary));
+    this.tip = new Tip(this.box, (id) => summaryOf(this.study, id, this.signal));
     const themed = () => this.draw();
     document.addEventListener("theme", themed);
     this.signal.addEventListener("abort", () => { document.removeEventListener("theme", themed); this.scatter.end(); });

@@ -23,14 +23,21 @@ export function trialOf(study, id, signal) {
   return found;
 }
 
-/** How many layers have which scheme, the most frequent first. */
-export function schemes(trial) {
-  const counts = new Map();
-  for (const { scheme } of Object.values(trial.layers)) counts.set(scheme, (counts.get(scheme) ?? 0) + 1);
-  return [...counts].sort((a, b) => b[1] - a[1]);
+/** How many layers of a trial take which scheme, in words. */
+export function inWords(counts) {
+  const parts = Object.entries(counts).map(([scheme, n]) => `${scheme} × ${n}`);
+  const layers = Object.values(counts).reduce((sum, n) => sum + n, 0);
+  return `${many(layers, "layer")}: ${parts.slice(0, 6).join(", ")}${parts.length > 6 ? ", …" : ""}`;
 }
 
+/** The same of a trial that is at hand. */
 export function summary(trial) {
-  const parts = schemes(trial).map(([scheme, n]) => `${scheme} × ${n}`);
-  return `${many(Object.keys(trial.layers).length, "layer")}: ${parts.slice(0, 6).join(", ")}${parts.length > 6 ? ", …" : ""}`;
+  const counts = {};
+  for (const { scheme } of Object.values(trial.layers)) counts[scheme] = (counts[scheme] ?? 0) + 1;
+  return inWords(Object.fromEntries(Object.entries(counts).sort((a, b) => b[1] - a[1])));
+}
+
+/** The same of one that is not. */
+export async function summaryOf(study, id, signal) {
+  return inWords((await ask(`${ofStudy(study.name)}/trials/${id}/schemes`, {}, signal)).schemes);
 }
