@@ -76,7 +76,7 @@ def test_a_job_that_was_moved_by_another_is_refused_in_words(
         )
         pause.click()
         expect(tab.page.get_by_role("article").get_by_role("alert")).to_contain_text(
-            "job 1 is cancelled, and cannot pause"
+            "Job 1 is cancelled, and cannot pause"
         )
 
 
@@ -91,7 +91,7 @@ def test_a_failure_and_the_history(
         store.failed(running, "no room on the device", "give a smaller batch", "layer 3 of 4")
         tab = tabs(f"{address}#/jobs/1")
         page = tab.page
-        expect(page.get_by_role("article")).to_contain_text("no room on the device. give a smaller")
+        expect(page.get_by_role("article")).to_contain_text("No room on the device. Give a smaller")
         lines = page.locator(".history li")
         expect(lines).to_have_count(4)
         assert [lines.nth(i).locator("strong").inner_text() for i in range(4)] == [

@@ -166,7 +166,7 @@ def test_a_token_is_asked_for(
     dialog = page.get_by_role("dialog", name="A token is needed")
     page.get_by_label("Token", exact=True).fill("not-the-token-of-this-server")
     page.get_by_role("button", name="Use it").click()
-    expect(dialog).to_contain_text("the token is not one of this server's")
+    expect(dialog).to_contain_text("The token is not one of this server's.")
     tab.shoot("token")
     page.get_by_label("Token", exact=True).fill(READ)
     page.get_by_role("button", name="Use it").click()

@@ -1,7 +1,7 @@
 // The API: addresses beside this page, the token, problems, and a server that is away for a while.
 
 import { get, say } from "./dom.js";
-import { duration } from "./words.js";
+import { duration, sentences } from "./words.js";
 
 const BASE = new URL("api/v1/", document.baseURI);
 const KEY = "bitfront-token";
@@ -97,7 +97,7 @@ export function pause(seconds, signal) {
 function gone(error, wait) {
   const banner = get("away");
   const why = error instanceof Problem ? error.message : "the server does not answer";
-  banner.textContent = `${why[0].toUpperCase()}${why.slice(1)}. Asked again in ${duration(wait)}; jobs go on meanwhile.`;
+  banner.textContent = `${sentences(why)} Asked again in ${duration(wait)}; jobs go on meanwhile.`;
   banner.hidden = false;
 }
 
@@ -114,8 +114,8 @@ function askForToken(wrong) {
   asking ??= new Promise((done) => {
     const dialog = get("token"), field = get("token-value");
     field.value = "";
-    get("token-wrong").textContent = wrong;
-    dialog.addEventListener("cancel", (event) => event.preventDefault());
+    get("token-wrong").textContent = sentences(wrong);
+    dialog.oncancel = (event) => event.preventDefault();
     dialog.addEventListener("close", () => {
       session.token = field.value.trim();
       field.value = "";

@@ -8,7 +8,6 @@ const UNKNOWN = "#868e96"; // a layer that is kept, and whose width is not known
 const LONGEST = 19; // characters of a label
 const SPACING = 18; // pixels that a slanted label needs
 const LEFT = 66; // pixels of the margin
-const WIDTHS = [1, 2, 3, 4, 6, 8, 16, 32, 64]; // that are marked on the axis of bits
 const HEIGHTS = { bits: "bits of a weight", bytes: "bytes", estimated: "sensitivity, estimated", measured: "sensitivity, measured alone" };
 
 export const tint = (bits) => COLORS[bits] ?? UNKNOWN;
@@ -38,7 +37,7 @@ export function layerBars(root, trial, signal, heading) {
 
   async function draw() {
     const library = await plotly();
-    if (signal.aborted || !box.isConnected) return;
+    if (signal.aborted || !box.isConnected) return end();
     const values = layers.map((layer) => layer[kind]);
     const logarithmic = kind !== "bits" && Math.max(...values) > 20 * Math.min(...values.filter((v) => v > 0)) && values.every((v) => v === null || v >= 0);
     const every = Math.max(1, Math.ceil((SPACING * names.length) / Math.max(box.clientWidth - 90, 1)));
@@ -49,12 +48,13 @@ export function layerBars(root, trial, signal, heading) {
     }], layout({
       width: box.clientWidth, height: box.clientHeight, margin: { l: LEFT, r: 10, t: 10, b: 122 }, bargap: 0.12, dragmode: false, hovermode: "x",
       xaxis: lines({ tickvals: marked, ticktext: marked.map((i) => label(names[i])), tickangle: -60, showgrid: false, fixedrange: true, range: [-0.6, names.length - 0.4] }),
-      yaxis: lines({ ...(kind === "bits" ? { tickvals: WIDTHS.filter((w) => w <= Math.max(...values)) } : {}), title: { text: HEIGHTS[kind] }, type: logarithmic ? "log" : "linear", fixedrange: true, exponentformat: "e", rangemode: "tozero", nticks: 6 }),
+      yaxis: lines({ ...(kind === "bits" ? { tickvals: marks(Math.max(...values)) } : {}), title: { text: HEIGHTS[kind] }, type: logarithmic ? "log" : "linear", fixedrange: true, exponentformat: "e", rangemode: "tozero", nticks: 6 }),
     }), OPTIONS);
     drawn.removeAllListeners("plotly_hover");
     drawn.removeAllListeners("plotly_unhover");
     drawn.on("plotly_hover", ({ points: [point] }) => over(point.pointIndex, LEFT + point.xaxis.d2p(point.x)));
     drawn.on("plotly_unhover", () => { tip.hidden = true; });
+    return undefined;
   }
 
   function over(i, left) {
@@ -71,10 +71,20 @@ export function layerBars(root, trial, signal, heading) {
     tip.style.top = "8px";
   }
 
+  function end() {
+    resized.disconnect();
+    document.removeEventListener("theme", draw);
+  }
+
   const resized = new ResizeObserver(() => draw());
   resized.observe(box);
   document.addEventListener("theme", draw);
-  signal.addEventListener("abort", () => { resized.disconnect(); document.removeEventListener("theme", draw); });
+  signal.addEventListener("abort", end);
+}
+
+/** Ticks of the axis of bits. */
+function marks(most) {
+  return most <= 8 ? [1, 2, 3, 4, 5, 6, 7, 8] : [4, 8, 16, 32, 64].filter((bits) => bits >= most / 8);
 }
 
 function label(name) {

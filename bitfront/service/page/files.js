@@ -2,7 +2,7 @@
 
 import { address, ask, open, session } from "./api.js";
 import { fill, h, say, table } from "./dom.js";
-import { amount } from "./words.js";
+import { amount, sentences } from "./words.js";
 
 /**
  * Fetch something and keep it as a file. Without a token the browser does it by itself, at any size and
@@ -40,7 +40,7 @@ export async function filesOf(job, root, signal) {
   const place = `jobs/${job.id}`;
   const wrong = h("div", { role: "alert" });
   const fetching = (url, name) => (event) => download(url, name, event.target).catch((error) => {
-    fill(wrong, h("p", { class: "trouble" }, `${error.message}. ${error.hint ?? ""}`));
+    fill(wrong, h("p", { class: "trouble" }, sentences(error.message, error.hint)));
   });
   const { items } = await ask(`${place}/files`, {}, signal);
   const total = items.reduce((sum, file) => sum + file.bytes, 0);

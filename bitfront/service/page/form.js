@@ -5,6 +5,7 @@ import { fill, get, h, say } from "./dom.js";
 import { FIELDS, TASKS, TASK_MORE } from "./fields.js";
 import { Fields } from "./inputs.js";
 import { trialOf } from "./trials.js";
+import { sentences } from "./words.js";
 
 const TITLES = { search: "Search", profile: "Profile", measure: "Measure one allocation", export: "Export a trial", report: "Report" };
 const WRITING = ["export", "report"];
@@ -121,13 +122,13 @@ class Form {
     for (const { location, what } of problem.errors) {
       const path = location.filter((part) => part !== "body" && part !== this.kind).map(String);
       const place = path[0] === "task" && path[1] === "arguments" ? [this.arguments, path.slice(2)] : [this.job, path];
-      place[0].wrong(place[1], problem.errors.length === 1 ? `${what}. ${problem.hint}.` : what);
+      place[0].wrong(place[1], problem.errors.length === 1 ? sentences(what, problem.hint) : sentences(what));
     }
     this.refuse(problem.message, problem.hint);
   }
 
   refuse(text, hint = "") {
-    fill(this.wrong, h("p", { class: "trouble" }, `${text[0].toUpperCase()}${text.slice(1)}.`, hint ? ` ${hint[0].toUpperCase()}${hint.slice(1)}.` : ""));
+    fill(this.wrong, h("p", { class: "trouble" }, sentences(text, hint)));
     (document.querySelector('[aria-invalid="true"]') ?? get("form-wrong")).focus();
   }
 }

@@ -7,7 +7,7 @@ import { download } from "./files.js";
 import { Scatter } from "./scatter.js";
 import { Tip } from "./tip.js";
 import { summaryOf } from "./trials.js";
-import { bare, cost, count, digits, figure, many, metricUnit } from "./words.js";
+import { bare, cost, count, digits, figure, many, metricUnit, sentences } from "./words.js";
 
 const MOST = 2000; // points of the scatter
 const STEPS = 400; // of the budget's slider; at the last one there is no budget
@@ -54,9 +54,9 @@ export class Front {
       move: (share) => { this.slider.value = Math.round(share * STEPS); this.slide(); },
     });
     this.tip = new Tip(this.box, (id) => summaryOf(this.study, id, this.signal));
-    const themed = () => this.draw();
-    document.addEventListener("theme", themed);
-    this.signal.addEventListener("abort", () => { document.removeEventListener("theme", themed); this.scatter.end(); });
+    this.themed = () => this.draw();
+    document.addEventListener("theme", this.themed);
+    this.signal.addEventListener("abort", () => this.end());
     this.controls();
   }
 
@@ -103,7 +103,7 @@ export class Front {
       this.draw();
     } catch (error) {
       if (this.signal.aborted) return;
-      fill(this.problem, h("p", { class: "trouble" }, `${error.message}. ${error.hint ?? ""}`));
+      fill(this.problem, h("p", { class: "trouble" }, sentences(error.message, error.hint)));
     }
   }
 
@@ -213,6 +213,12 @@ export class Front {
       if (item.id === this.chosen) row.setAttribute("aria-current", "true");
       else row.removeAttribute("aria-current");
     }
+  }
+
+  /** Draw no more. */
+  end() {
+    document.removeEventListener("theme", this.themed);
+    this.scatter.end();
   }
 
   /** Whether the figures of ``study`` are those that can be chosen. */

@@ -4,6 +4,7 @@ import { ask, ofStudy } from "./api.js";
 import { fill, h } from "./dom.js";
 import { filesOf } from "./files.js";
 import { Job } from "./jobs.js";
+import { sentences } from "./words.js";
 
 const QUIET = ["text", "hint", "unit", "worker", "attempt", "stage", "seconds"]; // details in this order
 
@@ -24,7 +25,7 @@ export async function show(root, [id], { signal, crumbs }) {
     try {
       await filesOf(now, files, signal);
     } catch (error) {
-      if (!signal.aborted) fill(files, h("h2", {}, "Files"), h("p", { class: "trouble", role: "alert" }, `${error.message}. ${error.hint ?? ""}`));
+      if (!signal.aborted) fill(files, h("h2", {}, "Files"), h("p", { class: "trouble", role: "alert" }, sentences(error.message, error.hint)));
     }
   }
 

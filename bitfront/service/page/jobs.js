@@ -3,7 +3,7 @@
 import { act, ask, ofStudy, pause, session } from "./api.js";
 import { fill, h, keeping, say } from "./dom.js";
 import { ENDED, follow, visible } from "./live.js";
-import { ago, count, digits, duration } from "./words.js";
+import { ago, count, digits, duration, sentences } from "./words.js";
 
 const ROWS = 10;
 const AGAIN = { active: 4, idle: 12 }; // seconds between two looks at the list
@@ -69,6 +69,8 @@ export class Job {
     this.bar.hidden = !running && !(state === "paused" && progress);
     if (progress && progress.total) Object.assign(this.bar, { max: progress.total, value: progress.done });
     else this.bar.removeAttribute("value");
+    if (running && progress && progress.stage !== this.stage) say(`Job ${this.job.id}: ${progress.stage}`);
+    this.stage = progress?.stage;
     this.words.textContent = state === "queued" ? "Waits for a worker." : running && !progress ? "Begins." : running || state === "paused" ? (progress ? progressWords(progress) : "") : "";
   }
 
@@ -76,7 +78,7 @@ export class Job {
     const { error, state, failures } = this.job;
     if (!error || state === "succeeded" || state === "cancelled") return null;
     const again = state === "failed" ? "" : `Tried again after ${failures === 1 ? "a failure" : `${failures} failures`}: `;
-    return h("p", { class: "trouble" }, `${again}${error.text}. ${error.hint ? `${error.hint}. ` : ""}${error.unit ? `(${error.unit})` : ""}`);
+    return h("p", { class: "trouble" }, sentences(`${again}${error.text}`, error.hint), error.unit ? ` (${error.unit})` : "");
   }
 
   result() {
@@ -108,7 +110,7 @@ export class Job {
       this.root.querySelector("button")?.focus();
     } catch (error) {
       button.disabled = false;
-      fill(this.wrong, h("p", { class: "trouble" }, `${error.message}. ${error.hint ?? ""}`));
+      fill(this.wrong, h("p", { class: "trouble" }, sentences(error.message, error.hint)));
     }
   }
 
@@ -148,7 +150,7 @@ export class Jobs {
 
   async look() {
     const found = await ask("jobs", { ...this.query, limit: this.rows }, this.signal).catch((error) => {
-      if (!this.signal.aborted) fill(this.list, h("p", { class: "trouble" }, error.message));
+      if (!this.signal.aborted) fill(this.list, h("p", { class: "trouble" }, sentences(error.message, error.hint)));
       return null;
     });
     if (found === null) return;

@@ -8,6 +8,7 @@ import * as job from "./job.js";
 import * as studies from "./studies.js";
 import * as study from "./study.js";
 import * as trial from "./trial.js";
+import { sentences } from "./words.js";
 
 // pattern -> view; its groups are given to the view, decoded
 const ROUTES = [
@@ -49,7 +50,7 @@ async function show() {
 function failure(error) {
   return h("section", { class: "card", role: "alert" },
     h("h1", {}, "This cannot be shown"),
-    h("p", {}, `${error.message}.`), error.hint ? h("p", { class: "soft" }, `${error.hint}.`) : null,
+    h("p", {}, sentences(error.message, error.hint)),
     h("p", {}, h("a", { href: "#/" }, "All studies")));
 }
 

@@ -10,9 +10,9 @@ import { bare, count, digits, metricUnit } from "./words.js";
 
 const AGAIN = 5; // seconds between two looks while jobs run
 
-export async function show(root, [name], { query, signal, crumbs }) {
+export async function show(root, [name], { signal, crumbs }) {
   crumbs([name, ""]);
-  const head = h("div", {}), main = h("div", {}), side = h("section", { class: "card", "aria-labelledby": "jobs" });
+  const head = h("div", {}), main = h("div", {}, h("p", { class: "loading" }, "Loading")), side = h("section", { class: "card", "aria-labelledby": "jobs" });
   const best = h("section", { class: "card", hidden: true, "aria-label": "Metrics" });
   fill(root, head, h("div", { class: "columns" }, main, h("div", {}, side, best)));
   const jobs = new Jobs(side, { study: name }, signal, { title: h("h2", { id: "jobs" }, "Jobs"), empty: "No jobs yet.", changed: () => refresh() });
@@ -44,9 +44,12 @@ export async function show(root, [name], { query, signal, crumbs }) {
     if (front === null || !front.complete(study)) {
       const card = h("section", { class: "card", "aria-label": "Front" }), chosen = h("section", { class: "card", hidden: true, "aria-label": "Chosen trial" });
       fill(main, card, chosen);
+      const query = new URLSearchParams(location.hash.split("?")[1]);
       const before = front?.chosen ?? null;
+      front?.end();
       front = new Front(card, study, query, signal, (id) => trialPanel(chosen, study, id, signal));
-      if (before !== null) front.chosen = before;
+      front.chosen = before;
+      if (before !== null) trialPanel(chosen, study, before, signal);
     } else {
       front.study = study;
     }

@@ -4,7 +4,7 @@ import { ask, ofStudy, session } from "./api.js";
 import { layerBars } from "./bars.js";
 import { fill, h, table } from "./dom.js";
 import { layerMetric, summary, trialOf } from "./trials.js";
-import { amount, bare, cost, digits, figure, metricUnit } from "./words.js";
+import { amount, bare, cost, digits, figure, metricUnit, sentences } from "./words.js";
 
 export async function show(root, [name, id], { signal, crumbs }) {
   crumbs([name, `#/${ofStudy(name)}`], [`Trial ${id}`, ""]);
@@ -31,7 +31,7 @@ export async function trialPanel(root, study, id, signal, heading = "h2") {
   } catch (error) {
     if (signal.aborted) return;
     if (heading === "h1") throw error;
-    fill(root, h("p", { class: "trouble", role: "alert" }, `${error.message}. ${error.hint ?? ""}`));
+    fill(root, h("p", { class: "trouble", role: "alert" }, sentences(error.message, error.hint)));
   }
 }
 

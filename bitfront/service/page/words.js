@@ -45,6 +45,11 @@ export function figure(estimate) {
   return digits(estimate.value) + (known(error) && error > 0 ? ` ± ${digits(error, 1)}` : "");
 }
 
+/** Texts as sentences; empty ones are left out. */
+export function sentences(...texts) {
+  return texts.filter(Boolean).map((text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`).join(" ");
+}
+
 export const count = (value) => value.toLocaleString("en");
 
 export const many = (n, one, more = `${one}s`) => `${count(n)} ${n === 1 ? one : more}`;
