@@ -4,6 +4,7 @@ import { color, fill, h } from "./dom.js";
 import { OPTIONS, layout, plotly } from "./chart.js";
 
 const MARGIN = { l: 84, r: 18, t: 14, b: 52 }; // pixels around the plot's area
+const FEW = 300; // points up to which the predictions of dominated ones are drawn too
 const FAINT = 0.16; // opacity of a trial that is over the budget
 
 export class Scatter {
@@ -47,7 +48,12 @@ export class Scatter {
     const opacity = (found, most) => found.map(({ can }) => (can ? most : FAINT));
     const dim = shown.filter(({ item }) => !item.on_front), best = shown.filter(({ item }) => item.on_front);
     const errors = best.map(({ item }) => (item.stderr ?? 0) / y.size);
+    const told = predicted ? shown.filter(({ item }) => item.predicted !== null && (item.on_front || items.length <= FEW)) : [];
     const made = [
+      points(told, {
+        name: "predicted", y: told.map(({ item }) => y.at(item.predicted)),
+        marker: { size: 8, symbol: "square-open", color: color("--warm"), opacity: opacity(told, 1), line: { width: 1.5 } },
+      }),
       points(dim, { name: "dominated", marker: { size: 8, color: "#868e96", opacity: opacity(dim, 0.7), line: { width: 0 } } }),
       points(best, {
         name: "front", mode: "lines+markers", line: { color: "#1c7ed6", width: 1.5 },
@@ -58,13 +64,6 @@ export class Scatter {
         },
       }),
     ];
-    if (predicted) {
-      const told = shown.filter(({ item }) => item.predicted !== null);
-      made.push(points(told, {
-        name: "predicted", y: told.map(({ item }) => y.at(item.predicted)),
-        marker: { size: 8, symbol: "square-open", color: color("--warm"), opacity: opacity(told, 1), line: { width: 1.5 } },
-      }));
-    }
     const ring = shown.filter(({ item }) => item.id === chosen);
     made.push(points(ring, { hoverinfo: "skip", marker: { size: 21, symbol: "circle-open", color: color("--ink"), line: { width: 2 } } }));
     return made;

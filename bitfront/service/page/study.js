@@ -1,6 +1,7 @@
 // A study: what it is, its front, the chosen trial, and its jobs.
 
 import { ask, ofStudy, pause, session } from "./api.js";
+import { plotly } from "./chart.js";
 import { fill, h, renew, table } from "./dom.js";
 import { Front } from "./front.js";
 import { Jobs } from "./jobs.js";
@@ -17,6 +18,7 @@ export async function show(root, [name], { signal, crumbs }) {
   fill(root, head, h("div", { class: "columns" }, main, h("div", {}, side, best)));
   const jobs = new Jobs(side, { study: name }, signal, { title: h("h2", { id: "jobs" }, "Jobs"), empty: "No jobs yet.", changed: () => refresh() });
   jobs.begin();
+  plotly().catch(() => undefined); // begun early; whoever draws is told what went wrong
   let study = null, front = null, busy = false;
 
   async function refresh() {

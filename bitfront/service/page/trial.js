@@ -63,13 +63,13 @@ function metrics(study, trial) {
   const names = [...new Set(Object.keys(trial.metrics).map(bare))];
   const judged = layerMetric(study);
   const at = (name) => figure(trial.metrics[name]);
-  const parted = (name) => (trial.parted[name]?.length ? ` (worse on ${trial.parted[name].join(" and ")})` : "");
-  const data = [["calibration/", "Calibration"], ["held-back/", "Held back"]].filter(([prefix]) => names.some((name) => trial.metrics[prefix + name]));
+  const parted = (name) => (trial.parted[name]?.length ? `on ${trial.parted[name].join(" and ")} data` : "");
+  const data = [["calibration/", "Calibration"], ["held-back/", "Held back"], ["", "Evaluation"]].filter(([prefix]) => names.some((name) => trial.metrics[prefix + name]));
   return table("Metrics of the trial", [
     { name: "Metric", cell: (name) => `${name}${metricUnit(study, name) ? ` (${metricUnit(study, name)})` : ""}` },
     { name: "Predicted", number: true, cell: (name) => (name === judged ? digits(trial.predicted) : "–") },
     { name: "Expected", number: true, cell: (name) => (name === judged ? digits(trial.expected) : "–") },
     ...data.map(([prefix, label]) => ({ name: label, number: true, cell: (name) => at(prefix + name) })),
-    { name: "Evaluation", number: true, cell: (name) => `${at(name)}${parted(name)}` },
+    ...(names.some(parted) ? [{ name: "Worse", cell: (name) => parted(name) || "–" }] : []),
   ], names);
 }
