@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from bitfront.scheme import Scheme
+
 if TYPE_CHECKING:
     from bitfront.answering import Answer
     from bitfront.audit import Audit
@@ -159,6 +161,7 @@ def shown_document(found: Shown) -> dict[str, Any]:
 def _line(line: LayerLine) -> dict[str, Any]:
     return {
         "scheme": line.scheme,
+        "bits": Scheme.parse(line.scheme).bits or (line.layer.width if line.layer else None),
         "kind": line.layer.kind if line.layer else None,
         "shape": [line.layer.rows, line.layer.cols] if line.layer else None,
         "bytes": line.bytes,

@@ -17,6 +17,8 @@ from typing import Any
 
 from bitfront.errors import Forbidden, InvalidInput
 
+from .places import within_body
+
 # kind of task -> argument -> what it names
 NAMED: dict[str, dict[str, str]] = {
     "language": {
@@ -77,17 +79,19 @@ class Policy:
         for name in given:
             if name not in named and name not in PLAIN[kind]:
                 taken = ", ".join(sorted({*named, *PLAIN[kind]}))
-                raise InvalidInput(f"argument {name!r} of a {kind} task", f"it takes {taken}")
+                with within_body("task", "arguments", name):
+                    raise InvalidInput(f"argument {name!r} of a {kind} task", f"it takes {taken}")
         for name, value in recorded.items():
             if name in named and name not in given:
                 self._checked(name, named[name], value)
         whole = {**recorded, **given}
         if whole.get("trust_remote_code") and not (self.allow_hub and self.allow_functions):
             raise _refused("code of the hub", "--allow-hub and --allow-functions")
-        return {
-            name: self._checked(name, named[name], value) if name in named else value
-            for name, value in given.items()
-        }
+        allowed = dict(given)
+        for name in (name for name in given if name in named):
+            with within_body("task", "arguments", name):
+                allowed[name] = self._checked(name, named[name], given[name])
+        return allowed
 
     def checked(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
         """A task's recipe with its paths resolved. Raises as ``arguments`` does."""

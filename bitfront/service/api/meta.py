@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from bitfront import __version__
@@ -41,7 +41,7 @@ class Ready(BaseModel):
 
 class Meta(BaseModel):
     """allow: what jobs may load besides files under the roots. output: whether export and report
-    jobs are taken."""
+    jobs are taken. changes: whether who asks may submit and move jobs, or only read."""
 
     name: Literal["bitfront"]
     version: str
@@ -51,6 +51,7 @@ class Meta(BaseModel):
     allow: dict[str, bool]
     roots: int
     output: bool
+    changes: bool
     limits: dict[str, float]
 
 
@@ -80,7 +81,7 @@ def readyz(service: In) -> Any:
 
 
 @router.get("/meta", response_model=Meta, responses=documented())
-def meta(service: In) -> Any:
+def meta(service: In, request: Request) -> Any:
     """Version, kinds of jobs, what is allowed and how much."""
     settings = service.settings
     return {
@@ -88,6 +89,7 @@ def meta(service: In) -> Any:
         "kinds": list(KINDS), "states": list(STATES),
         "allow": {"hub": settings.allow_hub, "functions": settings.allow_functions},
         "roots": len(settings.roots), "output": settings.output is not None,
+        "changes": request.state.changes,
         "limits": {
             "body_bytes": settings.max_body, "requests_per_second": settings.rate,
             "burst": settings.burst, "streams": settings.streams,

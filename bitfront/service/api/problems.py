@@ -93,6 +93,12 @@ class Problem(HTTPException):
         self.hint, self.name = hint, name
 
 
+def _places(error: Exception, what: str) -> dict[str, Any]:
+    """Where the value stands that an error is about, as far as it says."""
+    location = getattr(error, "location", None)
+    return {} if location is None else {"errors": [{"location": location, "what": what}]}
+
+
 def document(
     status: int, detail: str, hint: str = "", name: str = "", **more: Any
 ) -> dict[str, Any]:
@@ -133,7 +139,8 @@ def of_error(error: BitfrontError) -> Response:
         if isinstance(error, kind):
             if isinstance(error, StorageError) and error.passing:
                 return answer(document(503, error.what, error.remedy), {"Retry-After": "1"})
-            return answer(document(status, error.what, error.remedy, name))
+            places = _places(error, error.what)
+            return answer(document(status, error.what, error.remedy, name, **places))
     return answer(document(500, error.what, error.remedy))
 
 

@@ -12,6 +12,7 @@ from bitfront.errors import InvalidInput
 from bitfront.giventask import Given
 from bitfront.queries import check_metric
 from bitfront.scheme import Scheme
+from bitfront.service.places import within_body
 from bitfront.service.requests import MeasureBody, ProfileBody, SearchBody, TaskBody
 from bitfront.storage import Job, Store
 from bitfront.storage.studies import check_name
@@ -60,31 +61,39 @@ def _spelled(name: str) -> str:
 def _check_words(body: JobRequest) -> None:
     """Raises for schemes, budgets and bounds that cannot be read."""
     if isinstance(body, ProfileBody | SearchBody):
-        parse_schemes(body.schemes)
-        for text in body.budgets:
-            Budget.parse(text)
+        with within_body("schemes"):
+            parse_schemes(body.schemes)
+        for i, text in enumerate(body.budgets):
+            with within_body("budgets", i):
+                Budget.parse(text)
     if isinstance(body, SearchBody) and body.hold is not None:
-        Bound.parse(body.hold)
+        with within_body("hold"):
+            Bound.parse(body.hold)
     elif isinstance(body, SearchBody) and not body.budgets:
         raise InvalidInput("no budget was given", "give at least one, like 40%, or hold")
     if isinstance(body, ProfileBody) and (body.until is None) == bool(body.budgets):
         raise InvalidInput("until without budgets, or these without it", "give both, or neither")
     if isinstance(body, MeasureBody):
-        for text in body.schemes.values():
-            Scheme.parse(text)
+        for name, text in body.schemes.items():
+            with within_body("schemes", name):
+                Scheme.parse(text)
     if isinstance(body, ProfileBody | SearchBody | MeasureBody):
-        for text in body.choices.pins.values():
-            Scheme.parse(text)
+        for name, text in body.choices.pins.items():
+            with within_body("choices", "pins", name):
+                Scheme.parse(text)
         if body.choices.costs is not None:
-            GivenCosts.of(body.choices.costs)
+            with within_body("choices", "costs"):
+                GivenCosts.of(body.choices.costs)
 
 
 def _check_recorded(store: Store, study: str, body: JobRequest) -> None:
     """Raises ``UnknownName`` for what a study must have and does not."""
     if isinstance(body, ExportJob):
-        store.trial(store.study(study), body.trial)
+        with within_body("trial"):
+            store.trial(store.study(study), body.trial)
     elif isinstance(body, ReportJob):
-        check_metric(store.study(study), body.metric)
+        with within_body("metric"):
+            check_metric(store.study(study), body.metric)
 
 
 def _check_text(request: dict[str, Any]) -> None:

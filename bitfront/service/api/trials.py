@@ -33,11 +33,13 @@ class Trials(Page):
 
 
 class LayerLine(BaseModel):
-    """A layer of a trial. bytes, full_bytes: as stored, and in full precision. measured: worsening
-    of the metric when only this layer is quantized. estimated: the profiler's. inside_noise: its
-    rank among the layers is in doubt."""
+    """A layer of a trial. bits: of a weight, null for a layer that is kept and not known. bytes,
+    full_bytes: as stored, and in full precision. measured: worsening of the metric when only this
+    layer is quantized. estimated: the profiler's. inside_noise: its rank among the layers is in
+    doubt."""
 
     scheme: str
+    bits: int | None
     kind: str | None
     shape: list[int] | None
     bytes: float | None
