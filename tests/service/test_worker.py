@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.kill import attempts, outcome, watched
+from benchmarks.watching import attempts, outcome, watched
 from bitfront.service.actions import ACTIONS, Action, Host
 from bitfront.service.requests import Body
 from bitfront.service.worker import Worker
