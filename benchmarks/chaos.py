@@ -2,8 +2,8 @@
 
     python -m benchmarks.chaos --postgres URL > benchmarks/results/chaos.json
 
-JSON on standard output. The job is a search of a small network on digits: 3 layers, 3 schemes, 2
-budgets, 9000 calibration images, so that arrays go to the artifact folder, for good (a score for
+JSON on standard output. The job is a search of a small network on digits: 3 layers, 3 schemes, a
+budget, 9000 calibration images, so that arrays go to the artifact folder, for good (a score for
 each image) and for a while (a batch). Workers are processes forked from one that has loaded all.
 
     kills     on each database ``--runs`` jobs, each in a database of its own: its worker is killed
@@ -325,7 +325,7 @@ def load() -> None:
 
 
 def submit(db: str, task: dict[str, Any], study: str = STUDY) -> int:
-    request = {"task": task, "schemes": "w2 w4 w8", "budgets": ["3bpw", "5bpw"], "explore": 2}
+    request = {"task": task, "schemes": "w2 w4 w8", "budgets": ["4bpw"], "explore": 3}
     with Store.open(db) as store:
         return store.submit("search", study, request)[0].id
 

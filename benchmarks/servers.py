@@ -20,14 +20,18 @@ USER = "postgres"  # whom the server runs as, where this process is root's
 
 @contextmanager
 def fresh_database(server: str) -> Iterator[str]:
-    """URL of a new database on ``server``, which is gone afterwards."""
+    """URL of a new database on ``server``, which may stop meanwhile; gone afterwards."""
+    name = f"bitfront_{uuid.uuid4().hex[:12]}"
+    _execute(server, f"CREATE DATABASE {name}")
+    yield make_url(server).set(database=name).render_as_string(hide_password=False)
+    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _execute(server: str, statement: str) -> None:
     import psycopg
 
-    name = f"bitfront_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        yield make_url(server).set(database=name).render_as_string(hide_password=False)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        connection.execute(statement)
 
 
 class Server:
