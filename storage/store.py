@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 
 from .artifacts import Artifacts
+from .columns import Columns
 from .engine import BUSY_TIMEOUT, connect, locate, locate_folder
 from .exports import Exports
 from .jobs import Jobs
@@ -15,7 +16,7 @@ from .studies import Studies
 from .trials import Trials
 
 
-class Store(Studies, Measurements, Trials, Exports, Jobs, Artifacts):
+class Store(Studies, Measurements, Trials, Exports, Jobs, Columns, Artifacts):
     """Studies, measurements, trials, selections, exports, jobs and artifacts in one database.
 
     Each call is one transaction, on the disk when it returns. Whatever is known by its content is

@@ -74,15 +74,22 @@ def studies(
 ) -> Any:
     """The studies of the database."""
     query = {"of": "studies", "contains": contains, "order": order}
-    by = order.removeprefix("-")
-    found = [(getattr(s, by), s.name, s) for s in store.studies() if (contains or "") in s.name]
-    found.sort(key=lambda item: item[:2], reverse=order.startswith("-"))
+    by_name, descending = order.endswith("name"), order.startswith("-")
+    found = sorted(
+        (name if by_name else created, name)
+        for name, created in store.created().items()
+        if (contains or "") in name
+    )
+    if descending:
+        found.reverse()
     after = position(at, query, str, str)
     if after is not None:
         last = tuple(after)
-        found = [s for s in found if (s[:2] < last if order.startswith("-") else s[:2] > last)]
-    more = cursor(query, list(found[limit - 1][:2])) if len(found) > limit else None
-    return page([plain(study_document(s)) for *_, s in found[:limit]], more)
+        found = [place for place in found if (place < last if descending else place > last)]
+    more = cursor(query, list(found[limit - 1])) if len(found) > limit else None
+    names = [name for _, name in found[:limit]]
+    lines = {study.name: study_document(study) for study in store.studies(names)}
+    return page([plain(lines[name]) for name in names], more)
 
 
 @router.get("/studies/{name}", response_model=StudyDocument, responses=documented(404))

@@ -10,10 +10,9 @@ from pydantic import BaseModel
 from bitfront.documents import plain, shown_document, trial_document
 from bitfront.queries import show_in
 from bitfront.storage import Store, StudyRecord
-from bitfront.storage.lines import trial_lines
 from bitfront.storage.pages import Order, Place, some_trials, trial_places
-from bitfront.types import Trial
-from bitfront.within import looks_at_layers, those_within
+from bitfront.trialcolumns import OfStudy, placed_among
+from bitfront.within import those_within
 
 from .common import After, Db, Limit, Page, StudyName, TrialId, Word, page
 from .csvs import CSV, Accept, Format, csv_page, wants_csv
@@ -79,7 +78,8 @@ def trials(
     after = placed(position(at, query, float, int))
     places = _places(store, record, order_of(order), solver, within, after, limit + 1)
     last = places[limit - 1] if len(places) > limit else None
-    rows = [plain(trial_document(t)) for t in some_trials(store, [p.id for p in places[:limit]])]
+    found = some_trials(store, [place.id for place in places[:limit]], layers=False)
+    rows = [plain(trial_document(trial)) for trial in found]
     more = None if last is None else cursor(query, [last.value, last.id])
     if wants_csv(format, accept):
         return csv_page(request, rows, more, COLUMNS, ("costs", "metrics"))
@@ -92,23 +92,19 @@ def trial(store: Db, name: StudyName, trial: TrialId, metric: Word = "kl") -> An
     return plain(shown_document(show_in(store, name, trial, metric)))
 
 
-def enough(store: Store, record: StudyRecord, within: list[str]) -> list[Trial]:
-    """The trials of a study, without their layers where no limit needs these."""
-    whole = any(map(looks_at_layers, within))
-    return store.trials(record) if whole else trial_lines(store, record)
-
-
 def _places(
     store: Store,
     record: StudyRecord,
     order: Order,
     solver: str | None,
-    within: list[str],
+    limits: list[str],
     after: Place | None,
     limit: int,
 ) -> list[Place]:
-    if not within:
+    if not limits:
         return trial_places(store, record, order, solver=solver, after=after, limit=limit)
-    ids = {trial.id for trial in those_within(record, enough(store, record, within), within)}
-    places = trial_places(store, record, order, solver=solver, after=after)
-    return [place for place in places if place.id in ids][:limit]
+    columns = OfStudy(store, record)
+    left = those_within(columns, limits)
+    if solver is not None:
+        left &= columns.solved_by(solver)
+    return placed_among(columns, left, order, after, limit)
