@@ -1,6 +1,6 @@
 """Jobs that survive: workers killed at random moments, workers side by side, a database that stops.
 
-    python -m benchmarks.chaos --postgres URL > benchmarks/results/chaos.json
+    python -m benchmarks.chaos --db sqlite postgresql --postgres URL > benchmarks/results/chaos.json
 
 JSON on standard output. The job is a search of a small network on digits: 3 layers, 3 schemes, a
 budget, 9000 calibration images, so that arrays go to the artifact folder, for good (a score for
@@ -52,28 +52,31 @@ from torch import nn
 
 def network():
     return nn.Sequential(
-        nn.Flatten(), nn.Linear(196, 24), nn.ReLU(), nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 10)
+        nn.Flatten(), nn.Linear(49, 24), nn.ReLU(), nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 10)
     )
 """
 
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--postgres", metavar="URL", help="a server; without it SQLite alone")
+    parser.add_argument("--db", nargs="+", choices=("sqlite", "postgresql"), default=["sqlite"])
+    parser.add_argument("--postgres", metavar="URL", help="the server of --db postgresql")
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--outage", type=float, default=20.0, help="seconds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
+    if "postgresql" in options.db and not options.postgres:
+        parser.error("--db postgresql needs --postgres URL")
     report: dict[str, Any] = {**head(), "seed": options.seed}
     with tempfile.TemporaryDirectory(prefix="bitfront-") as folder:
         task = prepared(options.assets, Path(folder))
-        servers = [None, *([options.postgres] if options.postgres else [])]
+        servers = [None if db == "sqlite" else options.postgres for db in options.db]
         if "kills" in options.parts:
             report["kills"] = {named(s): kills(s, task, options) for s in servers}
         if "workers" in options.parts:
             report["workers"] = {named(s): side_by_side(s, task) for s in servers}
-        if "outage" in options.parts and options.postgres:
+        if "outage" in options.parts:
             report["outage"] = [
                 outage(task, mode, options.outage) for mode in ("fast", "immediate")
             ]
@@ -110,7 +113,7 @@ def learn(assets: Path, folder: Path) -> None:
 
     with np.load(next((assets / "mnist").glob("*.npz"))) as digits:
         x, y = digits["x"], digits["y"]
-    x = x.reshape(-1, 14, 2, 14, 2).mean((2, 4)).astype(np.uint8)[..., None]  # (N, 14, 14, 1)
+    x = x.reshape(-1, 7, 4, 7, 4).mean((2, 4)).astype(np.uint8)[..., None]  # (N, 7, 7, 1)
     np.savez(
         folder / "digits.npz", x_train=x[:9000], y_train=y[:9000], x_test=x[9000:], y_test=y[9000:]
     )
@@ -325,7 +328,7 @@ def load() -> None:
 
 
 def submit(db: str, task: dict[str, Any], study: str = STUDY) -> int:
-    request = {"task": task, "schemes": "w2 w4 w8", "budgets": ["4bpw"], "explore": 3}
+    request = {"task": task, "schemes": "w2 w4 w8", "budgets": ["4bpw"], "explore": 2}
     with Store.open(db) as store:
         return store.submit("search", study, request)[0].id
 
