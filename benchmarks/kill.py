@@ -17,23 +17,16 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from benchmarks.common import arguments, head, write
+from benchmarks.watching import attempts, outcome, watched
 
-KEYS = {  # table -> what a row of it is known by, in SQL
-    "measurement": "NEW.profiler || '/' || NEW.settings || '/' || NEW.layer || '/' || NEW.scheme",
-    "checkpoint": "NEW.pass_key || '/' || NEW.position",
-    "trial_metric": "(SELECT key FROM trial WHERE id = NEW.trial_id) || '/' || NEW.metric",
-    "selection": "NEW.request_key",
-}
 BUDGETS = ("2.5bpw", "3bpw", "3.5bpw", "4bpw")
 STUDY = "resnet20"
 PAUSE = 1.0  # seconds at most between the row that was waited for and the kill
@@ -51,45 +44,6 @@ def command(assets: Path, db: Path) -> list[str]:
     ]  # fmt: skip
     words += [word for budget in BUDGETS for word in ("--budget", budget)]
     return [sys.executable, "-c", "from bitfront.cli import main; main()", *map(str, words)]
-
-
-def watched(db: Path) -> Path:
-    """A new database that notes every attempt to insert a row."""
-    from bitfront.storage import Store
-
-    Store.open(db).close()
-    with sqlite3.connect(db) as connection:
-        connection.execute("CREATE TABLE attempt (kind TEXT, key TEXT)")
-        for table, key in KEYS.items():
-            connection.execute(
-                f"CREATE TRIGGER note_{table} BEFORE INSERT ON {table} BEGIN "
-                f"INSERT INTO attempt VALUES ('{table}', {key}); END"
-            )
-    connection.close()
-    return db
-
-
-def attempts(db: Path) -> list[tuple[str, str]]:
-    connection = sqlite3.connect(db)
-    try:
-        return connection.execute("SELECT kind, key FROM attempt").fetchall()
-    finally:
-        connection.close()
-
-
-def outcome(db: Path, name: str) -> tuple[Any, Any]:
-    """Trials and answers, without the numbers and times that a database gives."""
-    from bitfront.storage import Store
-
-    with Store.open(db) as store:
-        study = store.study(name)
-        trials = store.trials(study)
-        keys = {t.id: t.key for t in trials}
-        answers = sorted(
-            (s.request_key, keys[s.trial_id], str(s.details)) for s in store.selections(study)
-        )
-    figures = [(t.key, t.solver, t.predicted, dict(t.costs), dict(t.metrics)) for t in trials]
-    return sorted(figures, key=lambda f: f[0]), answers
 
 
 def killed(run: list[str], db: Path, count: int, pause: float) -> bool:
@@ -110,7 +64,9 @@ def main() -> None:
     options = parser.parse_args()
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory(prefix="bitfront-") as folder:
-        whole, cut = watched(Path(folder, "whole.db")), watched(Path(folder, "killed.db"))
+        whole, cut = Path(folder, "whole.db"), Path(folder, "killed.db")
+        for db in (whole, cut):
+            watched(db)
         began = time.monotonic()
         subprocess.run(command(options.assets, whole), check=True, capture_output=True)
         seconds = time.monotonic() - began

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bitfront.errors import InvalidInput, UnknownName
 from bitfront.heldout import Sides, bare, sides
@@ -16,14 +17,16 @@ from bitfront.ranking import inside_noise
 from bitfront.storage import Store, StudyRecord, StudySummary
 from bitfront.storage import front as non_dominated
 from bitfront.storage import knee as knee_of
+from bitfront.storage.pages import some_trials
+from bitfront.trialcolumns import OfStudy, OfTrials, TrialColumns
 from bitfront.types import Estimate, Layer, Measurement, Trial
-from bitfront.within import meeting
+from bitfront.within import those_within
 
 
 @dataclass(frozen=True, eq=False)
 class Front:
-    """All trials of a study that have the asked figures within the asked limits, and which of
-    them no other dominates.
+    """Trials of a study that have the asked figures within the asked limits, and which of them no
+    other dominates: all of them, or those alone (``front_in``).
 
     costs, metrics: the objectives. points: (trials, costs and metrics), as measured. senses:
     ``min`` or ``max`` of each objective. best: indices of the non-dominated ``trials``, by rising
@@ -94,29 +97,76 @@ def front_of(
     within: Sequence[str] = (),
 ) -> Front:
     """``front`` of trials that are at hand."""
-    if not trials:
+
+    def given(places: NDArray[np.int64]) -> list[Trial]:
+        return [trials[i] for i in places.tolist()]
+
+    return _front(OfTrials(record, trials), costs, metrics, within, True, given)
+
+
+def front_in(
+    store: Store,
+    study: str,
+    objectives: Sequence[str],
+    within: Sequence[str] = (),
+    everything: bool = False,
+) -> Front:
+    """``front`` in a database that is open, of objectives that are costs where trials have these.
+
+    Its trials are those on the front; everything: those that they dominate too.
+    """
+    columns = OfStudy(store, store.study(study))
+    distinct = tuple(dict.fromkeys(objectives))
+    costs = [name for name in distinct if name in columns.costs]
+    metrics = [name for name in distinct if name not in columns.costs]
+
+    def read(places: NDArray[np.int64]) -> list[Trial]:
+        return some_trials(store, columns.ids[places].tolist())
+
+    return _front(columns, costs, metrics, within, everything, read)
+
+
+def _front(
+    columns: TrialColumns,
+    costs: Sequence[str],
+    metrics: Sequence[str],
+    limits: Sequence[str],
+    everything: bool,
+    trials: Callable[[NDArray[np.int64]], list[Trial]],
+) -> Front:
+    """The front of trials of which there are columns. trials: those at these places."""
+    record = columns.record
+    if not len(columns.ids):
         raise InvalidInput(f"study {record.name!r} has no trials yet", "run a search first")
     if not costs and not metrics:
         raise InvalidInput("a front without objectives", "name at least one cost or metric")
-    require_figures(trials, costs, metrics)
-    trials = meeting(record, trials, within)
-    senses = ["min"] * len(costs) + [_sense(record.settings, name) for name in metrics]
-    rows = [_figures(trial, costs, metrics) for trial in trials]
-    known = [i for i, row in enumerate(rows) if not np.isnan(row).any()]
-    if not known:
+    _require("cost", costs, columns.costs)
+    _require("metric", metrics, columns.metrics)
+    left = those_within(columns, limits)
+    if not left.any():
+        raise InvalidInput(
+            f"none of {len(left)} trials is within {' and '.join(limits)}",
+            "loosen a limit, or search for more trials",
+        )
+    figures = [*map(columns.cost, costs), *map(columns.metric, metrics)]
+    known = np.flatnonzero(left & ~np.isnan(figures).any(axis=0))
+    if not len(known):
         raise InvalidInput("no trial has all of these figures", "ask for fewer")
-    points = np.array([rows[i] for i in known])
+    points = np.stack([figure[known] for figure in figures], axis=1)
+    senses = ["min"] * len(costs) + [_sense(record.settings, name) for name in metrics]
     best = non_dominated(points, senses)
-    order = best[np.lexsort(points[best].T[::-1])]
+    best = best[np.lexsort(points[best].T[::-1])]
+    if not everything:
+        known, points, best = known[best], points[best], np.arange(len(best))
     return Front(
         study=record,
         costs=tuple(costs),
         metrics=tuple(metrics),
         senses=tuple(senses),
         points=points,
-        trials=tuple(trials[i] for i in known),
-        best=tuple(order.tolist()),
-        within=tuple(within),
+        trials=tuple(trials(known)),
+        best=tuple(best.tolist()),
+        within=tuple(limits),
         knee=knee_of(points, senses) if points.shape[1] == 2 else None,
     )
 
@@ -256,21 +306,12 @@ def better_of(settings: Mapping[str, Any], metric: str) -> str:
 
 def require_figures(trials: Sequence[Trial], costs: Sequence[str], metrics: Sequence[str]) -> None:
     """Raises ``UnknownName`` for the first cost or metric that none of the trials has."""
-    for kind, asked, there in (
-        ("cost", costs, {name for t in trials for name in t.costs}),
-        ("metric", metrics, {name for t in trials for name in t.metrics}),
-    ):
-        for name in asked:
-            if name not in there:
-                known = ", ".join(sorted(there)) or "none"
-                raise UnknownName(f"no trial has the {kind} {name!r}", f"there are {known}")
+    _require("cost", costs, {name for t in trials for name in t.costs})
+    _require("metric", metrics, {name for t in trials for name in t.metrics})
 
 
-def _figures(trial: Trial, costs: Sequence[str], metrics: Sequence[str]) -> np.ndarray:
-    nothing = Estimate(float("nan"), float("nan"), 0)
-    return np.array(
-        [
-            *(trial.costs.get(name, float("nan")) for name in costs),
-            *(trial.metrics.get(name, nothing).value for name in metrics),
-        ]
-    )
+def _require(kind: str, asked: Iterable[str], there: Collection[str]) -> None:
+    for name in asked:
+        if name not in there:
+            known = ", ".join(sorted(there)) or "none"
+            raise UnknownName(f"no trial has the {kind} {name!r}", f"there are {known}")

@@ -7,47 +7,79 @@ stored in are recorded, so what they cost is known without the model; what was g
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bitfront.quant.costs import cost_tables
 from bitfront.quant.stored import STORED
 from bitfront.quant.suitability import Reason
 from bitfront.scheme import Scheme
 from bitfront.storage import StudyRecord
-from bitfront.types import Costs, Layer, Trial
+from bitfront.storage.allocations import AllocationRow
+from bitfront.types import Costs, Layer
 
 
-def recorded_costs(
-    record: StudyRecord, trials: Sequence[Trial]
-) -> Iterator[tuple[Costs, list[Trial]]]:
-    """Trials of the same layers in the same container, with what these cost under their schemes.
+@dataclass(frozen=True, eq=False)
+class Alike:
+    """Trials of the same layers in the same container, and what these cost under their schemes.
+
+    ids (n,): the trials' numbers. choices (n, L): which of ``costs.schemes`` each layer has.
+    """
+
+    costs: Costs
+    ids: NDArray[np.int64]
+    choices: NDArray[np.int64]
+
+
+def recorded_costs(record: StudyRecord, rows: Iterable[AllocationRow]) -> Iterator[Alike]:
+    """Allocations by what they have in common.
 
     Only what is counted of each layer: of what is no allocated layer the fixed parts know nothing.
     A trial of layers that the study does not know is left out.
     """
     known = record.layers
-    alike: dict[tuple[str, tuple[str, ...]], list[Trial]] = {}
-    for trial in trials:
-        container = trial.settings.get("container") or record.settings.get("container")
-        if container is not None and known.keys() >= trial.schemes.keys():
-            alike.setdefault((container, tuple(trial.schemes)), []).append(trial)
+    alike: dict[tuple[str, tuple[str, ...]], list[AllocationRow]] = {}
+    for row in rows:
+        container = row.container or record.settings.get("container")
+        if container is not None:
+            alike.setdefault((container, row.layers), []).append(row)
     for (container, names), some in alike.items():
-        schemes = sorted({scheme for trial in some for scheme in trial.schemes.values()})
-        costs = cost_tables(
-            [known[name] for name in names],
-            [Scheme.parse(scheme) for scheme in schemes],
-            STORED[container],
-            0,
-            kept=[layer for name, layer in known.items() if name not in names],
-            reason=_untried(names, some),
-        )
-        yield replace(costs, classes=record.settings.get("classes", {})), some
+        if known.keys() >= set(names):
+            yield _alike(record, container, names, some)
 
 
-def _untried(names: Sequence[str], trials: Sequence[Trial]) -> Reason:
-    """Of the layers ``names``, under which schemes none of ``trials`` has them."""
-    tried = {(name, Scheme.parse(s)) for trial in trials for name, s in trial.schemes.items()}
+def _alike(
+    record: StudyRecord, container: str, names: Sequence[str], rows: Sequence[AllocationRow]
+) -> Alike:
+    known = record.layers
+    schemes = sorted(set(chain.from_iterable(row.schemes for row in rows)))
+    at = {scheme: i for i, scheme in enumerate(schemes)}
+    every = (at[scheme] for row in rows for scheme in row.schemes)
+    choices = np.fromiter(every, np.int64).reshape(len(rows), len(names))
+    costs = cost_tables(
+        [known[name] for name in names],
+        [Scheme.parse(scheme) for scheme in schemes],
+        STORED[container],
+        0,
+        kept=[layer for name, layer in known.items() if name not in names],
+        reason=_untried(names, schemes, choices),
+    )
+    classes = record.settings.get("classes", {})
+    ids = np.array([row.id for row in rows], np.int64)
+    return Alike(replace(costs, classes=classes), ids, choices)
+
+
+def _untried(names: Sequence[str], schemes: Sequence[str], choices: NDArray[np.int64]) -> Reason:
+    """Of the layers ``names``, under which schemes no trial has them."""
+    tried = {
+        (name, Scheme.parse(schemes[c]))
+        for name, column in zip(names, choices.T, strict=True)
+        for c in np.unique(column)
+    }
 
     def reason(layer: Layer, scheme: Scheme) -> str | None:
         measured = layer.name not in names or (layer.name, scheme) in tried

@@ -1,4 +1,4 @@
-"""Limits on trials that are at hand: which of them a front is asked of.
+"""Limits on a study's trials: which of them a front is asked of.
 
 limit = budget                 as of a search: 700MB, 40%, >=3bpw, 12ms@cpu (``bitfront.budget``)
       | name "<=" number       a cost or metric of at most this, as recorded: kl<=0.1
@@ -12,17 +12,24 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bitfront.budget import Budget
 from bitfront.errors import BudgetError, InvalidInput, UnknownName
 from bitfront.limits import rows
-from bitfront.scheme import KEEP
-from bitfront.storage import StudyRecord
-from bitfront.types import Trial
+from bitfront.types import Float, Trial
+
+if TYPE_CHECKING:
+    from bitfront.trialcolumns import TrialColumns
 
 _SIGNED = re.compile(r"([^<>=]*:)?\s*[<>]=\s*[\d.]+\s*[A-Za-z%]")  # a budget: no name but a unit
+
+Mask = NDArray[np.bool_]  # (n,)
 
 ROUNDING = 1e-12
 """Share of a budget's limit by which a total may exceed it, as searches grant by rounding too."""
@@ -56,125 +63,107 @@ class Bound:
 
     def holds(self, trial: Trial) -> bool:
         """Whether it holds of ``trial``; not where the figure is unknown."""
-        value = _value(trial, self.name)
-        return value <= self.amount if self.sign == "<=" else value >= self.amount
+        known = {name: estimate.value for name, estimate in trial.metrics.items()}
+        return bool(self.met(np.array((known | dict(trial.costs)).get(self.name, math.nan))))
+
+    def met(self, values: Float) -> Mask:
+        """Which of ``values`` are so; not a nan."""
+        return np.asarray(values <= self.amount if self.sign == "<=" else values >= self.amount)
 
 
-def meeting(record: StudyRecord, trials: Sequence[Trial], limits: Sequence[str]) -> list[Trial]:
-    """The ``trials`` of a study within all ``limits``; one that lacks what is limited is not.
+def figure(columns: TrialColumns, name: str) -> Float:
+    """The cost, or else the metric, of this name."""
+    if name not in columns.costs:
+        return columns.metric(name)
+    found = columns.cost(name)
+    if name not in columns.metrics:
+        return found
+    return np.where(np.isnan(found), columns.metric(name), found)
 
-    Shares of the full model need the trial that keeps every layer among ``trials``, averages
-    the number of weights in a trial's settings. Raises ``InvalidInput`` for what cannot be read and
-    where no trial is left, ``UnknownName`` for a cost or metric that no trial has, and
-    ``BudgetError`` where no trial tells what a budget is a share or an average of.
+
+def those_within(columns: TrialColumns, limits: Sequence[str]) -> Mask:
+    """Which trials are within all ``limits``; one that lacks what is limited is not.
+
+    Shares of the full model need the trial that keeps every layer, averages the number of weights
+    in a trial's settings. Raises ``InvalidInput`` for what cannot be read, ``UnknownName`` for a
+    cost or metric that no trial has, and ``BudgetError`` where no trial tells what a budget is a
+    share or an average of.
     """
-    left = those_within(record, trials, limits)
-    if not left:
-        raise InvalidInput(
-            f"none of {len(trials)} trials is within {' and '.join(limits)}",
-            "loosen a limit, or search for more trials",
-        )
+    left = np.ones(len(columns.ids), np.bool_)
+    for text in limits:
+        left &= _meets(columns, text)
     return left
 
 
-def looks_at_layers(text: str) -> bool:
-    """Whether a limit may need the schemes of trials' layers: all but plain bounds on figures."""
-    return ":" in text or not re.search("[<>=]", text) or _SIGNED.match(text) is not None
-
-
-def those_within(
-    record: StudyRecord, trials: Sequence[Trial], limits: Sequence[str]
-) -> list[Trial]:
-    """``meeting``, of which none may be left."""
-    tests = [_test(record, trials, text) for text in limits]
-    return [trial for trial in trials if all(test(trial) for test in tests)]
-
-
-def _value(trial: Trial, name: str) -> float:
-    if name in trial.costs:
-        return trial.costs[name]
-    return trial.metrics[name].value if name in trial.metrics else math.nan
-
-
-def _test(record: StudyRecord, trials: Sequence[Trial], text: str) -> Callable[[Trial], bool]:
+def _meets(columns: TrialColumns, text: str) -> Mask:
     if not re.search("[<>=]", text) or _SIGNED.match(text):
         budget = Budget.parse(text)
-        return _in_class(record, trials, budget) if budget.layers else _afforded(trials, budget)
+        return _in_class(columns, budget) if budget.layers else _afforded(columns, budget)
     bound = Bound.parse(text)
-    there = {name for trial in trials for name in (*trial.costs, *trial.metrics)}
+    there = {*columns.costs, *columns.metrics}
     if bound.name in there:
-        return bound.holds
+        return bound.met(figure(columns, bound.name))
     layers, _, name = (part.strip() for part in bound.name.partition(":"))
     if layers and name in there:
-        budget = Budget(bound.amount, "", bound.sign, layers, name=name)
-        return _in_class(record, trials, budget)
+        return _in_class(columns, Budget(bound.amount, "", bound.sign, layers, name=name))
     known = ", ".join(sorted(there)) or "none"
     raise UnknownName(f"no trial has the cost or metric {bound.name!r}", f"there are {known}")
 
 
-def _in_class(
-    record: StudyRecord, trials: Sequence[Trial], budget: Budget
-) -> Callable[[Trial], bool]:
+def _in_class(columns: TrialColumns, budget: Budget) -> Mask:
     from bitfront.trialcosts import recorded_costs
 
-    known = list(recorded_costs(record, trials))
+    known = list(recorded_costs(columns.record, columns.allocations()))
     if not known:
         raise BudgetError(
             f"budget {str(budget)!r} is on a class of layers, and the study does not say what its "
             "trials' layers are",
             "limit the whole model",
         )
-    met: dict[int, bool] = {}  # number of a trial that has layers of the class
-    refused: list[BudgetError] = []
-    for costs, some in known:
-        if budget.whole not in costs.tables:
+    met = np.zeros(len(columns.ids), np.bool_)
+    refused: list[BudgetError] = []  # of trials without layers of the class
+    for alike in known:
+        if budget.whole not in alike.costs.tables:
             raise BudgetError(
                 f"budget {str(budget)!r} limits {budget.whole} of a class of layers, of which "
                 "trials have the model's total only",
-                f"limit the whole model, or of the class one of {', '.join(costs.tables)}",
+                f"limit the whole model, or of the class one of {', '.join(alike.costs.tables)}",
             )
         try:
-            found = rows([budget], costs)
+            found = rows([budget], alike.costs)
         except BudgetError as error:
             refused.append(error)
             continue
-        counted = replace(costs, tables=found.costs)
         (limit,) = (found.floors if budget.floor else found.limits).values()
-        for trial in some:
-            met[trial.id] = _keeps(budget, counted.total(trial.schemes)[budget.resource], limit)
-    if refused and not met:
+        totals = np.zeros(len(alike.ids))
+        for of_layer, chosen in zip(found.costs[budget.resource], alike.choices.T, strict=True):
+            totals += of_layer[chosen]
+        met |= np.isin(columns.ids, alike.ids[_keeps(budget, totals, limit)])
+    if len(refused) == len(known):
         raise refused[0]
-    return lambda trial: met.get(trial.id, False)
+    return met
 
 
-def _keeps(budget: Budget, value: float, limit: float) -> bool:
-    """Whether a total is within a budget; not where one of the two is nan."""
+def _keeps(budget: Budget, totals: Float, limit: Float | float) -> Mask:
+    """Which totals are within a budget; not where one of the two is nan."""
     if budget.floor:
-        return value >= limit * (1 - ROUNDING)
-    return value <= limit * (1 + ROUNDING)
+        return np.asarray(totals >= limit * (1 - ROUNDING))
+    return np.asarray(totals <= limit * (1 + ROUNDING))
 
 
-def _afforded(trials: Sequence[Trial], budget: Budget) -> Callable[[Trial], bool]:
-    if not any(budget.resource in trial.costs for trial in trials):
-        known = ", ".join(sorted({name for trial in trials for name in trial.costs}))
+def _afforded(columns: TrialColumns, budget: Budget) -> Mask:
+    if budget.resource not in columns.costs:
+        known = ", ".join(sorted(columns.costs))
         raise BudgetError(
             f"budget {str(budget)!r} limits {budget.resource}, which no trial has",
             f"choose a budget on one of {known}" if known else "measure some first",
         )
-    whole = next((t.costs for t in reversed(trials) if set(t.schemes.values()) == {KEEP}), {})
-    if all(math.isnan(_limit(budget, trial, whole)) for trial in trials):
+    full = {budget.resource: columns.whole(budget.resource)}
+    counts, which = np.unique(columns.weights(), return_inverse=True)
+    limit = np.array([budget.limit(full, count) for count in counts.tolist()])[which]
+    if np.isnan(limit).all():
         raise BudgetError(
             f"budget {str(budget)!r}: no trial tells what it is a part of",
             f"limit the total, like '{budget.resource}<=NUMBER'",
         )
-
-    def holds(trial: Trial) -> bool:
-        return _keeps(budget, _value(trial, budget.resource), _limit(budget, trial, whole))
-
-    return holds
-
-
-def _limit(budget: Budget, trial: Trial, whole: Mapping[str, float]) -> float:
-    """The limit on ``trial``'s total; nan where what it is a share or average of is unknown."""
-    full = {budget.resource: whole.get(budget.resource, math.nan)}
-    return budget.limit(full, trial.settings.get("weights", math.nan))
+    return _keeps(budget, columns.cost(budget.resource), limit)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from bitfront.errors import InvalidInput
 
 SENSES = {"min": 1.0, "max": -1.0}
+SAMPLE = 1024  # rows whose front is looked at first, where there are many times as many
 
 
 def front(points: ArrayLike, senses: Sequence[str] | None = None) -> NDArray[np.int64]:
@@ -27,9 +28,15 @@ def front(points: ArrayLike, senses: Sequence[str] | None = None) -> NDArray[np.
     """
     P = minimized(np.asarray(points, dtype=np.float64), senses)
     kept = np.flatnonzero(~np.isnan(P).any(axis=1))
-    P = P[kept]
-    if not len(P):
+    if not len(kept):
         return kept
+    P = P[kept]
+    while len(P) > 4 * SAMPLE:
+        left = _sieved(P)
+        few = 2 * len(left) < len(P)
+        kept, P = kept[left], P[left]
+        if not few:
+            break
     order = np.lexsort(P.T[::-1])  # by the first objective, ties by the second, ...
     P = P[order]
     fresh = np.ones(len(P), dtype=np.bool_)  # a row is fresh if it differs from the one before
@@ -83,6 +90,20 @@ def minimized(P: NDArray[np.float64], senses: Sequence[str] | None) -> NDArray[n
             f"senses {words} for {P.shape[1]} objectives", "give 'min' or 'max' for each of them"
         )
     return P * np.array([SENSES[word] for word in words])
+
+
+def _sieved(P: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Indices of the rows that no row on the front of a sample dominates."""
+    some = P[:: len(P) // SAMPLE]
+    S = np.unique(some[front(some)], axis=0)  # in lexicographic order
+    if P.shape[1] == 2:
+        before = np.searchsorted(S[:, 0], P[:, 0]) - 1  # the last one with less of the first
+        return np.flatnonzero((before < 0) | (P[:, 1] < S[before, 1]))
+    left = np.arange(len(P))
+    for row in S:
+        rows = P[left]
+        left = left[~((rows >= row).all(axis=1) & (rows > row).any(axis=1))]
+    return left
 
 
 # Rows are distinct and in lexicographic order below, so only an earlier row can dominate a later.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 from warnings import warn
@@ -17,6 +17,7 @@ from .arrays import pack, pack_many, unpack, unpack_many
 from .artifacts import NPY, NPZ, Artifacts, Blob
 from .models import CheckpointRow, MeasurementRow, MeasurementValueRow, MeasurementVectorRow
 from .records import StudyRecord
+from .tallies import Tallies
 
 Key = tuple[str, str, str, str]  # profiler, settings, layer, scheme
 _KEY = (
@@ -27,7 +28,7 @@ _KEY = (
 )
 
 
-class Measurements(Artifacts):
+class Measurements(Artifacts, Tallies):
     """Recording what was profiled, once, and finding it again by its content."""
 
     def add_measurements(self, study: StudyRecord, measurements: Iterable[Measurement]) -> int:
@@ -176,12 +177,14 @@ class Measurements(Artifacts):
         blobs: list[Blob] = []
         for identity, *key in added:
             _, of_metric, of_name = units[(key[0], key[1], key[2], key[3])]
-            values += [{"measurement_id": identity, **value} for value in of_metric]
+            owner = {"measurement_id": identity, "study_id": study.id}
+            values += [{**owner, **value} for value in of_metric]
             blobs += of_name.values()
             vectors += [
                 {"measurement_id": identity, "name": name, **blob.columns}
                 for name, blob in of_name.items()
             ]
+        self._count_measurements(connection, study, Counter(row.profiler for row in added))
         self._record(blobs, connection)
         if values:
             connection.execute(insert(MeasurementValueRow), values)

@@ -1,9 +1,12 @@
 """The tables. What was measured is written once and never changed. Checkpoints are deleted, and
 artifacts that nothing refers to. A trial may get further metrics and vectors, as it is measured on
 further data. A job changes as it runs; its events tell how. A worker's row goes when it ends.
+Tallies change with what they count. Figures are indexed by study, so that the first of a study's
+many are found without the others.
 
     study ─┬─ measurement ─┬─ measurement_value    one per metric
            │               └─ measurement_vector   per-sample arrays, as .npy bytes
+           ├─ measurement_tally, trial_tally       how many there are
            ├─ checkpoint                           of a long pass, as .npz bytes
            └─ trial ─┬─ trial_layer                the allocation, in the model's order
                      ├─ trial_cost                 one per resource
@@ -105,7 +108,10 @@ class StudyRow(Table):
 
 class MeasurementRow(Table):
     __tablename__ = "measurement"
-    __table_args__ = (UniqueConstraint("study_id", "profiler", "settings", "layer", "scheme"),)
+    __table_args__ = (
+        UniqueConstraint("study_id", "profiler", "settings", "layer", "scheme"),
+        Index(None, "study_id", "id", unique=True),  # what its values refer to
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
@@ -118,10 +124,16 @@ class MeasurementRow(Table):
 
 class MeasurementValueRow(Table):
     __tablename__ = "measurement_value"
-    __table_args__ = (Index(None, "metric", "value"),)
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["study_id", "measurement_id"], ["measurement.study_id", "measurement.id"]
+        ),
+        Index(None, "study_id", "metric", "value", "measurement_id"),
+    )
 
-    measurement_id: Mapped[int] = mapped_column(ForeignKey("measurement.id"), primary_key=True)
+    measurement_id: Mapped[int] = mapped_column(primary_key=True)
     metric: Mapped[str] = mapped_column(primary_key=True)
+    study_id: Mapped[int]
     value: Mapped[float] = mapped_column(nullable=True)
     stderr: Mapped[float] = mapped_column(nullable=True)
     samples: Mapped[int] = mapped_column(BigInteger)
@@ -134,6 +146,14 @@ class MeasurementVectorRow(Table):
     name: Mapped[str] = mapped_column(primary_key=True)
     data: Mapped[bytes | None]
     artifact: Mapped[str | None] = mapped_column(ForeignKey("artifact.hash"), index=True)
+
+
+class MeasurementTallyRow(Table):
+    __tablename__ = "measurement_tally"
+
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), primary_key=True)
+    profiler: Mapped[str] = mapped_column(primary_key=True)
+    measurements: Mapped[int] = mapped_column(BigInteger)
 
 
 class CheckpointRow(Table):
@@ -150,7 +170,8 @@ class TrialRow(Table):
     __tablename__ = "trial"
     __table_args__ = (
         UniqueConstraint("study_id", "key", "measured_by"),
-        UniqueConstraint("study_id", "id"),  # what selections and exports refer to
+        UniqueConstraint("study_id", "id"),  # what figures, selections and exports refer to
+        Index(None, "study_id", "revision"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -163,6 +184,18 @@ class TrialRow(Table):
     bound: Mapped[float] = mapped_column(nullable=True)
     seconds: Mapped[float] = mapped_column(nullable=True)
     settings: Mapped[dict[str, Any]]
+    quantized: Mapped[int] = mapped_column(server_default="0")  # layers that are not kept
+    revision: Mapped[int] = mapped_column(BigInteger, server_default="0")
+
+
+class TrialTallyRow(Table):
+    """revision: goes up with every change, and is then that of the trial which changed."""
+
+    __tablename__ = "trial_tally"
+
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), primary_key=True)
+    trials: Mapped[int] = mapped_column(BigInteger)
+    revision: Mapped[int] = mapped_column(BigInteger)
 
 
 class TrialLayerRow(Table):
@@ -176,19 +209,27 @@ class TrialLayerRow(Table):
 
 class TrialCostRow(Table):
     __tablename__ = "trial_cost"
-    __table_args__ = (Index(None, "resource", "value"),)
+    __table_args__ = (
+        ForeignKeyConstraint(["study_id", "trial_id"], ["trial.study_id", "trial.id"]),
+        Index(None, "study_id", "resource", "value", "trial_id"),
+    )
 
-    trial_id: Mapped[int] = mapped_column(ForeignKey("trial.id"), primary_key=True)
+    trial_id: Mapped[int] = mapped_column(primary_key=True)
     resource: Mapped[str] = mapped_column(primary_key=True)
+    study_id: Mapped[int]
     value: Mapped[float] = mapped_column(nullable=True)
 
 
 class TrialMetricRow(Table):
     __tablename__ = "trial_metric"
-    __table_args__ = (Index(None, "metric", "value"),)
+    __table_args__ = (
+        ForeignKeyConstraint(["study_id", "trial_id"], ["trial.study_id", "trial.id"]),
+        Index(None, "study_id", "metric", "value", "trial_id"),
+    )
 
-    trial_id: Mapped[int] = mapped_column(ForeignKey("trial.id"), primary_key=True)
+    trial_id: Mapped[int] = mapped_column(primary_key=True)
     metric: Mapped[str] = mapped_column(primary_key=True)
+    study_id: Mapped[int]
     value: Mapped[float] = mapped_column(nullable=True)
     stderr: Mapped[float] = mapped_column(nullable=True)
     samples: Mapped[int] = mapped_column(BigInteger)

@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import Connection, func, select
 
 from .engine import Database
-from .models import MeasurementRow, StudyRow, TrialCostRow, TrialMetricRow, TrialRow
+from .models import MeasurementTallyRow, StudyRow, TrialTallyRow
+from .named import COST, METRIC, Kind, ranges
 from .records import StudyRecord
 
 
@@ -37,16 +38,15 @@ class Overview:
 
 def overview(database: Database, study: StudyRecord) -> Overview:
     """What there is of a study."""
-    R, M, C = MeasurementRow, TrialMetricRow, TrialCostRow
+    T, M = TrialTallyRow, MeasurementTallyRow
+    counted = select(M.profiler, M.measurements).where(M.study_id == study.id)
     with database.reading() as connection:
-        count = select(func.count()).select_from(TrialRow).where(TrialRow.study_id == study.id)
-        measured = select(R.profiler, func.count()).where(R.study_id == study.id)
-        rows = connection.execute(measured.group_by(R.profiler).order_by(R.profiler))
+        rows = connection.execute(counted.order_by(M.profiler))
         return Overview(
-            trials=connection.scalar(count) or 0,
+            trials=connection.scalar(select(T.trials).where(T.study_id == study.id)) or 0,
             profilers={row[0]: row[1] for row in rows},
-            metrics=_spans(connection, study, M, M.metric),
-            costs=_spans(connection, study, C, C.resource),
+            metrics=_spans(connection, study, METRIC),
+            costs=_spans(connection, study, COST),
         )
 
 
@@ -58,24 +58,17 @@ def metrics_of(database: Database, names: Collection[str]) -> dict[str, Mapping[
         return {name: metrics or {} for name, metrics in rows}
 
 
-def _spans(connection: Connection, study: StudyRecord, table: Any, name: Any) -> dict[str, Span]:
-    own = and_(TrialRow.id == table.trial_id, TrialRow.study_id == study.id)
-    value = table.value
-    ends = (
-        select(
-            name.label("name"), func.count(value).label("trials"), func.min(value).label("least"),
-            func.max(value).label("greatest"),
-        )
-        .join(TrialRow, own).where(value.is_not(None)).group_by(name).subquery()
+def _spans(connection: Connection, study: StudyRecord, kind: Kind) -> dict[str, Span]:
+    table, name, owner = kind
+    ends = ranges([study.id], kind).cte()
+    own = (table.study_id == study.id, name == ends.c.name)
+
+    def first(value: Any) -> Any:
+        return select(func.min(owner)).where(*own, table.value == value).scalar_subquery()
+
+    query = select(
+        ends.c.name, select(func.count(table.value)).where(*own).scalar_subquery(),
+        ends.c.least, first(ends.c.least), ends.c.greatest, first(ends.c.greatest),
     )  # fmt: skip
-    at_ends = or_(value == ends.c.least, value == ends.c.greatest)
-    first = select(name, value, func.min(table.trial_id)).join(TrialRow, own)
-    first = first.join(ends, and_(ends.c.name == name, at_ends)).group_by(name, value)
-    trial = {(named, figure): id for named, figure, id in connection.execute(first)}
-    return {
-        row.name: Span(
-            row.trials, row.least, trial[row.name, row.least],
-            row.greatest, trial[row.name, row.greatest],
-        )
-        for row in connection.execute(select(ends).order_by(ends.c.name))
-    }  # fmt: skip
+    known = query.where(ends.c.least.is_not(None)).order_by(ends.c.name)
+    return {row[0]: Span(*row[1:]) for row in connection.execute(known)}

@@ -12,20 +12,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select
 
 from bitfront.errors import UnknownName
 from bitfront.types import Measurement, Trial
 
 from .engine import Database
 from .measurements import load_values
-from .models import (
-    MeasurementRow,
-    MeasurementValueRow,
-    TrialCostRow,
-    TrialMetricRow,
-    TrialRow,
-)
+from .models import MeasurementRow, TrialRow
+from .named import COST, METRIC, VALUE, Kind, names
 from .records import StudyRecord
 from .trials import load_trials
 
@@ -61,15 +56,8 @@ def trial_places(
 
     Raises ``UnknownName`` for a figure that no trial has, neither as a cost nor as a metric.
     """
-    query = select(TrialRow.id).where(TrialRow.study_id == study.id)
-    if solver is not None:
-        query = query.where(TrialRow.solver == solver)
-    C, M = TrialCostRow, TrialMetricRow
-    tables: tuple[tuple[Any, Any, Any], ...] = (
-        (C, C.resource, C.trial_id),
-        (M, M.metric, M.trial_id),
-    )
-    return _places(database, query, TrialRow, tables, order, after, limit)
+    only = [] if solver is None else [TrialRow.solver == solver]
+    return _places(database, study, TrialRow, only, (COST, METRIC), order, after, limit)
 
 
 def measurement_places(
@@ -84,22 +72,20 @@ def measurement_places(
     limit: int | None = None,
 ) -> list[Place]:
     """The same of measurements, by one of their metrics."""
-    R, V = MeasurementRow, MeasurementValueRow
-    query = select(R.id).where(R.study_id == study.id)
-    for column, wanted in ((R.profiler, profiler), (R.layer, layer), (R.scheme, scheme)):
-        if wanted is not None:
-            query = query.where(column == wanted)
-    return _places(database, query, R, ((V, V.metric, V.measurement_id),), order, after, limit)
+    R = MeasurementRow
+    wanted = ((R.profiler, profiler), (R.layer, layer), (R.scheme, scheme))
+    only = [column == one for column, one in wanted if one is not None]
+    return _places(database, study, R, only, (VALUE,), order, after, limit)
 
 
-def some_trials(database: Database, ids: Collection[int]) -> list[Trial]:
-    """The trials with these ids, in their order."""
+def some_trials(database: Database, ids: Collection[int], layers: bool = True) -> list[Trial]:
+    """The trials with these ids, in their order. layers: with their schemes."""
     wanted = sorted(ids)
     by_id: dict[int, Trial] = {}
     with database.reading() as connection:
         for i in range(0, len(wanted), BATCH):
             some = select(TrialRow).where(TrialRow.id.in_(wanted[i : i + BATCH]))
-            by_id |= {trial.id: trial for trial in load_trials(connection, some)}
+            by_id |= {trial.id: trial for trial in load_trials(connection, some, layers)}
     return [by_id[id] for id in ids]
 
 
@@ -119,49 +105,73 @@ def some_measurements(database: Database, ids: Collection[int]) -> list[tuple[in
 
 def _places(
     database: Database,
-    query: Select[Any],
+    study: StudyRecord,
     rows: Any,
-    tables: Sequence[tuple[Any, Any, Any]],
+    only: Sequence[ColumnElement[bool]],
+    kinds: Sequence[Kind],
     order: Order,
     after: Place | None,
     limit: int | None,
 ) -> list[Place]:
+    """Places of the study's ``rows`` of which ``only`` is true."""
+    query = select(rows.id).where(rows.study_id == study.id, *only)
     with database.reading() as connection:
         if order.by is None:
             if after is not None:
                 query = query.where(_beyond(rows.id, after.id, order.descending))
             query = query.order_by(rows.id.desc() if order.descending else rows.id).limit(limit)
             return [Place(math.nan, id) for id in connection.scalars(query)]
-        there: set[str] = set()
-        for table, name, owner in tables:
-            named = and_(owner == rows.id, name == order.by)
-            if connection.execute(query.join(table, named).limit(1)).first() is not None:
-                query = query.add_columns(table.value).outerjoin(table, named)
-                page = _ordered(query, table.value, rows.id, order, after, limit)
-                return [Place(value, id) for id, value in connection.execute(page)]
-            names = query.with_only_columns(name).select_from(rows).join(table, owner == rows.id)
-            there.update(connection.scalars(names.distinct()))
-    known = f"there are {', '.join(sorted(there))}" if there else "there are none yet"
-    raise UnknownName(f"nothing here has the figure {order.by!r}", known)
+        kind = _having(connection, study, kinds, order.by)
+        found: list[Place] = []
+        if after is None or not math.isnan(after.value):
+            page = _known(study, kind, order, after).limit(limit)
+            if only:
+                page = page.join(rows, rows.id == kind[2]).where(*only)
+            found = [Place(value, id) for id, value in connection.execute(page)]
+            after = None
+        if limit is None or len(found) < limit:
+            left = None if limit is None else limit - len(found)
+            page = _unknown(query, kind, rows.id, order, after).limit(left)
+            found += [Place(math.nan, id) for id in connection.scalars(page)]
+        return found
 
 
-def _ordered(
+def _having(connection: Connection, study: StudyRecord, kinds: Sequence[Kind], by: str) -> Kind:
+    """The first of ``kinds`` that has figures of this name. Raises ``UnknownName``."""
+    for kind in kinds:
+        table, name, owner = kind
+        one = select(owner).where(table.study_id == study.id, name == by).limit(1)
+        if connection.execute(one).first() is not None:
+            return kind
+    there = sorted({name for kind in kinds for name in names(connection, study.id, kind)})
+    known = f"there are {', '.join(there)}" if there else "there are none yet"
+    raise UnknownName(f"nothing here has the figure {by!r}", known)
+
+
+def _known(study: StudyRecord, kind: Kind, order: Order, after: Place | None) -> Select[Any]:
+    """Rows with the figure, and it, in order: as its index has them."""
+    table, name, owner = kind
+    value = table.value
+    page = select(owner, value).where(table.study_id == study.id, name == order.by)
+    page = page.where(value.is_not(None))
+    if after is not None:
+        not_before = value <= after.value if order.descending else value >= after.value
+        beyond = or_(_beyond(value, after.value, order.descending), owner > after.id)
+        page = page.where(not_before, beyond)
+    return page.order_by(value.desc() if order.descending else value, owner)
+
+
+def _unknown(
     query: Select[Any],
-    value: ColumnElement[float],
+    kind: Kind,
     id: ColumnElement[int],
     order: Order,
     after: Place | None,
-    limit: int | None,
 ) -> Select[Any]:
-    unknown = case((value.is_(None), 1), else_=0)
-    if after is not None and math.isnan(after.value):
-        query = query.where(value.is_(None), id > after.id)
-    elif after is not None:
-        beyond = _beyond(value, after.value, order.descending)
-        same = and_(value == after.value, id > after.id)
-        query = query.where(or_(beyond, same, value.is_(None)))
-    by = value.desc() if order.descending else value
-    return query.order_by(unknown, by, id).limit(limit)
+    """Rows without the figure, by id."""
+    table, name, owner = kind
+    page = query.outerjoin(table, and_(owner == id, name == order.by)).where(table.value.is_(None))
+    return (page if after is None else page.where(id > after.id)).order_by(id)
 
 
 def _beyond(column: Any, value: float, descending: bool) -> ColumnElement[bool]:

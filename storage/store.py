@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 
 from .artifacts import Artifacts
+from .columns import Columns
 from .engine import BUSY_TIMEOUT, connect, locate, locate_folder
 from .exports import Exports
 from .jobs import Jobs
@@ -16,7 +17,7 @@ from .trials import Trials
 from .workers import Workers
 
 
-class Store(Studies, Measurements, Trials, Exports, Jobs, Workers, Artifacts):
+class Store(Studies, Measurements, Trials, Exports, Jobs, Workers, Columns, Artifacts):
     """Studies, measurements, trials, exports, jobs, workers and artifacts in one database.
 
     Each call is one transaction, on the disk when it returns. Whatever is known by its content is

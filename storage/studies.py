@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -14,7 +15,8 @@ from bitfront.errors import InvalidInput, StudyMismatch, UnknownName
 
 from .arrays import plain
 from .engine import Database, now
-from .models import MeasurementRow, StudyRow, TrialCostRow, TrialMetricRow, TrialRow
+from .models import MeasurementTallyRow, StudyRow, TrialTallyRow
+from .named import COST, METRIC, Kind, ranges
 from .records import StudyRecord, StudySummary
 
 LONGEST_NAME = 200  # characters; an index of PostgreSQL has room for no more than some hundreds
@@ -69,16 +71,27 @@ class Studies(Database):
         with self.reading() as connection:
             return _names(connection)
 
-    def studies(self) -> list[StudySummary]:
-        """All studies, oldest first, with counts and the ranges of their trials' figures."""
+    def created(self) -> dict[str, str]:
+        """The name of every study, and when it was begun; oldest first."""
+        query = select(StudyRow.name, StudyRow.created).order_by(StudyRow.id)
         with self.reading() as connection:
-            rows = connection.execute(
-                select(StudyRow.id, StudyRow.name, StudyRow.created).order_by(StudyRow.id)
-            ).all()
-            measurements = _counts(connection, MeasurementRow)
-            trials = _counts(connection, TrialRow)
-            metrics = _ranges(connection, TrialMetricRow, TrialMetricRow.metric)
-            costs = _ranges(connection, TrialCostRow, TrialCostRow.resource)
+            return {row.name: row.created for row in connection.execute(query)}
+
+    def studies(self, among: Collection[str] | None = None) -> list[StudySummary]:
+        """All studies, oldest first, with counts and the ranges of their trials' figures.
+
+        among: names, of which there are not too many for a query; all if None.
+        """
+        query = select(StudyRow.id, StudyRow.name, StudyRow.created).order_by(StudyRow.id)
+        if among is not None:
+            query = query.where(StudyRow.name.in_(among))
+        with self.reading() as connection:
+            rows = connection.execute(query).all()
+            ids = query.with_only_columns(StudyRow.id).order_by(None)
+            measurements = _counts(connection, MeasurementTallyRow.measurements, ids)
+            trials = _counts(connection, TrialTallyRow.trials, ids)
+            metrics = _ranges(connection, METRIC, ids)
+            costs = _ranges(connection, COST, ids)
         return [
             StudySummary(
                 name=row.name,
@@ -138,22 +151,15 @@ def _shown(value: str | None) -> str:
     return f"{value[:19]}…" if digest else repr(value)
 
 
-def _counts(connection: Connection, table: type[MeasurementRow] | type[TrialRow]) -> dict[int, int]:
-    query = select(table.study_id, func.count()).group_by(table.study_id)
-    return {row[0]: row[1] for row in connection.execute(query)}
+def _counts(connection: Connection, tally: Any, ids: Any) -> dict[int, int]:
+    study = tally.class_.study_id
+    query = select(study, func.sum(tally)).where(study.in_(ids)).group_by(study)
+    return {row[0]: int(row[1]) for row in connection.execute(query)}
 
 
-def _ranges(
-    connection: Connection, table: type[TrialMetricRow] | type[TrialCostRow], name: Any
-) -> Ranges:
-    query = (
-        select(TrialRow.study_id, name, func.min(table.value), func.max(table.value))
-        .join(table, table.trial_id == TrialRow.id)
-        .where(table.value.is_not(None))
-        .group_by(TrialRow.study_id, name)
-        .order_by(name)
-    )
-    ranges: Ranges = defaultdict(dict)
-    for study, key, least, greatest in connection.execute(query):
-        ranges[study][key] = (least, greatest)
-    return ranges
+def _ranges(connection: Connection, kind: Kind, ids: Any) -> Ranges:
+    found: Ranges = defaultdict(dict)
+    for study, name, least, greatest in connection.execute(ranges(ids, kind)):
+        if not math.isnan(least):
+            found[study][name] = (least, greatest)
+    return found

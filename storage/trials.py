@@ -8,11 +8,13 @@ from types import MappingProxyType
 from typing import Any
 
 from numpy.typing import NDArray
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from bitfront.errors import UnknownName
+from bitfront.scheme import KEEP
 from bitfront.types import Estimate, Trial, content_key
 
+from .allocations import listed
 from .arrays import pack, plain, unpack
 from .artifacts import NPY, Artifacts, Blob
 from .engine import now
@@ -26,13 +28,14 @@ from .models import (
     TrialVectorRow,
 )
 from .records import Selection, StudyRecord
+from .tallies import Tallies
 
 _SELECTION = select(
     SelectionRow.request_key, SelectionRow.trial_id, SelectionRow.details, SelectionRow.created
 )
 
 
-class Trials(Artifacts):
+class Trials(Artifacts, Tallies):
     """Recording built and measured allocations, once, and finding them again."""
 
     def add_trial(
@@ -63,25 +66,30 @@ class Trials(Artifacts):
             "bound": trial.bound,
             "seconds": trial.seconds,
             "settings": plain(trial.settings, "a trial's settings"),
+            "quantized": sum(scheme != KEEP for scheme in trial.schemes.values()),
         }
         self._write(blobs.values())
         with self.writing(study) as connection:
+            row["revision"] = self._revised(connection, study)
             added = connection.execute(
                 self.insert(TrialRow).returning(TrialRow.id), row
             ).scalar_one_or_none()
             known = _known(study, trial.key, measured_by)
             if added is None:
                 id = connection.execute(known.with_only_columns(TrialRow.id)).scalar_one()
+                _mark(connection, id, row["revision"])
             else:
                 id = added
-                _add_parts(connection, id, trial)
+                self._count_trial(connection, study)
+                _add_parts(connection, study, id, trial)
             self._record(blobs.values(), connection)
-            self._add_figures(connection, id, trial.metrics, blobs)
+            self._add_figures(connection, study, id, trial.metrics, blobs)
             return load_trials(connection, known)[0]
 
     def _add_figures(
         self,
         connection: Connection,
+        study: StudyRecord,
         id: int,
         metrics: Mapping[str, Estimate],
         blobs: Mapping[str, Blob],
@@ -92,6 +100,7 @@ class Trials(Artifacts):
                 [
                     {
                         "trial_id": id,
+                        "study_id": study.id,
                         "metric": metric,
                         "value": estimate.value,
                         "stderr": estimate.stderr,
@@ -117,9 +126,10 @@ class Trials(Artifacts):
         C = TrialCostRow
         with self.writing(study) as connection:
             require_trial(connection, study, id)
+            _mark(connection, id, self._revised(connection, study))
             connection.execute(delete(C).where(C.trial_id == id, C.resource.in_(list(costs))))
             if costs:
-                connection.execute(insert(C), _cost_rows(id, costs))
+                connection.execute(insert(C), _cost_rows(study, id, costs))
             return load_trials(connection, select(TrialRow).where(TrialRow.id == id))[0]
 
     def trial_vectors(self, study: StudyRecord, id: int) -> dict[str, NDArray[Any]]:
@@ -225,7 +235,12 @@ def _known(study: StudyRecord, key: str, measured_by: str) -> Any:
     )
 
 
-def _add_parts(connection: Connection, id: int, trial: Trial) -> None:
+def _mark(connection: Connection, id: int, revision: int) -> None:
+    """Note that a trial changed."""
+    connection.execute(update(TrialRow).where(TrialRow.id == id).values(revision=revision))
+
+
+def _add_parts(connection: Connection, study: StudyRecord, id: int, trial: Trial) -> None:
     parts: tuple[tuple[Any, list[dict[str, Any]]], ...] = (
         (
             TrialLayerRow,
@@ -234,21 +249,29 @@ def _add_parts(connection: Connection, id: int, trial: Trial) -> None:
                 for i, (layer, scheme) in enumerate(trial.schemes.items())
             ],
         ),
-        (TrialCostRow, _cost_rows(id, trial.costs)),
+        (TrialCostRow, _cost_rows(study, id, trial.costs)),
     )
     for table, rows in parts:
         if rows:
             connection.execute(insert(table), rows)
 
 
-def _cost_rows(id: int, costs: Mapping[str, float]) -> list[dict[str, Any]]:
-    return [{"trial_id": id, "resource": name, "value": value} for name, value in costs.items()]
+def _cost_rows(study: StudyRecord, id: int, costs: Mapping[str, float]) -> list[dict[str, Any]]:
+    return [
+        {"trial_id": id, "study_id": study.id, "resource": name, "value": value}
+        for name, value in costs.items()
+    ]
 
 
-def load_trials(connection: Connection, page: Any) -> list[Trial]:
-    """The trials that ``page`` selects, by ascending id, in one query per table."""
-    rows = connection.execute(page.order_by(TrialRow.id)).all()
-    ids = page.order_by(TrialRow.id).with_only_columns(TrialRow.id).subquery()
+def load_trials(connection: Connection, page: Any, layers: bool = True) -> list[Trial]:
+    """The trials that ``page`` selects, by ascending id, in one query per table.
+
+    layers: with their schemes.
+    """
+    page = page.order_by(TrialRow.id)
+    rows = connection.execute(page).all()
+    chosen = page.with_only_columns(TrialRow.id)
+    ids = chosen.subquery()
     schemes: dict[int, dict[str, str]] = defaultdict(dict)
     costs: dict[int, dict[str, float]] = defaultdict(dict)
     metrics: dict[int, dict[str, Estimate]] = defaultdict(dict)
@@ -257,9 +280,10 @@ def load_trials(connection: Connection, page: Any) -> list[Trial]:
         query = select(table.trial_id, *columns).join(ids, table.trial_id == ids.c.id)
         return connection.execute(query.order_by(table.trial_id, order))
 
-    L, C, M = TrialLayerRow, TrialCostRow, TrialMetricRow
-    for id, layer, scheme in parts(L, L.layer, L.scheme, order=L.position):
-        schemes[id][layer] = scheme
+    C, M = TrialCostRow, TrialMetricRow
+    if layers:
+        for id, names, of_layers in listed(connection, chosen):
+            schemes[id] = dict(zip(names, of_layers, strict=True))
     for id, resource, value in parts(C, C.resource, C.value, order=C.resource):
         costs[id][resource] = value
     for id, metric, value, stderr, samples in parts(

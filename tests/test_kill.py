@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.kill import attempts, outcome, watched
+from benchmarks.watching import attempts, outcome, watched
 from bitfront.heldout import PARTIAL
 from bitfront.storage import Store
 from tests import tiny

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 
 import bitfront
 from bitfront.errors import BudgetError, InvalidInput, UnknownName
+from bitfront.queries import front_of
 from bitfront.storage import StudyRecord
+from bitfront.trialcolumns import OfTrials
 from bitfront.types import Estimate, Layer, Trial
-from bitfront.within import Bound, meeting
+from bitfront.within import Bound, those_within
 from tests.small_tasks import attentive
 
 RECORD = StudyRecord(1, "s", "", {}, {})
@@ -36,6 +39,11 @@ TRIALS = [
     trial(4, "w3", 115, math.nan, weights=50),
     trial(5, "w2", 100, -0.5),
 ]
+
+
+def meeting(record: StudyRecord, trials: Sequence[Trial], limits: Sequence[str]) -> list[Trial]:
+    left = those_within(OfTrials(record, trials), limits)
+    return [trial for trial, is_within in zip(trials, left, strict=True) if is_within]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +98,7 @@ def test_what_no_trial_can_tell_is_said() -> None:
     with pytest.raises(BudgetError, match="cannot read budget 'small'"):
         meeting(RECORD, TRIALS, ["small"])
     with pytest.raises(InvalidInput, match="none of 5 trials is within 3bpw and kl>=0: loosen"):
-        meeting(RECORD, TRIALS, ["3bpw", "kl>=0"])
+        front_of(RECORD, TRIALS, ("bytes",), ("kl",), ["3bpw", "kl>=0"])
     with pytest.raises(BudgetError, match="'body:3bpw' is on a class of layers, and the study"):
         meeting(RECORD, TRIALS, ["body:3bpw"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitfront.errors import InvalidInput
+from bitfront.storage import fronts
 from bitfront.storage.fronts import front, knee
 
 NUMBERS = st.sampled_from([-math.inf, -1.0, -0.0, 0.0, 1.0, 2.0, 3.0, math.inf, math.nan])
@@ -42,9 +44,11 @@ def test_a_front_holds_what_nothing_dominates(case: tuple[list[list[float]], lis
         if not any(map(math.isnan, b)) and not any(dominates(a, b, senses) for a in points)
     ]
     array = np.array(points, dtype=np.float64).reshape(len(points), len(senses))
-    found = front(array, senses)
-    assert found.dtype == np.int64
-    assert found.tolist() == literal
+    for sample in (1, 2, fronts.SAMPLE):  # few, so that there are many points
+        with patch.object(fronts, "SAMPLE", sample):
+            found = front(array, senses)
+        assert found.dtype == np.int64
+        assert found.tolist() == literal
 
 
 def test_all_objectives_are_minimized_unless_said_otherwise() -> None:

@@ -20,10 +20,8 @@ from bitfront.documents import front_document, plain, shown_document, trial_docu
 from bitfront.service.api.cursors import cursor, position
 from bitfront.service.api.problems import Problem
 from bitfront.storage import Store
-from bitfront.storage.lines import trial_lines
 from bitfront.storage.pages import some_trials
 from bitfront.types import Estimate, Trial
-from bitfront.within import looks_at_layers
 from tests.service.apis import fill, problem, serving
 
 API = "/api/v1/studies"
@@ -142,22 +140,13 @@ def test_trials_without_their_layers_are_otherwise_the_same(database: str) -> No
     with Store.open(database) as store:
         fill(store)
         fill(store, "other", 2)
-        study = store.study("llama")
-        whole, lines = store.trials(study), trial_lines(store, study)
-        assert [plain(trial_document(t)) | {"schemes": {}} for t in whole] == [
+        whole = store.trials(store.study("llama"))
+        ids = [trial.id for trial in reversed(whole)]
+        lines = some_trials(store, ids, layers=False)
+        assert [plain(trial_document(t)) | {"schemes": {}} for t in reversed(whole)] == [
             plain(trial_document(t)) for t in lines
         ]
-        ids = [trial.id for trial in reversed(whole)]
         assert [t.schemes for t in some_trials(store, ids)] == [t.schemes for t in reversed(whole)]
-
-
-@pytest.mark.parametrize(
-    ("limit", "whole"),
-    [("kl<=0.1", False), ("bytes>=3", False), ("700MB", True), ("40%", True), (">=3bpw", True),
-     ("attention:3bpw", True), ("a*:bytes<=3", True), ("seconds@cpu<=1", False)],
-)  # fmt: skip
-def test_which_limits_look_at_layers(limit: str, whole: bool) -> None:
-    assert looks_at_layers(limit) is whole
 
 
 def test_a_front_as_csv(client: TestClient) -> None:

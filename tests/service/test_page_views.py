@@ -15,7 +15,7 @@ from bitfront.search import ALLOCATORS, EXPLORERS
 from bitfront.sensitivity import PROFILERS
 from bitfront.service.api.bodies import ExportJob, ReportJob
 from bitfront.service.api.page import tag
-from bitfront.service.api.policy import NAMED, PLAIN
+from bitfront.service.policy import NAMED, PLAIN
 from bitfront.service.requests import MeasureBody, ProfileBody, ProfilerBody, SearchBody
 from bitfront.storage import Store
 from bitfront.types import Estimate

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.kill import attempts, outcome, watched
+from benchmarks.watching import attempts, outcome, watched
 from bitfront.errors import StorageError
 from bitfront.executors import Wanted
 from bitfront.service.actions import ACTIONS, Action, Host

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from bitfront.documents import front_document, plain
-from bitfront.errors import UnknownName
 from bitfront.frontcsv import front_csv
-from bitfront.queries import Front, front_of
-from bitfront.storage import Store
-from bitfront.storage.pages import some_trials
+from bitfront.queries import front_in
 
 from .common import Db, StudyName, Word
 from .csvs import CSV, AsCsv, csv_response
 from .figures import TrialDocument
 from .problems import documented
-from .trials import Within, enough
+from .trials import Within
 
 router = APIRouter(tags=["studies"])
 
@@ -57,39 +53,12 @@ def front(
     ] = False,
 ) -> Any:
     """The Pareto front of a study under two or more costs and metrics."""
-    found = asked(store, name, (x, y, *z), within)
+    found = front_in(store, name, (x, y, *z), within, everything)
     if as_csv:
         return csv_response(front_csv(found, everything))
-    found = with_layers(store, found, found.listed(everything))
     columns = [(*found.costs, *found.metrics).index(objective) for objective in (x, y, *z)]
     document = front_document(found, everything)
     document["objectives"] = [x, y, *z]
     document["senses"] = [found.senses[i] for i in columns]
     document["points"] = found.points[found.listed(everything)][:, columns]
     return plain(document)
-
-
-def asked(store: Store, name: str, objectives: tuple[str, ...], within: list[str]) -> Front:
-    """The front; each of ``objectives`` is a cost if some trial has a cost of this name.
-
-    Its trials may be without their layers (``with_layers``).
-    """
-    record = store.study(name)
-    trials = enough(store, record, within)
-    there = {cost for trial in trials for cost in trial.costs}
-    distinct = tuple(dict.fromkeys(objectives))
-    known = there | {metric for trial in trials for metric in trial.metrics}
-    for name in distinct:
-        if trials and name not in known:
-            raise UnknownName(
-                f"no trial has the cost or metric {name!r}", f"there are {', '.join(sorted(known))}"
-            )
-    costs = tuple(name for name in distinct if name in there)
-    metrics = tuple(name for name in distinct if name not in there)
-    return front_of(record, trials, costs, metrics, within)
-
-
-def with_layers(store: Store, found: Front, listed: list[int]) -> Front:
-    """A front whose ``listed`` trials have their layers."""
-    whole = {trial.id: trial for trial in some_trials(store, [found.trials[i].id for i in listed])}
-    return replace(found, trials=tuple(whole.get(trial.id, trial) for trial in found.trials))

@@ -13,12 +13,13 @@ from bitfront.documents import plain
 from bitfront.errors import UnknownName
 from bitfront.queries import better_of
 from bitfront.storage import Store, StudyRecord, front, knee
-from bitfront.storage.points import Points, errors, points, remarks, scheme_counts
+from bitfront.storage.points import errors, remarks, scheme_counts
+from bitfront.trialcolumns import OfStudy
 from bitfront.within import those_within
 
 from .common import Db, StudyName, TrialId, Word
 from .problems import documented
-from .trials import Within, enough
+from .trials import Within
 
 router = APIRouter(tags=["studies"])
 MOST = 5000  # points of an answer
@@ -78,20 +79,22 @@ def shown(
     evenly along ``x``.
     """
     record = store.study(name)
-    found = points(store, record, x, y)
-    if within:
-        kept = [trial.id for trial in those_within(record, enough(store, record, within), within)]
-        chosen = np.isin(found.ids, kept)
-        found = Points(found.ids[chosen], found.values[chosen], found.costs)
-    senses = [_sense(record, *pair) for pair in zip((x, y), found.costs, strict=True)]
-    best = front(found.values, senses)
-    at_knee = knee(found.values, senses)
-    listed = part(found.values[:, 0], best, limit)
+    columns = OfStudy(store, record)
+    values = np.stack([columns.ordering(x), columns.ordering(y)], axis=1)
+    finite = np.isfinite(values).all(axis=1)
+    chosen = np.flatnonzero(finite & those_within(columns, within) if within else finite)
+    ids, values = columns.ids[chosen], values[chosen]
+    is_cost = [figure in columns.costs for figure in (x, y)]
+    senses = [_sense(record, *pair) for pair in zip((x, y), is_cost, strict=True)]
+    best = front(values, senses)
+    at_knee = knee(values, senses)
+    error_of = None if is_cost[1] else y
+    listed = part(values[:, 0], best, limit)
     return plain({
         "study": name, "x": x, "y": y, "senses": senses, "within": within,
-        "trials": len(found.ids), "front": len(best),
-        "knee": None if at_knee is None else found.ids[at_knee],
-        "items": _lines(store, found, listed, {int(i) for i in best}, y),
+        "trials": len(ids), "front": len(best),
+        "knee": None if at_knee is None else ids[at_knee],
+        "items": _lines(store, ids[listed], values[listed], set(ids[best].tolist()), error_of),
     })  # fmt: skip
 
 
@@ -128,20 +131,24 @@ def _evenly(items: NDArray[np.int64], most: int) -> NDArray[np.int64]:
 
 
 def _lines(
-    store: Store, found: Points, listed: NDArray[np.int64], best: set[int], y: str
+    store: Store,
+    ids: NDArray[np.int64],
+    values: NDArray[np.float64],
+    best: set[int],
+    metric: str | None,
 ) -> list[dict[str, Any]]:
-    ids = found.ids[listed].tolist()
-    known = remarks(store, ids)
-    spread = {} if found.costs[1] else errors(store, ids, y)
+    """metric: whose standard errors are told."""
+    numbers = ids.tolist()
+    known = remarks(store, numbers)
+    spread = {} if metric is None else errors(store, numbers, metric)
     return [
         {
-            "id": id, "x": found.values[i, 0], "y": found.values[i, 1],
-            "stderr": spread.get(id), "on_front": int(i) in best,
+            "id": id, "x": x, "y": y, "stderr": spread.get(id), "on_front": id in best,
             "predicted": known[id].predicted, "expected": known[id].settings.get("expected"),
             "solver": known[id].solver, "budgets": known[id].settings.get("budgets", []),
             "weights": known[id].settings.get("weights"),
         }
-        for i, id in zip(listed, ids, strict=True)
+        for id, (x, y) in zip(numbers, values, strict=True)
     ]  # fmt: skip
 
 

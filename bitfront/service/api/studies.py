@@ -88,17 +88,23 @@ def studies(
 ) -> Any:
     """The studies of the database."""
     query = {"of": "studies", "contains": contains, "order": order}
-    by = order.removeprefix("-")
-    found = [(getattr(s, by), s.name, s) for s in store.studies() if (contains or "") in s.name]
-    found.sort(key=lambda item: item[:2], reverse=order.startswith("-"))
+    by_name, descending = order.endswith("name"), order.startswith("-")
+    found = sorted(
+        (name if by_name else created, name)
+        for name, created in store.created().items()
+        if (contains or "") in name
+    )
+    if descending:
+        found.reverse()
     after = position(at, query, str, str)
     if after is not None:
         last = tuple(after)
-        found = [s for s in found if (s[:2] < last if order.startswith("-") else s[:2] > last)]
-    more = cursor(query, list(found[limit - 1][:2])) if len(found) > limit else None
-    names = [name for _, name, _ in found[:limit]]
+        found = [place for place in found if (place < last if descending else place > last)]
+    more = cursor(query, list(found[limit - 1])) if len(found) > limit else None
+    names = [name for _, name in found[:limit]]
     active, known = activities(store, names), metrics_of(store, names)
-    items = [_line(s, known.get(s.name, {}), active[s.name]) for *_, s in found[:limit]]
+    lines = {study.name: study for study in store.studies(names)}
+    items = [_line(lines[name], known.get(name, {}), active[name]) for name in names]
     return page(items, more)
 
 

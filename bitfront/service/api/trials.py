@@ -10,10 +10,9 @@ from pydantic import BaseModel
 from bitfront.documents import plain, shown_document, trial_document
 from bitfront.queries import show_in
 from bitfront.storage import Store, StudyRecord
-from bitfront.storage.lines import trial_lines
 from bitfront.storage.pages import Order, Place, some_trials, trial_places
-from bitfront.types import Trial
-from bitfront.within import looks_at_layers, those_within
+from bitfront.trialcolumns import OfStudy, placed_among
+from bitfront.within import those_within
 
 from .common import After, Db, Limit, Page, StudyName, TrialId, Word
 from .csvs import CSV, AsCsv
@@ -82,7 +81,7 @@ def trials(
         return _places(store, record, order_of(order), solver, within, after, most)
 
     ids, more = page_of(query, at, limit, find)
-    rows = [trial_document(trial) for trial in some_trials(store, ids)]
+    rows = [trial_document(trial) for trial in some_trials(store, ids, layers=False)]
     return listed(request, rows, more, as_csv, COLUMNS, ("costs", "metrics"))
 
 
@@ -92,23 +91,19 @@ def trial(store: Db, name: StudyName, trial: TrialId, metric: Word = "kl") -> An
     return plain(shown_document(show_in(store, name, trial, metric)))
 
 
-def enough(store: Store, record: StudyRecord, within: list[str]) -> list[Trial]:
-    """The trials of a study, without their layers where no limit needs these."""
-    whole = any(map(looks_at_layers, within))
-    return store.trials(record) if whole else trial_lines(store, record)
-
-
 def _places(
     store: Store,
     record: StudyRecord,
     order: Order,
     solver: str | None,
-    within: list[str],
+    limits: list[str],
     after: Place | None,
     limit: int,
 ) -> list[Place]:
-    if not within:
+    if not limits:
         return trial_places(store, record, order, solver=solver, after=after, limit=limit)
-    ids = {trial.id for trial in those_within(record, enough(store, record, within), within)}
-    places = trial_places(store, record, order, solver=solver, after=after)
-    return [place for place in places if place.id in ids][:limit]
+    columns = OfStudy(store, record)
+    left = those_within(columns, limits)
+    if solver is not None:
+        left &= columns.solved_by(solver)
+    return placed_among(columns, left, order, after, limit)
