@@ -37,7 +37,7 @@ def test_from_submission_to_an_exported_model(tmp_path: Path, tabs: Callable[...
         expect(page.locator(".plot .points path").first).to_be_visible()
         tab.shoot("study")
 
-        point = page.locator(".plot .scatterlayer .trace").nth(2).locator("path.point").first
+        point = page.locator(".plot .trace:has(path.js-line) path.point").first
         point.hover(force=True)
         expect(page.locator(".plot .tip")).to_contain_text("on the front")
         expect(page.locator(".plot .tip")).to_contain_text("layers:")
