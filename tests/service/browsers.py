@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
 CHROMIUM = os.environ.get("BITFRONT_TEST_CHROMIUM")
-SOON = 30_000  # milliseconds in which what is waited for must have come
+SOON = 60_000  # milliseconds in which what is waited for must have come
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
     "--disable-component-update", "--disable-default-apps", "--disable-extensions",

@@ -15,6 +15,7 @@ from tests.service.processes import served
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+DONE = 180_000  # milliseconds in which a worker must have done a job
 expect = sync_api().expect
 expect.set_options(timeout=SOON)
 
@@ -32,12 +33,12 @@ def test_from_submission_to_an_exported_model(tmp_path: Path, tabs: Callable[...
         page.get_by_role("button", name="Submit").click()
         expect(page.get_by_role("heading", name="net", exact=True)).to_be_visible()
         job = page.get_by_role("article", name="Job 1")
-        expect(job.get_by_text("succeeded")).to_be_visible()
+        expect(job.get_by_text("succeeded")).to_be_visible(timeout=DONE)
         expect(page.get_by_role("heading", name="Front", exact=True)).to_be_visible()
         expect(page.locator(".plot .points path").first).to_be_visible()
         tab.shoot("study")
 
-        point = page.locator(".plot .scatterlayer .trace").nth(2).locator("path.point").first
+        point = page.locator(".plot .trace:has(path.js-line) path.point").first
         point.hover(force=True)
         expect(page.locator(".plot .tip")).to_contain_text("on the front")
         expect(page.locator(".plot .tip")).to_contain_text("layers:")
@@ -63,7 +64,7 @@ def test_from_submission_to_an_exported_model(tmp_path: Path, tabs: Callable[...
 
         page.get_by_role("link", name="Export").click()
         page.get_by_role("button", name="Submit").click()
-        expect(page.get_by_role("button", name="Download all")).to_be_visible()
+        expect(page.get_by_role("button", name="Download all")).to_be_visible(timeout=DONE)
         tab.shoot("export")
         with page.expect_download() as waiting:
             page.get_by_role("button", name="Download all").click()
@@ -76,7 +77,7 @@ def test_from_submission_to_an_exported_model(tmp_path: Path, tabs: Callable[...
         page.get_by_role("link", name="New job").click()
         page.get_by_label("Report").check()
         page.get_by_role("button", name="Submit").click()
-        expect(page.get_by_role("link", name="Open")).to_be_visible()
+        expect(page.get_by_role("link", name="Open")).to_be_visible(timeout=DONE)
         tab.shoot("report")
         tab.end()
     loads(tmp_path)
