@@ -279,7 +279,7 @@ def _load(connection: Connection, page: Any, layers: bool = True) -> list[Trial]
 
     def parts(table: Any, *columns: Any, order: Any) -> Any:
         query = select(table.trial_id, *columns).join(ids, table.trial_id == ids.c.id)
-        return connection.execute(query.order_by(table.trial_id, order))
+        return connection.execute(query.order_by(table.trial_id, order)).all()
 
     C, M = TrialCostRow, TrialMetricRow
     if layers:
