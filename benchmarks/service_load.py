@@ -57,9 +57,7 @@ ROUTES = {
     "measurements by kl": f"{OF}/measurements?order=kl",
     "studies": f"{API}/studies",
     "study": OF,
-    "trials within a limit on a class": f"{OF}/trials?within=attention:4bpw",
 }
-SLOW = ("trials within a limit on a class",)  # asked thrice
 SERVE = """
 import json, sys
 from bitfront.service.api import Settings
@@ -188,7 +186,7 @@ def of_http(db: str, repeats: int) -> dict[str, Any]:
                 nonlocal size
                 size = len(client.get(path).raise_for_status().content)
 
-            found[name] = {**timed(ask, 3 if name in SLOW else repeats), "bytes": size}
+            found[name] = {**timed(ask, repeats), "bytes": size}
     return found
 
 
