@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,11 +28,13 @@ from bitfront.storage import Store, StudyRecord
 from bitfront.storage.engine import now
 from bitfront.storage.models import (
     MeasurementRow,
+    MeasurementTallyRow,
     MeasurementValueRow,
     TrialCostRow,
     TrialLayerRow,
     TrialMetricRow,
     TrialRow,
+    TrialTallyRow,
 )
 from bitfront.types import Costs, Estimate, Layer, Measurement, Scheme, Trial, content_key
 
@@ -139,12 +142,15 @@ def add_measurements(
     insert(store, MeasurementRow, names, rows)
     values = rng.lognormal(-4.0, 2.0, (count, 2)).tolist()
     figures = (
-        (row[0], metric, value, 0.1 * value, 512)
+        (row[0], study.id, metric, value, 0.1 * value, 512)
         for row, two in zip(rows, values, strict=True)
         for metric, value in zip(("kl", "nll"), two, strict=True)
     )
-    names = ("measurement_id", "metric", "value", "stderr", "samples")
+    names = ("measurement_id", "study_id", "metric", "value", "stderr", "samples")
     insert(store, MeasurementValueRow, names, figures)
+    counted = Counter(row[2] for row in rows)
+    tally = [(study.id, profiler, number) for profiler, number in counted.items()]
+    insert(store, MeasurementTallyRow, ("study_id", "profiler", "measurements"), tally)
 
 
 def add_trials(
@@ -179,6 +185,7 @@ def add_trials(
         write_trials(store, study, ids, names, words, totals, figures.tolist(), (moment, told))
         print(f"\r{begin + n} trials", end="", file=sys.stderr)
     print(file=sys.stderr)
+    insert(store, TrialTallyRow, ("study_id", "trials", "revision"), [(study.id, count, 0)])
 
 
 def write_trials(
@@ -194,12 +201,12 @@ def write_trials(
     """Rows of all tables of trials. words: (n, L) schemes. common: time and settings."""
     rows = [
         (id, study.id, content_key(dict(zip(names, w, strict=True))), str(id), common[0], "ilp",
-         f[0], 0.0, 2.0, common[1])
+         f[0], 0.0, 2.0, common[1], sum(scheme != "keep" for scheme in w))
         for id, w, f in zip(ids, words, figures, strict=True)
     ]  # fmt: skip
     columns = (
         "id", "study_id", "key", "measured_by", "created", "solver", "predicted", "bound",
-        "seconds", "settings",
+        "seconds", "settings", "quantized",
     )  # fmt: skip
     insert(store, TrialRow, columns, rows)
     layers = (
@@ -209,17 +216,18 @@ def write_trials(
     )
     insert(store, TrialLayerRow, ("trial_id", "position", "layer", "scheme"), layers)
     of_cost = (
-        (id, resource, value)
+        (id, study.id, resource, value)
         for resource, column in totals.items()
         for id, value in zip(ids, column.tolist(), strict=True)
     )
-    insert(store, TrialCostRow, ("trial_id", "resource", "value"), of_cost)
+    insert(store, TrialCostRow, ("trial_id", "study_id", "resource", "value"), of_cost)
     of_metric = (
-        (id, metric, value, 0.02 * value, 512)
+        (id, study.id, metric, value, 0.02 * value, 512)
         for id, row in zip(ids, figures, strict=True)
         for metric, value in zip(METRICS, row, strict=True)
     )
-    insert(store, TrialMetricRow, ("trial_id", "metric", "value", "stderr", "samples"), of_metric)
+    columns = ("trial_id", "study_id", "metric", "value", "stderr", "samples")
+    insert(store, TrialMetricRow, columns, of_metric)
 
 
 # databases

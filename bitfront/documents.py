@@ -23,17 +23,18 @@ if TYPE_CHECKING:
 
 def plain(value: Any) -> Any:
     """``value`` in JSON's types: mappings, sequences, numpy scalars and arrays."""
+    kind = type(value)
+    if kind is str or kind is int or value is None or kind is bool:  # nearly all that there is
+        return value
     if hasattr(value, "tolist"):  # numpy, without importing it
         value = value.tolist()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
+    if kind is dict or isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    return str(value)
+    return value if isinstance(value, int | str) else str(value)
 
 
 def profile_document(

@@ -121,7 +121,8 @@ def front_in(
     metrics = [name for name in distinct if name not in columns.costs]
 
     def read(places: NDArray[np.int64]) -> list[Trial]:
-        return some_trials(store, columns.ids[places].tolist())
+        ids = columns.ids[places].tolist()
+        return some_trials(store, ids) if everything else store.held_trials(columns.record, ids)
 
     return _front(columns, costs, metrics, within, everything, read)
 

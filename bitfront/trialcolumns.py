@@ -129,10 +129,10 @@ def placed_among(
     """``storage.pages.trial_places`` of the trials that are ``left``."""
     ids, sign = columns.ids[left], -1.0 if order.descending else 1.0
     values = np.full(len(ids), math.nan)
-    by: Float = sign * ids
+    by = np.asarray(sign * ids, np.float64)
     if order.by is not None:
         values = columns.ordering(order.by)[left]
-        by = sign * values
+        by = np.asarray(sign * values, np.float64)
     rank = np.lexsort((ids, by))  # nan comes last
     if after is not None:
         last = sign * (after.id if order.by is None else after.value)

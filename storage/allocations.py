@@ -60,5 +60,5 @@ def listed(
             for column in (given.layer, given.scheme)
         ]
     query = select(given.trial_id, *lists).group_by(given.trial_id)
-    for id, layers, schemes in connection.execute(query):
+    for id, layers, schemes in connection.execute(query).all():
         yield id, read(layers), tuple(json.loads(schemes))

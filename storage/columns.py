@@ -1,5 +1,6 @@
-"""The figures of a study's trials as arrays: one number a trial, held as long as a database is open
-and brought up to date, whenever they are asked for, by what changed since (``tallies``).
+"""The figures of a study's trials as arrays, and trials that are often asked for: held as long as a
+database is open, and brought up to date, whenever they are asked for, by what changed since
+(``tallies``).
 
 n trials of the study       ids (n,) int64, ascending; a column (n,) float64, nan where not known
 """
@@ -8,7 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,14 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import URL, Connection, Double, Engine, Select, literal, select, type_coerce
 
+from bitfront.types import Trial
+
 from .engine import Database
 from .folder import Folder
 from .models import TrialCostRow, TrialMetricRow, TrialRow, TrialTallyRow
 from .named import COST, METRIC, names
 from .records import StudyRecord
+from .trials import _load
 
 STUDIES = 8  # that are held at once, those asked for last
 COLUMNS = 32  # of a study
+TRIALS = 1000  # of a study
 FEW = 500  # changed trials, up to which they are read one by one; databases limit values of a query
 
 Ints = NDArray[np.int64]
@@ -47,6 +53,7 @@ class Held:
     revision: int = -1
     ids: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     columns: OrderedDict[Figure, Floats] = field(default_factory=OrderedDict)
+    trials: OrderedDict[int, Trial] = field(default_factory=OrderedDict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -65,13 +72,7 @@ class Columns(Database):
 
     def columns(self, study: StudyRecord, figures: Sequence[Figure]) -> tuple[Ints, list[Floats]]:
         """Ids of all trials, and a column for each of ``figures``: read-only, of one moment."""
-        with self._holding:
-            held = self._held.setdefault(study.id, Held())
-            self._held.move_to_end(study.id)
-            if len(self._held) > STUDIES:
-                self._held.popitem(last=False)
-        with held.lock, self.reading() as connection:
-            _update(connection, study, held)
+        with self._up_to_date(study) as (connection, held):
             for figure in figures:
                 if figure not in held.columns:
                     held.columns[figure] = _aligned(held.ids, *_read(connection, study, figure))
@@ -80,6 +81,34 @@ class Columns(Database):
             while len(held.columns) > max(COLUMNS, len(figures)):
                 held.columns.popitem(last=False)
             return held.ids, found
+
+    def held_trials(self, study: StudyRecord, ids: Sequence[int]) -> list[Trial]:
+        """Trials of the study by their ids, with their layers, in this order: of a front, which is
+        asked for again when it has changed a little.
+        """
+        with self._up_to_date(study) as (connection, held):
+            new = [id for id in ids if id not in held.trials]
+            for begin in range(0, len(new), FEW):
+                some = select(TrialRow).where(TrialRow.id.in_(new[begin : begin + FEW]))
+                held.trials |= {trial.id: trial for trial in _load(connection, some)}
+            for id in ids:
+                held.trials.move_to_end(id)
+            found = [held.trials[id] for id in ids]
+            while len(held.trials) > TRIALS:
+                held.trials.popitem(last=False)
+            return found
+
+    @contextmanager
+    def _up_to_date(self, study: StudyRecord) -> Iterator[tuple[Connection, Held]]:
+        """What is held of a study, as of the transaction's moment, for this thread alone."""
+        with self._holding:
+            held = self._held.setdefault(study.id, Held())
+            self._held.move_to_end(study.id)
+            if len(self._held) > STUDIES:
+                self._held.popitem(last=False)
+        with held.lock, self.reading() as connection:
+            _update(connection, study, held)
+            yield connection, held
 
 
 def _update(connection: Connection, study: StudyRecord, held: Held) -> None:
@@ -93,6 +122,7 @@ def _update(connection: Connection, study: StudyRecord, held: Held) -> None:
     if held.revision < 0 or len(changed) > FEW:
         ids = np.array(connection.scalars(own.order_by(TrialRow.id)).all(), np.int64)
         columns = OrderedDict[Figure, Floats]()
+        held.trials.clear()
     else:
         ids, columns = np.union1d(held.ids, changed), OrderedDict[Figure, Floats]()
         for figure, before in held.columns.items():
@@ -102,6 +132,8 @@ def _update(connection: Connection, study: StudyRecord, held: Held) -> None:
             values[np.searchsorted(ids, some)] = figures
             values.setflags(write=False)
             columns[figure] = values
+        for id in changed.tolist():
+            held.trials.pop(id, None)
     ids.setflags(write=False)
     held.revision, held.ids, held.columns = revision, ids, columns
 
@@ -133,8 +165,8 @@ def _query(figure: Figure, study: StudyRecord) -> tuple[Select[Any], Any]:
         table: Any = C if figure.kind == "cost" else M
         name = C.resource if figure.kind == "cost" else M.metric
         value = type_coerce(table.value, Double)
-        query = select(table.trial_id, value).where(name == figure.name, value.is_not(None))
-        return query.where(table.study_id == study.id), table.trial_id
+        query: Any = select(table.trial_id, value).where(name == figure.name)
+        return query.where(table.study_id == study.id, value.is_not(None)), table.trial_id
     if figure.kind == "setting":
         number = R.settings[figure.name].as_float()
         return select(R.id, number).where(R.study_id == study.id, number.is_not(None)), R.id

@@ -29,6 +29,8 @@ from .models import StudyRow
 from .records import StudyRecord
 
 BUSY_TIMEOUT = 15.0  # seconds to wait for another writer
+# connections are kept: threads of a server wait for one sooner than they open one
+_POOL: dict[str, Any] = {"pool_size": 16, "max_overflow": 0}
 _HELP = "give a path, or a URL like postgresql://user@host:5432/name"
 
 Made = TypeVar("Made")
@@ -85,12 +87,15 @@ def connect(url: URL, timeout: float) -> Engine:
     """An engine for ``url``; connects on first use. Creates the folder of a SQLite file."""
     if url.get_backend_name() == "sqlite":
         _make_folder(url)
-        engine = create_engine(url, connect_args={"timeout": timeout, "isolation_level": None})
+        arguments = {"timeout": timeout, "isolation_level": None}
+        engine = create_engine(url, connect_args=arguments, **_POOL)
         event.listen(engine, "connect", _configure_sqlite(timeout))
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     try:
-        engine = create_engine(url, connect_args={"connect_timeout": 10}, pool_pre_ping=True)
+        engine = create_engine(
+            url, connect_args={"connect_timeout": 10}, pool_pre_ping=True, **_POOL
+        )
     except ImportError as error:
         raise StorageError(
             f"{named(url)} needs the psycopg driver", "run pip install 'bitfront[postgres]'"

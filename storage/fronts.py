@@ -27,7 +27,7 @@ def front(points: ArrayLike, senses: Sequence[str] | None = None) -> NDArray[np.
     Raises ``InvalidInput`` for another shape or sense.
     """
     P = minimized(np.asarray(points, dtype=np.float64), senses)
-    kept = np.flatnonzero(~np.isnan(P).any(axis=1))
+    kept = np.flatnonzero(~np.logical_or.reduce([np.isnan(column) for column in P.T]))
     if not len(kept):
         return kept
     P = P[kept]

@@ -278,7 +278,7 @@ def load_trials(connection: Connection, page: Any, layers: bool = True) -> list[
 
     def parts(table: Any, *columns: Any, order: Any) -> Any:
         query = select(table.trial_id, *columns).join(ids, table.trial_id == ids.c.id)
-        return connection.execute(query.order_by(table.trial_id, order))
+        return connection.execute(query.order_by(table.trial_id, order)).all()
 
     C, M = TrialCostRow, TrialMetricRow
     if layers:

@@ -73,6 +73,8 @@ def check(store: Store, study: StudyRecord) -> None:
         np.testing.assert_array_equal(there.metric(name), here.metric(name))
     np.testing.assert_array_equal(there.weights(), here.weights())
     assert there.solved_by("ilp").tolist() == [t.solver == "ilp" for t in trials]
+    numbers = [t.id for t in trials[::-2]]
+    assert repr(store.held_trials(study, numbers)) == repr(trials[::-2])
     assert sorted(there.allocations(), key=lambda row: row.id) == list(here.allocations())
     for limits in LIMITS:
         for everything in (False, True):
@@ -95,6 +97,7 @@ def told(everything: bool, ask: Callable[..., Front], *given: Any) -> Any:
 def test_columns_follow_what_is_recorded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read at once, a few trials later, and after more than are read one by one."""
     monkeypatch.setattr(storage_columns, "FEW", 4)
+    monkeypatch.setattr(storage_columns, "TRIALS", 6)
     rng = random.Random(0)
     study, other = (store.open_study(name, {}, SETTINGS) for name in ("s", "other"))
     for count in (10, 1, 0, 2, 8):

@@ -427,3 +427,5 @@ def test_threads_that_write_the_same_things_record_them_once(database: str) -> N
         assert errors == []
         assert sum(added) == len(shared.measurements(shared.study("llama"))) == rounds * 20
         assert len(set(ids)) == len(shared.trials(shared.study("llama"))) == rounds
+        (counted,) = shared.studies()
+        assert (counted.measurements, counted.trials) == (rounds * 20, rounds)

@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from bitfront.service.api import Settings
+from bitfront.service.api.serving import bound
 from bitfront.storage import Store
 from tests import tiny
 from tests.commands import Commands
@@ -95,6 +97,14 @@ def test_what_cannot_be_served(
     monkeypatch.delenv("BITFRONT_TOKEN", raising=False)
     monkeypatch.delenv("BITFRONT_READ_TOKEN", raising=False)
     assert said in bitfront.refused("serve", *words)
+
+
+def test_parts_of_an_answer_do_not_wait_for_each_other() -> None:
+    with bound(Settings(port=0)) as listening, socket.socket() as client:
+        client.connect(listening.getsockname())
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_port_that_is_taken(bitfront: Commands) -> None:

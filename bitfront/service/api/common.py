@@ -45,13 +45,13 @@ class Service:
                 self._store = None
 
 
-def service(request: Request) -> Service:
+async def service(request: Request) -> Service:  # not in a thread, which takes longer
     found: Service = request.app.state.service
     return found
 
 
-def store(request: Request) -> Store:
-    return service(request).store
+def store(service: Annotated[Service, Depends(service)]) -> Store:
+    return service.store
 
 
 In = Annotated[Service, Depends(service)]

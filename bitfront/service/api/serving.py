@@ -73,7 +73,11 @@ def bound(settings: Settings) -> socket.socket:
         family, *_, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        return socket.create_server(address[:2], family=family, backlog=256)
+        listening = socket.create_server(address[:2], family=family, backlog=256)
+        # of what is accepted too; asyncio would leave it to sockets that name their protocol, and
+        # the second part of an answer then waits 40 ms for the first one to be acknowledged
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or str(error)
         where = f"{settings.host}:{settings.port}"

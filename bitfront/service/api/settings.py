@@ -39,9 +39,9 @@ class Settings:
     allow_functions: bool = False
     output: Path | None = None
     max_body: int = 1 << 20
-    rate: float = 50.0
-    burst: int = 200
-    streams: int = 64
+    rate: float = 200.0
+    burst: int = 400
+    streams: int = 256
     poll: float = 0.5
     heartbeat: float = 15.0
 

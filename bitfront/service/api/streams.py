@@ -48,15 +48,17 @@ class Stream(StreamingResponse):
 
 async def _until_end(service: Service, id: int, after: int) -> AsyncIterator[str]:
     def look() -> tuple[Job, list[JobEvent]]:
-        return service.store.job(id), service.store.events(id, after)
+        job = service.store.job(id)  # before its events, so that the last ones are not missed
+        return job, service.store.events(id, after) if job.updated != seen else []
 
-    shown, said = None, time.monotonic()
+    seen, shown, said = "", None, time.monotonic()
     yield ": jobs go on when nobody listens\n\n"
     while not service.ending.is_set():
         try:
             job, events = await run_sync(look)
         except StorageError:  # it passes, or the client asks again and is told
             break
+        seen = job.updated  # which every event changes
         for event in events:
             after = event.number
             yield _message(event.kind, event_document(event), event.number)
