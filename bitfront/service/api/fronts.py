@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from bitfront.documents import front_document, plain
-from bitfront.errors import UnknownName
 from bitfront.frontcsv import front_csv
 from bitfront.queries import Front, front_of
 from bitfront.storage import Store
@@ -78,12 +77,6 @@ def asked(store: Store, name: str, objectives: tuple[str, ...], within: list[str
     trials = enough(store, record, within)
     there = {cost for trial in trials for cost in trial.costs}
     distinct = tuple(dict.fromkeys(objectives))
-    known = there | {metric for trial in trials for metric in trial.metrics}
-    for name in distinct:
-        if trials and name not in known:
-            raise UnknownName(
-                f"no trial has the cost or metric {name!r}", f"there are {', '.join(sorted(known))}"
-            )
     costs = tuple(name for name in distinct if name in there)
     metrics = tuple(name for name in distinct if name not in there)
     return front_of(record, trials, costs, metrics, within)
