@@ -1,4 +1,4 @@
-"""How long the web page of a large study takes in Chromium, from an empty cache and from a full one.
+"""How long the web page of a large study takes in Chromium, its cache being empty or full.
 
     python -m benchmarks.page_load --db URL --study large > benchmarks/results/page_load.json
 
