@@ -9,7 +9,7 @@ import { Tip } from "./tip.js";
 import { summaryOf } from "./trials.js";
 import { bare, cost, count, digits, figure, many, metricUnit, sentences } from "./words.js";
 
-const MOST = 2000; // points of the scatter
+const MOST = 1000; // points of the scatter
 const STEPS = 400; // of the budget's slider; at the last one there is no budget
 const PREDICTED = "kl"; // what searches go by
 
