@@ -97,7 +97,7 @@ def state(db: Path) -> str:
 
 
 def result(db: Path) -> tuple[Any, Any]:
-    """Trials and answers by what they hold: those measured side by side are numbered in no order."""
+    """Trials and answers, whatever the trials' numbers: side by side they come in no order."""
     from bitfront.storage import Store
 
     trials, _ = outcome(db, STUDY)
