@@ -137,4 +137,4 @@ class Cluster:
 
 def _lost(what: str, error: Exception) -> ClusterError:
     """Ray's words of it in one line."""
-    return ClusterError(f"{what} was lost: {describe(error)}", "is memory short?")
+    return ClusterError(f"{what} was lost: {describe(error)}", "see Ray's logs: is memory short?")
