@@ -25,7 +25,7 @@ from .folder import Folder
 from .models import TrialCostRow, TrialMetricRow, TrialRow, TrialTallyRow
 from .named import COST, METRIC, names
 from .records import StudyRecord
-from .trials import _load
+from .trials import load_trials
 
 STUDIES = 8  # that are held at once, those asked for last
 COLUMNS = 32  # of a study
@@ -90,7 +90,7 @@ class Columns(Database):
             new = [id for id in ids if id not in held.trials]
             for begin in range(0, len(new), FEW):
                 some = select(TrialRow).where(TrialRow.id.in_(new[begin : begin + FEW]))
-                held.trials |= {trial.id: trial for trial in _load(connection, some)}
+                held.trials |= {trial.id: trial for trial in load_trials(connection, some)}
             for id in ids:
                 held.trials.move_to_end(id)
             found = [held.trials[id] for id in ids]
