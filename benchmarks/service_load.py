@@ -5,7 +5,8 @@
 JSON on standard output, a table of medians on standard error. Each database is one that
 ``benchmarks.large_study`` made. Milliseconds: ``first`` is the first answer of a server, or store,
 that was just started, ``median`` and ``p95`` are of ``--repeats`` answers to the same question.
-A server is a process of its own, asked over one connection that is kept.
+A server is a process of its own, asked over one connection that is kept. ``cpu`` is what the server,
+or this process, worked for an answer, which other programs on the machine change less.
 
     polls     100 clients ask for the progress of a job once a second, each over its connection
     streams   100 clients listen to the job's events as it goes on: from when progress is recorded
@@ -25,6 +26,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -48,7 +50,6 @@ ROUTES = {
     "front": f"{OF}/front?x=bytes&y=kl",
     "front within a bound": f"{OF}/front?x=bytes&y=kl&within=top1>=0.5",
     "front within a budget": f"{OF}/front?x=bytes&y=kl&within=4bpw",
-    "front of three": f"{OF}/front?x=bytes&y=kl&z=bops",
     "trials": f"{OF}/trials",
     "trials by bytes": f"{OF}/trials?order=bytes",
     "trials by kl, the worst first": f"{OF}/trials?order=-kl",
@@ -92,12 +93,13 @@ def main() -> None:
         }
         show(
             f"{name}: medians, in milliseconds",
-            ["", "storage", "http", "bytes"],
+            ["", "storage", "http", "of it at work", "bytes"],
             [
                 [
                     what,
                     report[name]["storage"].get(what, {}).get("median"),
                     report[name]["http"][what]["median"],
+                    report[name]["http"][what]["cpu"],
                     report[name]["http"][what]["bytes"],
                 ]
                 for what in ROUTES
@@ -106,14 +108,19 @@ def main() -> None:
     write(report)
 
 
-def timed(action: Callable[[], Any], repeats: int) -> dict[str, float]:
-    """Milliseconds: the first one, and what the ones after it took."""
+def timed(
+    action: Callable[[], Any], repeats: int, cpu: Callable[[], float] = time.process_time
+) -> dict[str, float]:
+    """Milliseconds: the first one, and what the ones after it took. cpu: a clock, in seconds."""
     spent = []
-    for _ in range(repeats + 1):
+    for i in range(repeats + 1):
         began = time.perf_counter()
         action()
         spent.append(1000 * (time.perf_counter() - began))
-    return {"first": spent[0], **spread(spent[1:])}
+        if i == 0:
+            worked = cpu()
+    each = 1000 * (cpu() - worked) / repeats
+    return {"first": spent[0], **spread(spent[1:]), "cpu": each}
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -155,8 +162,8 @@ def of_storage(db: str, repeats: int) -> dict[str, Any]:
 
 
 @contextmanager
-def serving(db: str, settings: Mapping[str, Any]) -> Iterator[str]:
-    """A server as a process; its address."""
+def serving(db: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """A server as a process; its address, and its number."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -170,15 +177,24 @@ def serving(db: str, settings: Mapping[str, Any]) -> Iterator[str]:
                 break
             except httpx.ConnectError:
                 time.sleep(0.1)
-        yield address
+        yield address, process.pid
     finally:
         process.terminate()
         process.wait()
 
 
+def cpu_of(pid: int) -> float:
+    """Seconds that a process has worked (man 5 proc)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def of_http(db: str, repeats: int) -> dict[str, Any]:
     found = {}
-    with serving(db, FREELY) as address, httpx.Client(base_url=address, timeout=120.0) as client:
+    with (
+        serving(db, FREELY) as (address, pid),
+        httpx.Client(base_url=address, timeout=120.0) as client,
+    ):
         for name, path in ROUTES.items():
             size = 0
 
@@ -186,7 +202,7 @@ def of_http(db: str, repeats: int) -> dict[str, Any]:
                 nonlocal size
                 size = len(client.get(path).raise_for_status().content)
 
-            found[name] = {**timed(ask, repeats), "bytes": size}
+            found[name] = {**timed(ask, repeats, lambda: cpu_of(pid)), "bytes": size}
     return found
 
 
@@ -242,7 +258,7 @@ async def polls(db: str, clients: int, seconds: float) -> dict[str, Any]:
                 after = document.get("after", after)
                 await asyncio.sleep(max(0.0, began + 1 - time.perf_counter()))
 
-    with serving(db, {}) as address:
+    with serving(db, {}) as (address, _):
         await asyncio.gather(*(poll(address, i / clients) for i in range(clients)))
     return {"requests": len(spent), "refused": refused, **spread(spent)}
 
@@ -268,7 +284,7 @@ async def streams(db: str, clients: int, seconds: float) -> dict[str, Any]:
                     if done == LAST:
                         break
 
-    with serving(db, {}) as address, Store.open(db) as store:
+    with serving(db, {}) as (address, _), Store.open(db) as store:
         job = store.job(1)
         store.advance(job, "following", 0, LAST)
 
