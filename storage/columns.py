@@ -161,14 +161,16 @@ def _read(
 def _query(figure: Figure, study: StudyRecord) -> tuple[Select[Any], Any]:
     """The query of a figure, and its column of ids."""
     R, C, M = TrialRow, TrialCostRow, TrialMetricRow
+    query: Any
     if figure.kind == "cost" or figure.kind == "metric":
         table: Any = C if figure.kind == "cost" else M
         name = C.resource if figure.kind == "cost" else M.metric
         value = type_coerce(table.value, Double)
-        query: Any = select(table.trial_id, value).where(name == figure.name)
+        query = select(table.trial_id, value).where(name == figure.name)
         return query.where(table.study_id == study.id, value.is_not(None)), table.trial_id
     if figure.kind == "setting":
         number = R.settings[figure.name].as_float()
         return select(R.id, number).where(R.study_id == study.id, number.is_not(None)), R.id
     there = R.solver == figure.name if figure.kind == "solver" else R.quantized == int(figure.name)
-    return select(R.id, literal(1.0)).where(R.study_id == study.id, there), R.id
+    query = select(R.id, literal(1.0))
+    return query.where(R.study_id == study.id, there), R.id
