@@ -18,8 +18,7 @@ from bitfront.quant.costs import cost_tables
 from bitfront.quant.stored import STORED
 from bitfront.quant.suitability import Reason
 from bitfront.scheme import Scheme
-from bitfront.storage import StudyRecord
-from bitfront.storage.allocations import AllocationRow
+from bitfront.storage import AllocationRow, StudyRecord
 from bitfront.types import Costs, Layer
 
 
