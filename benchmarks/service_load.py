@@ -5,8 +5,8 @@
 JSON on standard output, a table of medians on standard error. Each database is one that
 ``benchmarks.large_study`` made. Milliseconds: ``first`` is the first answer of a server, or store,
 that was just started, ``median`` and ``p95`` are of ``--repeats`` answers to the same question.
-A server is a process of its own, asked over one connection that is kept. ``cpu`` is what the server,
-or this process, worked for an answer, which other programs on the machine change less.
+A server is a process of its own, asked over one connection that is kept. ``cpu`` is what it, or
+this process, worked for an answer, which other programs on the machine change less.
 
     polls     100 clients ask for the progress of a job once a second, each over its connection
     streams   100 clients listen to the job's events as it goes on: from when progress is recorded

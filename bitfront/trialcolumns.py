@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from bitfront.errors import UnknownName
 from bitfront.scheme import KEEP
-from bitfront.storage import Store, StudyRecord
-from bitfront.storage.allocations import AllocationRow, allocations
+from bitfront.storage import AllocationRow, Store, StudyRecord
+from bitfront.storage.allocations import allocations
 from bitfront.storage.columns import Figure
 from bitfront.storage.pages import Order, Place
 from bitfront.types import Float, Trial

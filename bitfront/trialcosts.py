@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +18,8 @@ from bitfront.quant.costs import cost_tables
 from bitfront.quant.stored import STORED
 from bitfront.quant.suitability import Reason
 from bitfront.scheme import Scheme
-from bitfront.storage import StudyRecord
+from bitfront.storage import AllocationRow, StudyRecord
 from bitfront.types import Costs, Layer
-
-if TYPE_CHECKING:
-    from bitfront.storage.allocations import AllocationRow
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .fronts import front, knee
 from .hypervolume import hypervolume
 from .records import (
+    AllocationRow,
     Artifact,
     Collected,
     Export,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .store import Store
 
 __all__ = [
+    "AllocationRow",
     "Artifact",
     "Collected",
     "Export",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -13,17 +12,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from .engine import Database
 from .models import TrialLayerRow, TrialRow
-from .records import StudyRecord
-
-
-@dataclass(frozen=True)
-class AllocationRow:
-    """layers, schemes: in the model's order. container: as the trial's settings say, if they do."""
-
-    id: int
-    container: str | None
-    layers: tuple[str, ...]
-    schemes: tuple[str, ...]
+from .records import AllocationRow, StudyRecord
 
 
 def allocations(database: Database, study: StudyRecord) -> Iterator[AllocationRow]:

@@ -46,6 +46,17 @@ class StudySummary:
 
 
 @dataclass(frozen=True)
+class AllocationRow:
+    """A trial's allocation. layers, schemes: in the model's order. container: as the trial's
+    settings say, if they do."""
+
+    id: int
+    container: str | None
+    layers: tuple[str, ...]
+    schemes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Selection:
     """A request (budgets and settings, as a content key) and the trial that answers it."""
 
