@@ -21,8 +21,6 @@ from bitfront import __version__
 from bitfront.errors import BitfrontError, ModelError, StudyMismatch
 
 if TYPE_CHECKING:
-    import torch
-
     from bitfront.tasks.base import Task
     from bitfront.workbench import Workbench
 
@@ -50,16 +48,11 @@ def shipped(task: Task, threads: int) -> Shipped:
     import torch
 
     weights = {}
-    for name, tensor in tensors(task).items():
+    for name, tensor in task.tensors().items():
         flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         dtype = str(tensor.dtype).removeprefix("torch.")
         weights[name] = (dtype, tuple(tensor.shape), flat.numpy())
     return Shipped(__version__, task.recipe(), task.fingerprint(), threads, weights)
-
-
-def tensors(task: Task) -> dict[str, torch.Tensor]:
-    """Name -> parameter or buffer of the model, shared ones once."""
-    return dict([*task.model.named_parameters(), *task.model.named_buffers()])
 
 
 _kept: tuple[tuple[str, str], Workbench] | None = None  # of this process: the last task's
@@ -144,7 +137,7 @@ def _lend(task: Task, given: Shipped) -> None:
 
     from bitfront.quant.surgery import borrow
 
-    for name, tensor in tensors(task).items():
+    for name, tensor in task.tensors().items():
         dtype, shape, data = given.weights[name]
         with warnings.catch_warnings():  # read-only: ``borrow`` sees to it
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")

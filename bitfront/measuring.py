@@ -17,7 +17,7 @@ from bitfront.pruning import Hopeless, begun, gives_up
 from bitfront.quant.costs import RESOURCES
 from bitfront.study import Progress, Study, silent
 from bitfront.types import Trial
-from bitfront.units import Look, Looked
+from bitfront.units import Look, Seen
 
 WHAT = "measuring allocations"
 
@@ -83,9 +83,9 @@ def measured(
             trials[index] = found
     progress(WHAT, len(trials), len(asked))
     places = list(missing)
-    for place, looked in study.executor.map(study, list(missing.values())):
+    for place, seen in study.executor.map(study, list(missing.values())):
         index = places[place]
-        trials[index] = _recorded(study, asked[index], looked)
+        trials[index] = _recorded(study, asked[index], seen)
         progress(WHAT, len(trials), len(asked))
     return [trials[index] for index in range(len(asked))]
 
@@ -117,13 +117,13 @@ def _planned(study: Study, asked: Asked) -> Trial | Look:
     return Look(asked.schemes, tuple(wanted), tuple(asked.wholes), asked.hopeless, part)
 
 
-def _recorded(study: Study, asked: Asked, looked: Looked) -> Trial:
+def _recorded(study: Study, asked: Asked, seen: Seen) -> Trial:
     known = {"predicted": float("nan"), "bound": float("nan"), **asked.known}
     trial = Trial(
         schemes=asked.schemes, solver=asked.solver, costs=_known(asked.costs),
-        metrics=looked.metrics, seconds=looked.seconds, **known,
+        metrics=seen.metrics, seconds=seen.seconds, **known,
     )  # fmt: skip
-    return study.store.add_trial(study.record, trial, vectors=looked.vectors)
+    return study.store.add_trial(study.record, trial, vectors=seen.vectors)
 
 
 def _known(costs: Mapping[str, float]) -> dict[str, float]:

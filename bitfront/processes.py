@@ -97,17 +97,11 @@ class Processes:
         return self._pool
 
 
-def _tensors(task: Task) -> dict[str, torch.Tensor]:
-    """Name -> parameter or buffer of the model, shared ones once."""
-    model = task.model
-    return dict([*model.named_parameters(), *model.named_buffers()])
-
-
 def _shared(task: Task, path: Path) -> bool:
     """Write the model's weights for all processes; whether that is of use: only on a CPU."""
     from safetensors.torch import save_file
 
-    tensors = _tensors(task)
+    tensors = task.tensors()
     if any(t.device.type != "cpu" for t in tensors.values()):
         return False
     save_file({name: t.detach().contiguous() for name, t in tensors.items()}, path)
@@ -130,7 +124,7 @@ def _start(recipe: Mapping[str, Any], shared: Path | None, threads: int) -> None
     task = from_recipe(recipe)
     if shared is not None:
         with safe_open(shared, framework="pt") as file:
-            for name, tensor in _tensors(task).items():
+            for name, tensor in task.tensors().items():
                 tensor.data = file.get_tensor(name)
     _bench = Workbench(task)
 

@@ -94,7 +94,7 @@ class _Alone:
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
+class Seen:
     """What was measured of an allocation: metrics and arrays under the names of a trial's."""
 
     metrics: dict[str, Estimate]
@@ -117,7 +117,7 @@ class Look:
     hopeless: Hopeless | None = None
     part: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
-    def do(self, bench: Workbench) -> Looked:
+    def do(self, bench: Workbench) -> Seen:
         changed = {name: Scheme.parse(s) for name, s in self.schemes.items() if s != KEEP}
         judges = {prefix: bench.judge_of(prefix, self.wholes) for prefix in self.wanted}
         began = time.perf_counter()
@@ -138,7 +138,7 @@ class Look:
                     kept = "" if prefix == CALIBRATION else prefix
                     added = contributions(measured, judge.baseline).items()
                     vectors |= {kept + name: values for name, values in added}
-        return Looked(metrics, vectors, time.perf_counter() - began)
+        return Seen(metrics, vectors, time.perf_counter() - began)
 
     def _measured(self, prefix: str, judge: Evaluator, changed: bool) -> tuple[Measured, bool]:
         """And whether it was given up."""

@@ -153,3 +153,7 @@ class Task(ABC):
     def module(self, layer: str) -> nn.Module:
         """The module of a layer."""
         return self.model.get_submodule(layer)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Name -> parameter or buffer of the model, shared ones once."""
+        return dict([*self.model.named_parameters(), *self.model.named_buffers()])
