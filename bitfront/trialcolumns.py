@@ -26,8 +26,8 @@ class TrialColumns(Protocol):
 
     record: StudyRecord
     ids: NDArray[np.int64]
-    costs: Sequence[str]
-    metrics: Sequence[str]
+    costs: list[str]
+    metrics: list[str]
 
     def cost(self, name: str) -> Float: ...
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import URL, Connection, Double, Engine, Select, literal, select, type_coerce
+from sqlalchemy import URL, Connection, Double, Engine, literal, select, type_coerce
 
 from bitfront.types import Trial
 
@@ -158,14 +158,14 @@ def _read(
     return np.array(found, np.int64), np.array(values, np.float64)
 
 
-def _query(figure: Figure, study: StudyRecord) -> tuple[Select[Any], Any]:
+def _query(figure: Figure, study: StudyRecord) -> tuple[Any, Any]:
     """The query of a figure, and its column of ids."""
     R, C, M = TrialRow, TrialCostRow, TrialMetricRow
     if figure.kind == "cost" or figure.kind == "metric":
         table: Any = C if figure.kind == "cost" else M
         name = C.resource if figure.kind == "cost" else M.metric
         value = type_coerce(table.value, Double)
-        query: Any = select(table.trial_id, value).where(name == figure.name)
+        query = select(table.trial_id, value).where(name == figure.name)
         return query.where(table.study_id == study.id, value.is_not(None)), table.trial_id
     if figure.kind == "setting":
         number = R.settings[figure.name].as_float()
