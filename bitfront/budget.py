@@ -108,7 +108,7 @@ class Budget:
     def parse(cls, text: str) -> Budget:
         """The budget that ``text`` spells. Raises ``BudgetError`` for anything else."""
         match = _AMOUNT.fullmatch(text) or _NAMED.fullmatch(text)
-        if match is None:
+        if match is None or math.isinf(float(match["amount"])):
             raise BudgetError(f"cannot read budget {text!r}", _HELP)
         found = match.groupdict(default="")
         return cls(
@@ -167,6 +167,14 @@ class Budget:
         if meaning == "share":
             return self.amount * factor * full[self.resource]
         return self.amount * factor * (weights if meaning == "average" else 1)
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes spelled as in a budget, like ``2GB``. Raises ``BudgetError`` for anything else."""
+    budget = Budget.parse(text)
+    if budget.resource != "bytes" or budget.floor or budget.name or budget.unit == "%":
+        raise BudgetError(f"{text!r} is no number of bytes", "write it like 700MB or 2GiB")
+    return int(budget.limit({"bytes": 0.0}, 0.0))
 
 
 def of_class(resource: str, name: str) -> str:

@@ -83,7 +83,8 @@ class GivenCosts:
         try:
             text = Path(path).read_text(encoding="utf-8-sig")
         except OSError as error:
-            raise InvalidInput(f"cannot read {str(path)!r}", error.strerror or str(error)) from None
+            why = error.strerror or str(error)
+            raise InvalidInput(f"cannot read {str(path)!r} ({why})", "check the path") from None
         except UnicodeDecodeError:
             raise InvalidInput(f"{str(path)!r} is not a text file", _FORM) from None
         try:

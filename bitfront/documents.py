@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from bitfront.scheme import Scheme
+
 if TYPE_CHECKING:
     from bitfront.answering import Answer
     from bitfront.audit import Audit
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from bitfront.sensitivity import Profiler
     from bitfront.settling import Settled, Step
     from bitfront.smallest import Smallest
-    from bitfront.storage import Job, JobEvent, StudySummary
+    from bitfront.storage import Job, JobEvent, StudySummary, WorkerRecord
     from bitfront.types import Estimate, Sensitivities, Trial
 
 
@@ -160,6 +162,7 @@ def shown_document(found: Shown) -> dict[str, Any]:
 def _line(line: LayerLine) -> dict[str, Any]:
     return {
         "scheme": line.scheme,
+        "bits": Scheme.parse(line.scheme).bits or (line.layer.width if line.layer else None),
         "kind": line.layer.kind if line.layer else None,
         "shape": [line.layer.rows, line.layer.cols] if line.layer else None,
         "bytes": line.bytes,
@@ -263,4 +266,17 @@ def event_document(event: JobEvent) -> dict[str, Any]:
         "kind": event.kind,
         "created": event.created,
         "details": dict(event.details),
+    }
+
+
+def worker_document(worker: WorkerRecord) -> dict[str, Any]:
+    """A worker, and the job that it holds."""
+    return {
+        "name": worker.name,
+        "host": worker.host,
+        "version": worker.version,
+        "state": worker.state,
+        "job": worker.job,
+        "started": worker.started,
+        "seen": worker.seen,
     }

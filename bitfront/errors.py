@@ -11,7 +11,9 @@
     ├── Infeasible           (ValueError)    no allocation fits the budgets
     ├── StudyMismatch        (ValueError)    a study is resumed with other weights, data or settings
     ├── IllegalMove          (ValueError)    a job in this state cannot be paused, resumed, ...
+    ├── Forbidden            (ValueError)    the operator does not let a job load this
     ├── StorageError         (RuntimeError)  the database cannot be opened, read or written
+    ├── ClusterError         (RuntimeError)  a Ray cluster cannot be reached, or was lost
     └── ExportError          (RuntimeError)  an export cannot be written, or differs from its trial
 
 A message is one line: what was wrong with which value, then what to do about it. Results that
@@ -99,10 +101,18 @@ class IllegalMove(BitfrontError, ValueError):
     """A job cannot make this move from the state that it is in."""
 
 
+class Forbidden(BitfrontError, ValueError):
+    """A job would load what the operator does not allow: a file, a name on the hub, code."""
+
+
 class StorageError(BitfrontError, RuntimeError):
     """The database cannot be opened, read or written. ``passing``: it may be, a little later."""
 
     passing = False
+
+
+class ClusterError(BitfrontError, RuntimeError):
+    """A Ray cluster cannot be reached, has no room for a unit, or was lost."""
 
 
 class ExportError(BitfrontError, RuntimeError):

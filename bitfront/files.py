@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import secrets
 from collections.abc import Iterator
@@ -32,6 +33,12 @@ def write_text(path: str | Path, text: str) -> None:
     """
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
+
+
+def clear(path: Path) -> None:
+    """Remove what processes that were killed left of ``path``, which nobody else writes."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*{PARTIAL}"):
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -13,6 +13,9 @@ with share = 2ρ / (1 + ρ), ρ the correlation of m − f between halves of the
 what that makes of all of them (Spearman 1910, Brown 1910): the best linear guess of a mean over
 samples that nobody has. The line goes through 0, as both do where nothing is changed; a line fitted
 to candidates that were chosen by m would lean with their noise.
+
+Who searches for low values finds candidates that the view errs on, as surely as those that a few
+samples flatter. So a candidate's value is the worse of what was measured and what is foretold.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ SPLITS = 16
 class View:
     """What candidates are told apart by: a metric, or what it is believed to be.
 
-    quiet: the view that it is foretold from, or None. scale: Σm / Σv.
+    quiet: the view that it is foretold from, or None; the metric itself counts where it is worse.
+    scale: Σm / Σv.
     """
 
     metric: str
@@ -54,7 +58,8 @@ class View:
         if self.quiet is None:
             return own
         foretold = self.scale * sums[prefix + self.quiet].astype(np.float64)
-        return np.asarray(foretold + self.share * (own - foretold))
+        believed = foretold + self.share * (own - foretold)
+        return believed if believed.mean() > own.mean() else own
 
 
 @dataclass(frozen=True, eq=False)

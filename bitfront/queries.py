@@ -209,13 +209,18 @@ def show(study: str, trial: int, metric: str = "kl", db: str | Path | None = Non
         return show_in(store, study, trial, metric)
 
 
+def check_metric(study: StudyRecord, metric: str) -> None:
+    """Raises ``UnknownName`` for a metric that the study's task does not have."""
+    known = study.settings.get("metrics", {})
+    if known and metric not in known:
+        raise UnknownName(f"no metric {metric!r} in {study.name!r}", f"it has {', '.join(known)}")
+
+
 def show_in(store: Store, study: str, trial: int, metric: str = "kl") -> Shown:
     """``show`` of a database that is open; a metric that the study does not have is refused."""
     record = store.study(study)
     found = store.trial(record, trial)
-    known = record.settings.get("metrics", {})
-    if known and metric not in known:
-        raise UnknownName(f"no metric {metric!r} in {study!r}", f"it has {', '.join(known)}")
+    check_metric(record, metric)
     source = _source(found.settings)
     profilers = dict.fromkeys(("perturb", source[0]))
     measurements = [m for name in profilers for m in store.measurements(record, name)]

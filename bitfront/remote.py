@@ -16,6 +16,7 @@ from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Re
 
 from bitfront.errors import (
     BitfrontError,
+    Forbidden,
     IllegalMove,
     Infeasible,
     InvalidInput,
@@ -31,8 +32,8 @@ TRIES = 30  # in a row, after which the server is given up
 LOCAL = ("localhost", "127.0.0.1", "::1")
 _ERRORS: dict[str, type[BitfrontError]] = {
     "unknown-name": UnknownName, "illegal-move": IllegalMove, "infeasible": Infeasible,
-    "study-mismatch": StudyMismatch, "storage": StorageError, "unavailable": StorageError,
-    "too-many-requests": StorageError,
+    "study-mismatch": StudyMismatch, "forbidden-path": Forbidden, "storage": StorageError,
+    "unavailable": StorageError, "too-many-requests": StorageError,
 }  # fmt: skip
 
 Progress = Callable[[str, int, int], None]
@@ -55,8 +56,7 @@ class Server:
     token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+        if not _is_address(self.url):
             raise InvalidInput(f"server {self.url!r}", "write it like http://127.0.0.1:8765")
 
     def get(self, path: str, **query: Any) -> Any:
@@ -172,7 +172,8 @@ class Server:
             with error:
                 raise self._problem(error) from None
         except (URLError, OSError, HTTPException) as error:
-            raise self._silent(str(getattr(error, "reason", error))) from error
+            reason = getattr(error, "reason", error)
+            raise self._silent(getattr(reason, "strerror", None) or str(reason)) from error
         return answer
 
     def _opener(self) -> OpenerDirector:
@@ -192,3 +193,12 @@ class Server:
         return StorageError(
             f"server {self.url!r} cannot be used ({why})", "check that it is Bitfront's, and runs"
         )
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # of a port that is none, or brackets that do not close
+        return False
+    return bool(whole) and not parts.query

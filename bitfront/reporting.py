@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bitfront.errors import UnknownName
 from bitfront.files import write_text
 from bitfront.heldout import Sides, parted, warnings
-from bitfront.queries import Front, front_of
+from bitfront.queries import Front, check_metric, front_of
 from bitfront.rebuilding import Rebuilt, rebuilt
 from bitfront.reportpage import render
 from bitfront.reportparts import ByPart, by_part
@@ -81,8 +80,7 @@ def gathered(study: str, metric: str, db: str | Path | None) -> Report:
     with Store.open(db) as store:
         record = store.study(study)
         metrics = record.settings.get("metrics", {})
-        if metrics and metric not in metrics:
-            raise UnknownName(f"no metric {metric!r} in {study!r}", f"it has {', '.join(metrics)}")
+        check_metric(record, metric)
         measurements = list(_profiled(store, record))
         trials = store.trials(record)
     layers = record.layers

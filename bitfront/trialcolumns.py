@@ -26,8 +26,12 @@ class TrialColumns(Protocol):
 
     record: StudyRecord
     ids: NDArray[np.int64]
-    costs: list[str]
-    metrics: list[str]
+
+    @property
+    def costs(self) -> Sequence[str]: ...
+
+    @property
+    def metrics(self) -> Sequence[str]: ...
 
     def cost(self, name: str) -> Float: ...
 

@@ -153,10 +153,10 @@ def _keeps(budget: Budget, totals: Float, limit: Float | float) -> Mask:
 
 def _afforded(columns: TrialColumns, budget: Budget) -> Mask:
     if budget.resource not in columns.costs:
-        known = ", ".join(sorted(columns.costs)) or "none"
+        known = ", ".join(sorted(columns.costs))
         raise BudgetError(
             f"budget {str(budget)!r} limits {budget.resource}, which no trial has",
-            f"choose a budget on one of {known}",
+            f"choose a budget on one of {known}" if known else "measure some first",
         )
     full = {budget.resource: columns.whole(budget.resource)}
     counts, which = np.unique(columns.weights(), return_inverse=True)

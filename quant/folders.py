@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from bitfront.errors import ExportError
-from bitfront.files import remedy
+from bitfront.files import PARTIAL, remedy
 
 MANIFEST = "bitfront.json"  # in every folder that was written here
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -24,19 +26,22 @@ def new_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
     """An empty folder beside ``folder`` that takes its name when the block ends.
 
     Everything is flushed to the disk first, then one rename makes it appear. When the block raises,
-    it vanishes and ``folder`` is as before. A folder that is there already and not empty is refused
+    it vanishes and ``folder`` is as before; when the process is killed, it stays until ``folder``
+    is written again. A folder that is there already and not empty is refused
     unless ``overwrite`` is given, which exchanges it. Raises ``ExportError`` as ``check_target``
     does, and in place of any ``OSError`` of the block.
     """
     check_target(folder, overwrite)
     folder = _real(folder)
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
     try:
+        _clear(folder)
         partial.mkdir()
-        yield partial
-        _flush(partial)
-        _place(partial, folder)
-        _flush_entry(folder.parent)
+        with _locked(partial):
+            yield partial
+            _flush(partial)
+            _place(partial, folder)
+            _flush_entry(folder.parent)
     except (OSError, SafetensorError) as error:  # the latter also stands for a full disk
         raise _failure(folder, error) from error
     finally:
@@ -68,6 +73,33 @@ def check_target(folder: Path, overwrite: bool = False) -> None:
             )
     except OSError as error:
         raise _failure(folder, error) from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold a folder for as long as this process lives; whether nobody else does.
+
+    Where the file system has no locks on folders, nobody holds any and nobody can tell.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what processes that were killed left of ``folder``."""
+    name = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{8}}{re.escape(PARTIAL)}")
+    for path in folder.parent.iterdir():
+        if name.fullmatch(path.name):
+            with _locked(path) as free:
+                if free:
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def _real(folder: Path) -> Path:

@@ -1,7 +1,7 @@
 """Quantized layers in a live model, for as long as a ``with`` block lasts.
 
 Weights change in place and come back bit for bit; inputs, and outputs that attention caches, are
-quantized by hooks.
+quantized by hooks. Weights on borrowed memory get memory of their own while they are changed.
 """
 
 from __future__ import annotations
@@ -26,6 +26,14 @@ from .weights import QuantizedLayer
 
 # weight parameter -> its original matrix, while it is replaced
 _ORIGINALS: WeakIdKeyDictionary = WeakIdKeyDictionary()
+# weight parameter -> memory of others that it stands on, which nobody may write to
+_BORROWED: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def borrow(weight: nn.Parameter, memory: Tensor) -> None:
+    """Let ``weight`` have its values in ``memory``, of its shape and dtype, which others share."""
+    weight.data = memory
+    _BORROWED[weight] = memory
 
 
 @contextmanager
@@ -110,18 +118,23 @@ def _replace(
             f"layer {name!r} has weights {tuple(M.shape)}, its quantized form {layer.weight.shape}",
             "quantize this model's own layers",
         )
-    saved = room.keep(M)
-    stack.callback(_restore, module, saved)
+    saved = M if weight in _BORROWED else room.keep(M)
+    stack.callback(_restore, weight, module, saved)
     _ORIGINALS[weight] = saved
+    if weight in _BORROWED:
+        weight.data = torch.empty_like(weight)
     adapter.assign(module, dequantize(layer.weight, weight.dtype).to(weight.device))
 
 
-def _restore(module: nn.Module, saved: Tensor) -> None:
+def _restore(weight: nn.Parameter, module: nn.Module, saved: Tensor) -> None:
     interrupt = None
     while True:
         try:
-            adapter_of(module).assign(module, saved)
-            _ORIGINALS.pop(module._parameters["weight"], None)
+            if weight in _BORROWED:
+                weight.data = _BORROWED[weight]
+            else:
+                adapter_of(module).assign(module, saved)
+            _ORIGINALS.pop(weight, None)
             break
         except KeyboardInterrupt as error:  # finish first: a half-restored model is worthless
             interrupt = error

@@ -42,8 +42,8 @@ def read_arrays(
             arrays = {name: data[name] for name in names}
     except ProblemError:
         raise
-    except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise ProblemError(f"not an .npz file of plain arrays ({error})", _FORM) from None
+    except (ValueError, EOFError, zipfile.BadZipFile, KeyError):
+        raise ProblemError("not an .npz file of plain arrays", _FORM) from None
     for key in ("schemes", "loss"):
         if key not in arrays:
             raise ProblemError(f"{key!r} is missing", _FORM)

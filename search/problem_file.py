@@ -52,7 +52,8 @@ def read_problem(
     try:
         return read(Path(path), limits or {}, floors or {})
     except OSError as error:
-        raise ProblemError(f"cannot read {str(path)!r}", error.strerror or str(error)) from None
+        why = error.strerror or str(error)
+        raise ProblemError(f"cannot read {str(path)!r} ({why})", "check the path") from None
     except ProblemError as error:
         raise ProblemError(f"{str(path)!r}: {error.what}", error.remedy) from None
 

@@ -1,5 +1,5 @@
-"""What was measured, kept in a database: studies, measurements, trials, selections, exports, jobs.
-Large arrays are in files beside it.
+"""What was measured, kept in a database: studies, measurements, trials, selections, exports, jobs,
+workers. Large arrays are in files beside it.
 
 ``Store`` loads on first use, so that fronts and records need no SQLAlchemy.
 """
@@ -21,6 +21,7 @@ from .records import (
     Selection,
     StudyRecord,
     StudySummary,
+    WorkerRecord,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ __all__ = [
     "Store",
     "StudyRecord",
     "StudySummary",
+    "WorkerRecord",
     "front",
     "hypervolume",
     "knee",

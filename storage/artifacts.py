@@ -17,6 +17,7 @@ The time that collecting gives, ``grace``, is for what is recorded and not yet r
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sqlalchemy import Column, Connection, bindparam, delete, select, text
+from sqlalchemy import Column, ColumnElement, Connection, bindparam, delete, select, text
 
 from bitfront.errors import InvalidInput, StorageError, UnknownName
 from bitfront.files import PARTIAL
@@ -126,6 +127,22 @@ class Artifacts(Database):
                 sizes += [folder.remove(name) for name in sorted(left) if is_old(name)]
         return Collected(len(sizes), sum(sizes))
 
+    def discard(self, hashes: Iterable[str]) -> Collected:
+        """Remove these artifacts at once, but for those that a row refers to."""
+        chosen = [{"old": hash} for hash in sorted(set(hashes))]
+        if not chosen:
+            return Collected(0, 0)
+        folder, one = self._folder(), ArtifactRow.hash == bindparam("old")
+        with self._alone() as connection:
+            connection.execute(delete(ArtifactRow).where(one, *_unused()), chosen)
+        sizes = []
+        with self._alone() as connection:
+            for row in chosen:
+                kept = connection.scalar(select(ArtifactRow.hash).where(one), row) is not None
+                if not kept and folder.changed(row["old"]) > -math.inf:
+                    sizes.append(folder.remove(row["old"]))
+        return Collected(len(sizes), sum(sizes))
+
     def _blob(self, data: bytes, media_type: str) -> Blob:
         """An array on its way into a row; a large one into a file, if there is a folder."""
         large = len(data) >= LARGE and self.folder is not None
@@ -178,9 +195,7 @@ class Artifacts(Database):
 
     def _forget(self, folder: Folder, before: float) -> None:
         """Delete the rows that no other refers to, if their files are old or missing."""
-        unused = select(ArtifactRow.hash).where(
-            *(~select(column).where(column == ArtifactRow.hash).exists() for column in referring())
-        )
+        unused = select(ArtifactRow.hash).where(*_unused())
 
         def old(connection: Connection) -> list[dict[str, str]]:
             hashes = connection.scalars(unused)
@@ -212,6 +227,11 @@ def referring() -> list[Column[Any]]:
         for key in table.foreign_keys
         if key.column.table.name == ArtifactRow.__tablename__
     ]
+
+
+def _unused() -> list[ColumnElement[bool]]:
+    """That no row refers to an artifact."""
+    return [~select(column).where(column == ArtifactRow.hash).exists() for column in referring()]
 
 
 def _recorded(connection: Connection, part: str) -> set[str]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import URL, Connection, Double, Engine, literal, select, type_coerce
+from sqlalchemy import URL, Connection, Double, Engine, Select, literal, select, type_coerce
 
 from bitfront.types import Trial
 
@@ -25,7 +25,7 @@ from .folder import Folder
 from .models import TrialCostRow, TrialMetricRow, TrialRow, TrialTallyRow
 from .named import COST, METRIC, names
 from .records import StudyRecord
-from .trials import _load
+from .trials import load_trials
 
 STUDIES = 8  # that are held at once, those asked for last
 COLUMNS = 32  # of a study
@@ -90,7 +90,7 @@ class Columns(Database):
             new = [id for id in ids if id not in held.trials]
             for begin in range(0, len(new), FEW):
                 some = select(TrialRow).where(TrialRow.id.in_(new[begin : begin + FEW]))
-                held.trials |= {trial.id: trial for trial in _load(connection, some)}
+                held.trials |= {trial.id: trial for trial in load_trials(connection, some)}
             for id in ids:
                 held.trials.move_to_end(id)
             found = [held.trials[id] for id in ids]
@@ -158,9 +158,10 @@ def _read(
     return np.array(found, np.int64), np.array(values, np.float64)
 
 
-def _query(figure: Figure, study: StudyRecord) -> tuple[Any, Any]:
+def _query(figure: Figure, study: StudyRecord) -> tuple[Select[Any], Any]:
     """The query of a figure, and its column of ids."""
     R, C, M = TrialRow, TrialCostRow, TrialMetricRow
+    query: Any
     if figure.kind == "cost" or figure.kind == "metric":
         table: Any = C if figure.kind == "cost" else M
         name = C.resource if figure.kind == "cost" else M.metric
@@ -171,4 +172,5 @@ def _query(figure: Figure, study: StudyRecord) -> tuple[Any, Any]:
         number = R.settings[figure.name].as_float()
         return select(R.id, number).where(R.study_id == study.id, number.is_not(None)), R.id
     there = R.solver == figure.name if figure.kind == "solver" else R.quantized == int(figure.name)
-    return select(R.id, literal(1.0)).where(R.study_id == study.id, there), R.id
+    query = select(R.id, literal(1.0))
+    return query.where(R.study_id == study.id, there), R.id

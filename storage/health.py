@@ -1,4 +1,4 @@
-"""Whether a database can be worked with, and who works on it."""
+"""Whether a database can be worked with, and how much waits for workers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, select
 
 from .engine import Database
-from .jobs import _clock
-from .jobstates import QUEUED, RUNNING
+from .jobstates import QUEUED
 from .migrate import configuration, version
 from .models import JobRow
 
@@ -18,25 +17,21 @@ _head: str | None = None  # the newest revision, once it was looked up
 
 @dataclass(frozen=True)
 class Health:
-    """schema, newest: revisions of the database's tables, and of what this Bitfront knows. workers:
-    those that hold a job under a lease which has not run out. queued: jobs that wait."""
+    """schema, newest: revisions of the database's tables, and of what this Bitfront knows.
+    queued: jobs that wait."""
 
     schema: str | None
     newest: str
-    workers: tuple[str, ...]
     queued: int
 
 
 def health(database: Database) -> Health:
     """As of now. Raises ``StorageError`` for a database out of reach."""
-    held = select(JobRow.worker).where(JobRow.state == RUNNING).distinct()
     waiting = select(func.count()).select_from(JobRow).where(JobRow.state == QUEUED)
     with database.reading() as connection:
-        living = held.where(JobRow.lease_until >= _clock(connection)).order_by(JobRow.worker)
         return Health(
             schema=version(connection),
             newest=_newest(connection),
-            workers=tuple(worker for worker in connection.scalars(living) if worker),
             queued=connection.scalar(waiting) or 0,
         )
 

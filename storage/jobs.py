@@ -8,7 +8,6 @@ cancelled keeps its lease until its driver has stopped, or that runs out.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -18,9 +17,9 @@ from bitfront.errors import UnknownName
 from bitfront.types import content_key
 
 from .arrays import plain
-from .engine import Database, now
+from .engine import Database, clock, now
 from .jobstates import MOVES, QUEUED, RUNNING, moved
-from .models import JobEventRow, JobRow
+from .models import TOO_LARGE, JobEventRow, JobRow
 from .records import Job, JobEvent, JobProgress
 
 LIMIT = 5  # failures in a row of one unit, after which the job fails
@@ -97,7 +96,7 @@ class Jobs(Database):
         """
         while True:
             with self.writing() as connection:
-                moment = _clock(connection)
+                moment = clock(connection)
                 row = connection.execute(_claimable(moment)).first()
                 if row is None:
                     return None
@@ -127,13 +126,13 @@ class Jobs(Database):
 
     def renew(self, job: Job, lease: float) -> str | None:
         """Hold a claimed job ``lease`` seconds from now; its state. None if the lease was lost."""
-        return self._under(job, lambda connection, row: {"lease_until": _clock(connection) + lease})
+        return self._under(job, lambda connection, row: {"lease_until": clock(connection) + lease})
 
     def advance(self, job: Job, stage: str, done: int, total: int) -> str | None:
         """Note how far a claimed job is; its state. None if the lease was lost."""
 
         def change(connection: Connection, row: Any) -> dict[str, Any]:
-            moment = _clock(connection)
+            moment = clock(connection)
             values = {"done": done, "total": total, "progressed": moment}
             if row.stage == stage and row.total == total and row.done <= done:
                 return values
@@ -193,7 +192,7 @@ class Jobs(Database):
             _note(connection, row.id, "retry", **failure["error"], seconds=wait)
             return {
                 **failure, **_FREE, "state": moved(row.id, row.state, "retry"),
-                "not_before": _clock(connection) + wait,
+                "not_before": clock(connection) + wait,
             }  # fmt: skip
 
         return self._under(job, change)
@@ -223,13 +222,6 @@ class Jobs(Database):
 _FREE: Mapping[str, Any] = {"worker": None, "lease_until": None}
 
 
-def _clock(connection: Connection) -> float:
-    """Seconds since 1970, by the database's clock: that of this machine for a file."""
-    if connection.dialect.name == "sqlite":
-        return time.time()
-    return float(connection.scalar(select(func.extract("epoch", func.clock_timestamp()))) or 0.0)
-
-
 def _claimable(moment: float) -> Any:
     free = or_(JobRow.lease_until.is_(None), JobRow.lease_until < moment)
     due = or_(JobRow.not_before.is_(None), JobRow.not_before <= moment)
@@ -238,7 +230,7 @@ def _claimable(moment: float) -> Any:
 
 
 def _row(connection: Connection, id: int, lock: bool = False) -> Any:
-    query = select(JobRow.__table__).where(JobRow.id == id)
+    query = select(JobRow.__table__).where(JobRow.id == (id if 0 < id < TOO_LARGE else 0))
     row = connection.execute(query.with_for_update() if lock else query).first()
     if row is None:
         raise UnknownName(f"no job {id}", "see 'bitfront jobs list'")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
+from warnings import warn
 
 from numpy.typing import NDArray
 from sqlalchemy import Connection, delete, insert, select
 
+from bitfront.errors import BitfrontWarning, StorageError
 from bitfront.types import Estimate, Measurement
 
 from .arrays import pack, pack_many, unpack, unpack_many
@@ -60,7 +62,7 @@ class Measurements(Artifacts, Tallies):
         with self.reading() as connection:
             rows = connection.execute(chosen.order_by(MeasurementRow.id)).all()
             ids = chosen.with_only_columns(MeasurementRow.id)
-            values = _values(connection, ids)
+            values = load_values(connection, ids)
             packed = _packed(connection, ids) if vectors else []
         arrays: dict[int, dict[str, NDArray[Any]]] = defaultdict(dict)
         for identity, name, data, artifact in packed:
@@ -91,17 +93,20 @@ class Measurements(Artifacts, Tallies):
 
     def checkpoints(self, study: StudyRecord, pass_key: str) -> dict[int, dict[str, NDArray[Any]]]:
         """The recorded parts of a pass, by index, ascending; arrays are read-only."""
-        query = (
-            select(CheckpointRow.position, CheckpointRow.data, CheckpointRow.artifact)
-            .where(CheckpointRow.study_id == study.id, CheckpointRow.pass_key == pass_key)
-            .order_by(CheckpointRow.position)
-        )
+        C = CheckpointRow
+        query = _parts(study, pass_key, C.position, C.data, C.artifact).order_by(C.position)
         with self.reading() as connection:
             rows = connection.execute(query).all()
-        return {
-            index: unpack_many(self._bytes(data, artifact), f"checkpoint {index}")
-            for index, data, artifact in rows
-        }
+        found = {}
+        for index, data, artifact in rows:
+            try:
+                found[index] = unpack_many(self._bytes(data, artifact), f"checkpoint {index}")
+            except StorageError:
+                with self.reading() as connection:
+                    if connection.execute(query).first() is not None:
+                        raise
+                return {}  # another process has finished the pass meanwhile
+        return found
 
     def drop_checkpoints(self, study: StudyRecord, pass_key: str) -> None:
         """Forget the parts of a pass."""
@@ -111,11 +116,20 @@ class Measurements(Artifacts, Tallies):
     def finish_pass(
         self, study: StudyRecord, pass_key: str, measurements: Iterable[Measurement]
     ) -> int:
-        """Record a pass's measurements and forget its parts: both, or on an error neither."""
+        """Record a pass's measurements and forget its parts: both, or on an error neither.
+
+        The parts' files are then removed; a warning says where that is not possible.
+        """
         units = self._prepared(measurements)
         with self.writing(study) as connection:
+            files = set(connection.scalars(_parts(study, pass_key, CheckpointRow.artifact)))
             connection.execute(_dropped(study, pass_key))
-            return self._add(connection, study, units)
+            added = self._add(connection, study, units)
+        try:
+            self.discard(hash for hash in files if hash is not None)
+        except StorageError as error:
+            warn(f"parts of a finished pass stay: {error}", BitfrontWarning, stacklevel=2)
+        return added
 
     def _prepared(self, measurements: Iterable[Measurement]) -> dict[Key, Unit]:
         """Content key -> what to record, made before the transaction begins; first ones stay."""
@@ -182,7 +196,8 @@ class Measurements(Artifacts, Tallies):
 Unit = tuple[float, list[dict[str, Any]], dict[str, Blob]]  # seconds, values, vectors
 
 
-def _values(connection: Connection, ids: Any) -> dict[int, dict[str, Estimate]]:
+def load_values(connection: Connection, ids: Any) -> dict[int, dict[str, Estimate]]:
+    """Of the measurements that ``ids`` selects: id -> metric -> value."""
     table = MeasurementValueRow
     query = select(table.measurement_id, table.metric, table.value, table.stderr, table.samples)
     found: dict[int, dict[str, Estimate]] = defaultdict(dict)
@@ -199,6 +214,11 @@ def _packed(connection: Connection, ids: Any) -> list[Any]:
     query = select(table.measurement_id, table.name, table.data, table.artifact)
     chosen = query.where(table.measurement_id.in_(ids))
     return list(connection.execute(chosen.order_by(table.measurement_id, table.name)))
+
+
+def _parts(study: StudyRecord, pass_key: str, *columns: Any) -> Any:
+    own = (CheckpointRow.study_id == study.id, CheckpointRow.pass_key == pass_key)
+    return select(*columns).where(*own)
 
 
 def _dropped(study: StudyRecord, pass_key: str) -> Any:

@@ -1,7 +1,8 @@
 """The tables. What was measured is written once and never changed. Checkpoints are deleted, and
 artifacts that nothing refers to. A trial may get further metrics and vectors, as it is measured on
-further data. A job changes as it runs; its events tell how. Tallies change with what they count.
-Figures are indexed by study, so that the first of a study's many are found without the others.
+further data. A job changes as it runs; its events tell how. A worker's row goes when it ends.
+Tallies change with what they count. Figures are indexed by study, so that the first of a study's
+many are found without the others.
 
     study ─┬─ measurement ─┬─ measurement_value    one per metric
            │               └─ measurement_vector   per-sample arrays, as .npy bytes
@@ -14,6 +15,7 @@ Figures are indexed by study, so that the first of a study's many are found with
                      ├─ selection                  a request that this trial answers
                      └─ export
     job ─── job_event
+    worker                                         one per worker that lives, or was lost
     artifact ◀── measurement_vector, checkpoint, trial_vector: where the bytes are in a file
 
 A table here and its migration are compared by a test.
@@ -39,6 +41,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+TOO_LARGE = 1 << 31  # for a column of integers
 
 
 class Real(TypeDecorator[float]):
@@ -280,7 +284,7 @@ class JobRow(Table):
     request: Mapped[dict[str, Any]]
     state: Mapped[str]
     attempt: Mapped[int]
-    worker: Mapped[str | None]
+    worker: Mapped[str | None] = mapped_column(index=True)
     lease_until: Mapped[float | None] = mapped_column(Double)
     not_before: Mapped[float | None] = mapped_column(Double)
     failures: Mapped[int]
@@ -304,3 +308,17 @@ class JobEventRow(Table):
     kind: Mapped[str]
     created: Mapped[str]
     details: Mapped[dict[str, Any]]
+
+
+class WorkerRow(Table):
+    """A worker while it lives. seen: when, by the database's clock (seconds since 1970). lease:
+    seconds after that in which it is to be seen again."""
+
+    __tablename__ = "worker"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    version: Mapped[str]
+    started: Mapped[str]
+    seen: Mapped[float] = mapped_column(Double)
+    lease: Mapped[float] = mapped_column(Double)

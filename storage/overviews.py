@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, func, select
 
 from .engine import Database
-from .models import MeasurementTallyRow, TrialTallyRow
+from .models import MeasurementTallyRow, StudyRow, TrialTallyRow
 from .named import COST, METRIC, Kind, ranges
 from .records import StudyRecord
 
@@ -48,6 +48,14 @@ def overview(database: Database, study: StudyRecord) -> Overview:
             metrics=_spans(connection, study, METRIC),
             costs=_spans(connection, study, COST),
         )
+
+
+def metrics_of(database: Database, names: Collection[str]) -> dict[str, Mapping[str, Any]]:
+    """What the settings of each of the studies ``names`` say of its metrics."""
+    query = select(StudyRow.name, StudyRow.settings["metrics"])
+    with database.reading() as connection:
+        rows = connection.execute(query.where(StudyRow.name.in_(sorted(names))))
+        return {name: metrics or {} for name, metrics in rows}
 
 
 def _spans(connection: Connection, study: StudyRecord, kind: Kind) -> dict[str, Span]:

@@ -18,11 +18,11 @@ from bitfront.errors import UnknownName
 from bitfront.types import Measurement, Trial
 
 from .engine import Database
-from .measurements import _values
+from .measurements import load_values
 from .models import MeasurementRow, TrialRow
 from .named import COST, METRIC, VALUE, Kind, names
 from .records import StudyRecord
-from .trials import _load
+from .trials import load_trials
 
 BATCH = 1000  # ids in one query; databases limit how many values one may have
 
@@ -85,7 +85,7 @@ def some_trials(database: Database, ids: Collection[int], layers: bool = True) -
     with database.reading() as connection:
         for i in range(0, len(wanted), BATCH):
             some = select(TrialRow).where(TrialRow.id.in_(wanted[i : i + BATCH]))
-            by_id |= {trial.id: trial for trial in _load(connection, some, layers)}
+            by_id |= {trial.id: trial for trial in load_trials(connection, some, layers)}
     return [by_id[id] for id in ids]
 
 
@@ -96,7 +96,7 @@ def some_measurements(database: Database, ids: Collection[int]) -> list[tuple[in
     columns = (R.id, R.profiler, R.settings, R.layer, R.scheme, R.seconds)
     with database.reading() as connection:
         rows = {row.id: row for row in connection.execute(chosen.with_only_columns(*columns))}
-        values = _values(connection, chosen)
+        values = load_values(connection, chosen)
     return [
         (id, Measurement(*rows[id][1:5], values=values.get(id, {}), seconds=rows[id].seconds))
         for id in ids
@@ -144,8 +144,8 @@ def _having(connection: Connection, study: StudyRecord, kinds: Sequence[Kind], b
         if connection.execute(one).first() is not None:
             return kind
     there = sorted({name for kind in kinds for name in names(connection, study.id, kind)})
-    known = ", ".join(there) or "none"
-    raise UnknownName(f"nothing here has the figure {by!r}", f"there are {known}")
+    known = f"there are {', '.join(there)}" if there else "there are none yet"
+    raise UnknownName(f"nothing here has the figure {by!r}", known)
 
 
 def _known(study: StudyRecord, kind: Kind, order: Order, after: Place | None) -> Select[Any]:

@@ -158,3 +158,20 @@ class JobEvent:
     kind: str
     created: str
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WorkerRecord:
+    """A worker as it was last seen.
+
+    host: its machine. version: of its Bitfront. started, seen: ISO 8601, UTC. job: the one that it
+    holds. state: ``idle``, ``busy``, or ``lost`` where it was not seen for the length of its lease.
+    """
+
+    name: str
+    host: str
+    version: str
+    started: str
+    seen: str
+    job: int | None
+    state: str

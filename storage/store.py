@@ -14,10 +14,11 @@ from .measurements import Measurements
 from .migrate import migrate
 from .studies import Studies
 from .trials import Trials
+from .workers import Workers
 
 
-class Store(Studies, Measurements, Trials, Exports, Jobs, Columns, Artifacts):
-    """Studies, measurements, trials, selections, exports, jobs and artifacts in one database.
+class Store(Studies, Measurements, Trials, Exports, Jobs, Workers, Columns, Artifacts):
+    """Studies, measurements, trials, exports, jobs, workers and artifacts in one database.
 
     Each call is one transaction, on the disk when it returns. Whatever is known by its content is
     recorded once: adding it again changes nothing, so work that ran twice does no harm. Threads

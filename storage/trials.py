@@ -19,6 +19,7 @@ from .arrays import pack, plain, unpack
 from .artifacts import NPY, Artifacts, Blob
 from .engine import now
 from .models import (
+    TOO_LARGE,
     SelectionRow,
     TrialCostRow,
     TrialLayerRow,
@@ -28,8 +29,6 @@ from .models import (
 )
 from .records import Selection, StudyRecord
 from .tallies import Tallies
-
-_NO_ID = 1 << 31  # too large for a column of integers
 
 _SELECTION = select(
     SelectionRow.request_key, SelectionRow.trial_id, SelectionRow.details, SelectionRow.created
@@ -85,7 +84,7 @@ class Trials(Artifacts, Tallies):
                 _add_parts(connection, study, id, trial)
             self._record(blobs.values(), connection)
             self._add_figures(connection, study, id, trial.metrics, blobs)
-            return _load(connection, known)[0]
+            return load_trials(connection, known)[0]
 
     def _add_figures(
         self,
@@ -131,7 +130,7 @@ class Trials(Artifacts, Tallies):
             connection.execute(delete(C).where(C.trial_id == id, C.resource.in_(list(costs))))
             if costs:
                 connection.execute(insert(C), _cost_rows(study, id, costs))
-            return _load(connection, select(TrialRow).where(TrialRow.id == id))[0]
+            return load_trials(connection, select(TrialRow).where(TrialRow.id == id))[0]
 
     def trial_vectors(self, study: StudyRecord, id: int) -> dict[str, NDArray[Any]]:
         """The per-sample arrays of a trial, read-only. Raises ``UnknownName``."""
@@ -152,7 +151,7 @@ class Trials(Artifacts, Tallies):
         """The trial of this allocation under these settings, or None if it was not measured."""
         key = content_key(dict(schemes))
         with self.reading() as connection:
-            found = _load(connection, _known(study, key, measured_by))
+            found = load_trials(connection, _known(study, key, measured_by))
         return found[0] if found else None
 
     def trials(
@@ -163,7 +162,7 @@ class Trials(Artifacts, Tallies):
         if after is not None:
             page = page.where(TrialRow.id > after)
         with self.reading() as connection:
-            return _load(connection, page.limit(limit))
+            return load_trials(connection, page.limit(limit))
 
     def trial(self, study: StudyRecord | None, id: int) -> Trial:
         """The trial with this id, of ``study`` if given. Raises ``UnknownName``."""
@@ -171,7 +170,7 @@ class Trials(Artifacts, Tallies):
         if study is not None:
             one = one.where(TrialRow.study_id == study.id)
         with self.reading() as connection:
-            found = _load(connection, one) if 0 < id < _NO_ID else []
+            found = load_trials(connection, one) if 0 < id < TOO_LARGE else []
             if found:
                 return found[0]
             raise _unknown(connection, study, id)
@@ -264,7 +263,7 @@ def _cost_rows(study: StudyRecord, id: int, costs: Mapping[str, float]) -> list[
     ]
 
 
-def _load(connection: Connection, page: Any, layers: bool = True) -> list[Trial]:
+def load_trials(connection: Connection, page: Any, layers: bool = True) -> list[Trial]:
     """The trials that ``page`` selects, by ascending id, in one query per table.
 
     layers: with their schemes.

@@ -50,6 +50,21 @@ def test_jobs_are_moved(bitfront: Commands) -> None:
     assert said.strip() == f"error: job {job} is cancelled, and cannot pause: it can resume"
 
 
+def test_workers_are_listed(bitfront: Commands) -> None:
+    assert bitfront.ok("workers").out.strip() == "no workers"
+    submitted(bitfront)
+    with Store.open(bitfront.db) as store:
+        store.worker_seen("w1", "gpu-1", "0.1.0", "2026-01-01T00:00:00", 60.0)
+        store.worker_seen("w2", "gpu-2", "0.1.0", "2026-01-01T00:00:00", -1.0)
+        assert store.claim("w1", 60.0) is not None
+    lines = bitfront.ok("workers").out.splitlines()
+    assert [line.split()[:3] for line in lines if "gpu" in line] == [
+        ["w1", "gpu-1", "busy"], ["w2", "gpu-2", "lost"],
+    ]  # fmt: skip
+    found = bitfront.ok("workers", "--json").document
+    assert [(w["name"], w["job"]) for w in found] == [("w1", 1), ("w2", None)]
+
+
 @pytest.mark.parametrize("verb", ["show", "logs", "pause", "resume", "cancel"])
 def test_a_job_there_is_not(bitfront: Commands, verb: str) -> None:
     assert bitfront.refused("jobs", verb, "9").strip() == (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -96,6 +97,16 @@ def test_rooms_import_their_own_modules_relatively(name: str) -> None:
         and "migrations" not in name  # Alembic runs these as files of no package
     ]
     assert wrong == []
+
+
+def test_what_is_private_stays_in_its_module() -> None:
+    private = [
+        f"{name}, line {line}: {target}"
+        for name, path in MODULES.items()
+        for line, target in imported(name, path)
+        if target.startswith("bitfront.") and re.search(r"\._[a-z]", target)
+    ]
+    assert private == []
 
 
 def test_every_package_is_listed() -> None:

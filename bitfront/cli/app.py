@@ -37,6 +37,7 @@ from .show import show
 from .solve import solve
 from .studies import studies
 from .worker import worker
+from .workers import workers
 
 # the root of what typer raises for a wrong command line; its module differs between versions
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -47,8 +48,8 @@ app = typer.Typer(
     name="bitfront", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
 )
 for command in (
-    profile, search, front, show, report, export, optuna, solve, studies, serve, worker, doctor,
-    demo,
+    profile, search, front, show, report, export, optuna, solve, studies, serve, worker, workers,
+    doctor, demo,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(jobs)

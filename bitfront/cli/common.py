@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,9 +23,17 @@ Db = Annotated[
 Schemes = Annotated[
     str, typer.Option(metavar="WORDS", help='Candidates for each layer, like "w2 w4 w4g128 keep".')
 ]
-Processes = Annotated[
-    int,
-    typer.Option(metavar="N", min=1, help="Measure in so many processes, which share the weights."),
+Roots = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="DIR", help="Folder of models, data and weights that jobs may use; repeatable."
+    ),
+]
+AllowHub = Annotated[
+    bool, typer.Option("--allow-hub", help="Jobs may use models and data of the hub.")
+]
+AllowFunctions = Annotated[
+    bool, typer.Option("--allow-functions", help="Jobs may run Python files under a root.")
 ]
 LowCosts = Annotated[
     list[str] | None,

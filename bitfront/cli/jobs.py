@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from bitfront.remote import Server
     from bitfront.storage import Store
 
-app = typer.Typer(
-    name="jobs", help="List, show, pause, resume and cancel jobs.", no_args_is_help=True
-)
+MOST = (1 << 31) - 1  # of what a database counts
+app = typer.Typer(name="jobs")
 JobId = Annotated[int, typer.Argument(metavar="JOB", help="Number of a job.")]
 States = Annotated[
     list[str] | None,
@@ -28,11 +27,18 @@ States = Annotated[
 ]
 
 
+@app.callback(invoke_without_command=True)
+def jobs(context: typer.Context) -> None:
+    """List, show, pause, resume and cancel jobs."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
 @app.command("list")
 def listed(
     state: States = None,
     study: Annotated[str | None, typer.Option(metavar="STUDY", help="Of this study.")] = None,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=MOST, help="At most so many.")] = 50,
     db: Db = None,
     as_json: Json = False,
 ) -> None:
@@ -78,7 +84,9 @@ def show(job: JobId, db: Db = None, as_json: Json = False) -> None:
 @app.command()
 def logs(
     job: JobId,
-    after: Annotated[int, typer.Option(metavar="N", min=0, help="Only later than event N.")] = 0,
+    after: Annotated[
+        int, typer.Option(metavar="N", min=0, max=MOST, help="Only later than event N.")
+    ] = 0,
     db: Db = None,
     as_json: Json = False,
 ) -> None:

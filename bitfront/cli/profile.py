@@ -14,8 +14,9 @@ from bitfront.documents import profile_document
 from bitfront.fromdocuments import known
 
 from . import remote
-from .common import Db, Processes, Schemes, StudyName
+from .common import Db, Schemes, StudyName
 from .composing import with_options
+from .executor_options import executor_options
 from .layer_options import layer_options
 from .output import Json, check_file, emit, quiet_stdout, table, write_file
 from .profiler_options import profiler_options
@@ -24,16 +25,20 @@ from .task_options import Given, task_options
 from .until import Budgets, Solver, Until, check_until, show_settled
 
 if TYPE_CHECKING:
+    from bitfront.executors import Wanted
     from bitfront.pipeline import Choices
     from bitfront.sensitivity import Profiler
 
 
-@with_options(profiler=profiler_options, choices=layer_options, task=task_options)
+@with_options(
+    profiler=profiler_options, choices=layer_options, task=task_options, executor=executor_options
+)
 def profile(
     study: StudyName,
     task: Given,
     choices: Choices,
     profiler: Profiler,
+    executor: Wanted,
     schemes: Schemes,
     until: Until = None,
     budget: Budgets = None,
@@ -42,7 +47,6 @@ def profile(
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Write all tables, one row a layer and scheme."),
     ] = None,
-    processes: Processes = 1,
     db: Db = None,
     as_json: Json = False,
 ) -> None:
@@ -56,7 +60,7 @@ def profile(
         wanted = parse_schemes(schemes)
         check_until(until, budget, solver, choices)
         if at := remote.server(db):
-            remote.refuse_processes(processes)
+            remote.refuse_executor(executor)
             body = {
                 "kind": "profile", "task": remote.task_body(task), "schemes": schemes,
                 "profiler": remote.profiler_body(profiler), "until": until,
@@ -65,7 +69,7 @@ def profile(
             }  # fmt: skip
             document = at.run(study, body, progress)["result"]
         else:
-            with task.open(study, db, progress, processes) as opened:
+            with task.open(study, db, progress, executor) as opened:
                 if until is None:
                     tables = measure(opened, wanted, profiler, progress=progress)
                     document = profile_document(profiler, tables)

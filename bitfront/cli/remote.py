@@ -11,6 +11,7 @@ from urllib.parse import quote
 from bitfront.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from bitfront.executors import Wanted
     from bitfront.giventask import Given
     from bitfront.pipeline import Choices
     from bitfront.queries import Front, Shown
@@ -38,12 +39,13 @@ def refuse(command: str) -> None:
         raise InvalidInput(f"{command} with server {url}", f"leave out --server, or unset {SERVER}")
 
 
-def refuse_processes(processes: int) -> None:
-    """Raises ``InvalidInput`` where a service's worker would have to have them."""
-    if processes != 1:
-        raise InvalidInput(
-            f"--processes {processes} with a server", "give it to the server's bitfront worker"
-        )
+def refuse_executor(executor: Wanted) -> None:
+    """Raises ``InvalidInput`` where a service's worker would have to have it."""
+    said = [f"{executor.spelled(name)} {value}" for name, value in executor.settings.items()]
+    if executor.name != "local":
+        said.insert(0, f"--executor {executor.name}")
+    if said:
+        raise InvalidInput(f"{said[0]} with a server", "give it to the server's bitfront worker")
 
 
 def study_path(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +12,9 @@ from bitfront.documents import answer_document, smallest_document
 from bitfront.errors import InvalidInput
 
 from . import remote
-from .common import Db, Processes, Schemes, StudyName, check_names
+from .common import Db, Schemes, StudyName, check_names
 from .composing import with_options
+from .executor_options import executor_options
 from .layer_options import layer_options
 from .output import Json, emit, quiet_stdout, table
 from .profiler_options import profiler_options
@@ -21,17 +23,21 @@ from .task_options import Given, task_options
 from .words import answer_row, smallest_lines
 
 if TYPE_CHECKING:
+    from bitfront.executors import Wanted
     from bitfront.pipeline import Choices
     from bitfront.sensitivity import Profiler
     from bitfront.within import Bound
 
 
-@with_options(profiler=profiler_options, choices=layer_options, task=task_options)
+@with_options(
+    profiler=profiler_options, choices=layer_options, task=task_options, executor=executor_options
+)
 def search(
     study: StudyName,
     task: Given,
     choices: Choices,
     profiler: Profiler,
+    executor: Wanted,
     schemes: Schemes,
     budget: Annotated[
         list[str] | None,
@@ -96,7 +102,6 @@ def search(
             "layers (16).",
         ),
     ] = None,
-    processes: Processes = 1,
     db: Db = None,
     as_json: Json = False,
 ) -> None:
@@ -122,7 +127,7 @@ def search(
                 "use --profiler decoupled, or leave it out",
             )
         if at := remote.server(db):
-            remote.refuse_processes(processes)
+            remote.refuse_executor(executor)
             body = {
                 "kind": "search", "task": remote.task_body(task), "schemes": schemes,
                 "budgets": budgets, "hold": None if bound is None else str(bound),
@@ -143,7 +148,7 @@ def search(
                 "explore": EXPLORE if explore is None else explore,
                 "progress": progress,
             }
-            with task.open(study, db, progress, processes) as opened:
+            with task.open(study, db, progress, executor) as opened:
                 if bound is not None:
                     resource = minimize or "bytes"
                     found = smallest(
@@ -189,6 +194,8 @@ def _bound(
     for name, value in others.items():
         if value is not None:
             raise InvalidInput(f"--{name} {value} with a bound to hold", f"leave out --{name}")
+    if max_kl is not None and not 0 <= max_kl < math.inf:
+        raise InvalidInput(f"--max-kl {max_kl:g}", "give nats, like 0.05")
     return Bound.parse(hold) if hold is not None else Bound("kl", "<=", max_kl or 0.0)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from bitfront.errors import InvalidInput
 
-from .common import Db
+from .common import AllowFunctions, AllowHub, Db, Roots
 from .output import quiet_stdout
 from .remote import refuse
 
@@ -21,21 +21,12 @@ def serve(
         typer.Option(metavar="ADDRESS", help="To listen on; but for loopback a token is needed."),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8765,
-    root: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="DIR", help="Folder of models, data and weights that jobs may use; repeatable."
-        ),
-    ] = None,
+    root: Roots = None,
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for exports and reports.")
     ] = None,
-    allow_hub: Annotated[
-        bool, typer.Option("--allow-hub", help="Jobs may use models and data of the hub.")
-    ] = False,
-    allow_functions: Annotated[
-        bool, typer.Option("--allow-functions", help="Jobs may run Python files under a root.")
-    ] = False,
+    allow_hub: AllowHub = False,
+    allow_functions: AllowFunctions = False,
     token_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Token for everything (default: BITFRONT_TOKEN)."),
@@ -56,7 +47,7 @@ def serve(
     refuse("serve")
     try:
         with quiet_stdout():
-            from bitfront.service.api.serving import address, beside, bound
+            from bitfront.service.api.serving import address, beside, bound, opened
             from bitfront.service.api.serving import serve as answer
             from bitfront.service.api.settings import Settings, secret
     except ModuleNotFoundError as error:
@@ -72,6 +63,8 @@ def serve(
         allow_hub=allow_hub, allow_functions=allow_functions,
     )  # fmt: skip
     with contextlib.closing(bound(settings)) as listening:
+        with quiet_stdout():
+            application = opened(settings)
         typer.echo(f"serving on {address(listening, path_prefix)}")
-        with quiet_stdout(), beside(db) if worker else contextlib.nullcontext():
-            answer(settings, listening)
+        with quiet_stdout(), beside(settings) if worker else contextlib.nullcontext():
+            answer(application, listening)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
 import typer
 
 from bitfront.documents import study_document
+from bitfront.storage.records import StudySummary
 
 from .common import Db
 from .output import Json, emit, quiet_stdout, table
@@ -17,7 +21,9 @@ def studies(db: Db = None, as_json: Json = False) -> None:
 
     with quiet_stdout():
         at = server(db)
-        found = at.items("studies") if at else [study_document(s) for s in ask(db)]
+        found = (
+            [_known(s) for s in at.items("studies")] if at else [study_document(s) for s in ask(db)]
+        )
     if as_json:
         emit(found)
         return
@@ -30,3 +36,8 @@ def studies(db: Db = None, as_json: Json = False) -> None:
         span = None if least is None else f"{least:.4g} to {most:.4g}"
         rows.append([s["name"], s["created"][:19], s["measurements"], s["trials"], span])
     table(["study", "created (UTC)", "measurements", "trials", "kl"], rows)
+
+
+def _known(line: dict[str, Any]) -> dict[str, Any]:
+    """What a database tells too, of a service's line about a study."""
+    return {field.name: line[field.name] for field in fields(StudySummary)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -22,11 +22,14 @@ from bitfront.documents import (
     trial_document,
 )
 from bitfront.errors import InvalidInput, SchemeError, UnknownName
+from bitfront.executors import Wanted
+from bitfront.files import clear
 from bitfront.giventask import Given
 from bitfront.registry import Registry
 from bitfront.scheme import KEEP, Scheme
 from bitfront.study import Progress, Study
 
+from .policy import Policy
 from .requests import Body, ExportBody, MeasureBody, OfTask, ProfileBody, ReportBody, SearchBody
 
 Document = dict[str, Any]
@@ -35,10 +38,12 @@ Asked = TypeVar("Asked", bound=Body)
 
 @dataclass(frozen=True)
 class Host:
-    """Where a job is done: its database, and how many processes do its units side by side."""
+    """Where a job is done: its database, what does its units, and what it may load, anything
+    without a ``policy``."""
 
     db: str | None
-    processes: int = 1
+    executor: Wanted = field(default_factory=Wanted)
+    policy: Policy | None = None
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,9 @@ def run(kind: str, study: str, request: Document, host: Host, progress: Progress
 
 def opened(study: str, request: OfTask, host: Host, progress: Progress) -> Study:
     """The study, begun with the request's task if need be."""
+    check = None if host.policy is None else host.policy.checked
     return Given(request.task.kind, request.task.arguments).open(
-        study, host.db, progress, host.processes
+        study, host.db, progress, host.executor, check
     )
 
 
@@ -150,6 +156,7 @@ def report(study: str, request: ReportBody, host: Host, progress: Progress) -> D
     from bitfront.reporting import report as write
 
     progress("writing the report", 0, 1)
+    clear(Path(request.html))  # of this job alone
     found = write(study, request.html, metric=request.metric, db=host.db)
     progress("writing the report", 1, 1)
     return {"html": request.html, **report_document(found)}

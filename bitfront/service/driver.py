@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
 
-from bitfront.errors import BitfrontError, StorageError
+from bitfront.errors import BitfrontError, ClusterError, StorageError
 from bitfront.storage import Job, Store
 from bitfront.storage.jobstates import RUNNING
 
@@ -22,6 +22,7 @@ from .actions import Host, run
 
 EVERY = 0.25  # seconds between reports of progress to the database, at least
 AGAIN = 1.0  # seconds until a unit that failed is tried again, doubled after each failure
+CLUSTER = 30.0  # the same of a cluster that is away, which takes longer to come back
 PATIENCE = 600.0  # seconds that a database may be out of reach
 LONGEST = 15.0  # seconds between two attempts to reach it
 
@@ -103,7 +104,8 @@ def drive(store: Store, job: Job, host: Host, lease: float, stop: threading.Even
 def told(error: Exception) -> tuple[str, str, float | None]:
     """An error in words, what to do about it, and after how many seconds to try again."""
     if isinstance(error, BitfrontError):
-        return error.what, error.remedy, AGAIN if isinstance(error, StorageError) else None
+        passing = {StorageError: AGAIN, ClusterError: CLUSTER}
+        return error.what, error.remedy, passing.get(type(error))
     return f"{type(error).__name__}: {error}", "see the worker's log", AGAIN
 
 

@@ -21,7 +21,7 @@ Words = Annotated[list[Text], Field(max_length=1000)]
 class Body(BaseModel):
     """Of a request: what it does not know is refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class TaskBody(Body):

@@ -7,11 +7,13 @@ import socket
 import threading
 import uuid
 
+from bitfront.executors import Wanted
 from bitfront.storage import Store
-from bitfront.tasks.numbers import require
 
 from .actions import Host
 from .driver import drive, patiently
+from .policy import Policy
+from .presence import Presence
 
 LEASE = 30.0  # seconds
 POLL = 1.0  # seconds between two looks for a job
@@ -22,7 +24,9 @@ class Worker:
 
     db: where it is, as of ``Store.open``. name: of this worker in histories; by default host,
     process and a random part. lease: seconds after which the job of a worker that died is claimed
-    by another. processes: that do a job's units side by side.
+    by another. executor: that does a job's units; by default the worker's process. policy: what
+    jobs may load; anything without one. Raises ``InvalidInput`` for an executor that cannot be
+    made.
     """
 
     def __init__(
@@ -30,10 +34,12 @@ class Worker:
         db: str | None,
         name: str | None = None,
         lease: float = LEASE,
-        processes: int = 1,
+        executor: Wanted | None = None,
+        policy: Policy | None = None,
     ) -> None:
-        require(1, processes=processes)
-        self.host, self.lease = Host(db, processes), lease
+        executor = executor or Wanted()
+        executor.made()  # what cannot be made is refused before a job is claimed
+        self.host, self.lease = Host(db, executor, policy), lease
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._stop = threading.Event()
 
@@ -48,7 +54,10 @@ class Worker:
         looks. Raises ``StorageError`` when the database cannot be opened, or stays out of reach.
         """
         driven = 0
-        with Store.open(self.host.db) as store:
+        with (
+            Store.open(self.host.db) as store,
+            Presence(store, self.name, self.lease),
+        ):
             while not self._stop.is_set():
                 job = patiently(lambda: store.claim(self.name, self.lease))
                 if job is not None:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sqlalchemy import select
 
-from bitfront.errors import InvalidInput, StorageError, UnknownName
+from bitfront.errors import BitfrontWarning, InvalidInput, StorageError, UnknownName
 from bitfront.files import PARTIAL
 from bitfront.storage import Collected, Store, StudyRecord
 from bitfront.storage.artifacts import LARGE, referring
@@ -636,3 +636,54 @@ def test_a_writer_killed_between_file_and_row(
     store.add_checkpoint(study, "pass", 0, {"s": BIG})  # finds the file
     assert len(files(folder)) == 1
     assert store.checkpoints(study, "pass")[0]["s"].tobytes() == BIG.tobytes()
+
+
+def test_the_files_of_a_pass_go_when_it_ends(
+    store: Store, study: StudyRecord, folder: Path
+) -> None:
+    store.add_checkpoint(study, "other", 0, {"a": BIG})
+    for i in range(3):  # the first is a part of another pass too
+        store.add_checkpoint(study, "pass", i, {"a": BIG + i})
+    store.add_checkpoint(study, "pass", 3, {"a": BIG[:9]})
+    assert len(files(folder)) == 3
+    assert store.finish_pass(study, "pass", [measurement(big=BIG)]) == 1
+    assert len(files(folder)) == len(rows(store)) == 2
+    assert store.checkpoints(study, "other")[0]["a"].tobytes() == BIG.tobytes()
+    assert store.finish_pass(study, "other", []) == 0
+    assert len(files(folder)) == len(rows(store)) == 1
+    assert store.measurements(study, vectors=True)[0].vectors["big"].tobytes() == BIG.tobytes()
+    assert store.discard([]) == Collected(0, 0)
+    assert store.discard({path.name for path in files(folder)}) == Collected(0, 0)
+    assert store.discard(["0" * 64]) == Collected(0, 0)
+
+
+def test_a_pass_ends_where_files_cannot_be_removed(
+    store: Store, study: StudyRecord, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> int:
+        raise StorageError("the file cannot be removed", "change its permissions")
+
+    store.add_checkpoint(study, "pass", 0, {"a": BIG})
+    with monkeypatch.context() as patched:
+        patched.setattr(Folder, "remove", refused)
+        with pytest.warns(BitfrontWarning, match="parts of a finished pass stay: the file cannot"):
+            assert store.finish_pass(study, "pass", [measurement()]) == 1
+    assert store.checkpoints(study, "pass") == {}
+    assert len(files(folder)) == 1
+    assert store.collect(grace=0.0).files == 1
+
+
+def test_a_pass_that_another_ends_while_it_is_read(
+    store: Store, other: Store, study: StudyRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(2):
+        store.add_checkpoint(study, "pass", i, {"a": BIG + i})
+    read = Folder.read
+
+    def ended(self: Folder, hash: str) -> bytes:
+        monkeypatch.setattr(Folder, "read", read)
+        other.finish_pass(study, "pass", [measurement()])
+        return read(self, hash)
+
+    monkeypatch.setattr(Folder, "read", ended)
+    assert store.checkpoints(study, "pass") == {}

@@ -108,6 +108,10 @@ def check(store: Store, wrote: Any) -> None:
         if progress is not None:
             assert_fields(job.progress, progress)
         assert_fields(job, given)
+    workers = store.workers()
+    assert len(workers) == len(wrote.get("workers", []))
+    for worker, given in zip(workers, wrote.get("workers", []), strict=True):
+        assert_fields(worker, given)
 
 
 def assert_fields(found: Any, expected: dict[str, Any]) -> None:

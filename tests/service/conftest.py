@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from bitfront.service.actions import Host
 from bitfront.service.driver import drive
 from bitfront.storage import Job, Store
 from tests import tiny
+from tests.service.browsers import Browsing, Tab, browsing, living
 
 LEASE = 60.0  # seconds: never runs out in a test that does not want it to
 
@@ -48,6 +50,35 @@ class Place:
 
     def kinds(self, job: Job) -> list[str]:
         return [event.kind for event in self.store.events(job.id) if event.kind != "stage"]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browsing]:
+    """A headless Chromium; the test is skipped where there is none."""
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., str]]:
+    """Starts servers of databases; the address of each one's page."""
+    with contextlib.ExitStack() as stack:
+        yield lambda db, **settings: stack.enter_context(living(db, **settings))
+
+
+@pytest.fixture
+def tabs(chromium: Browsing, serve: Callable[..., str]) -> Iterator[Callable[..., Tab]]:
+    """Opens pages, and closes them before ``serve`` ends. The test fails for what they print as an
+    error, and for what they ask of other hosts."""
+    opened: list[Tab] = []
+
+    def open_tab(address: str, **options: Any) -> Tab:
+        opened.append(Tab(chromium, address, **options))
+        return opened[-1]
+
+    yield open_tab
+    troubles = [trouble for tab in opened for trouble in tab.end()]
+    assert not troubles, "\n".join(troubles)
 
 
 @pytest.fixture

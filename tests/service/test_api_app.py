@@ -25,22 +25,21 @@ def test_probes_and_meta(database: str) -> None:
     with serving(database) as client, Store.open(database) as store:
         assert client.get("/healthz").json() == {"alive": True}
         ready = client.get("/readyz").json()
-        assert ready["workers"] == {"running": 0, "names": []}
+        assert ready["workers"] == {"idle": 0, "busy": 0}
+        for number, lease in enumerate((60.0, 60.0, -1.0)):
+            store.worker_seen(f"w{number}", "here", "0.1.0", "2026-01-01", lease)
         store.submit("search", "s", {})
         store.submit("search", "t", {})
         assert store.claim("w1", 60.0) is not None
         ready = client.get("/readyz").json()
-        assert (ready["workers"], ready["queued"]) == ({"running": 1, "names": ["w1"]}, 1)
+        assert (ready["workers"], ready["queued"]) == ({"idle": 1, "busy": 1}, 1)
+        workers = client.get("/api/v1/workers").json()["items"]
+        assert [(w["name"], w["state"], w["job"]) for w in workers] == [
+            ("w0", "idle", None), ("w1", "busy", 1), ("w2", "lost", None),
+        ]  # fmt: skip
         meta = client.get("/api/v1/meta").json()
         assert meta["kinds"] == list(ACTIONS)
         assert meta["allow"] == {"hub": False, "functions": False}
-
-
-def test_a_worker_whose_lease_ran_out_is_not_ready(database: str) -> None:
-    with serving(database) as client, Store.open(database) as store:
-        store.submit("search", "s", {})
-        assert store.claim("w1", -1.0) is not None
-        assert client.get("/readyz").json()["workers"]["running"] == 0
 
 
 def test_without_a_database_it_lives_but_is_not_ready(tmp_path: Path) -> None:
@@ -141,10 +140,14 @@ with serving({str(db)!r}, **settings) as c:
         found = c.get("/api/v1/studies" + address)
         assert found.status_code in (200, 422), found.text
     task = {{"kind": "language", "arguments": {{"model": model, "calibration": str(data)}}}}
-    for body in ({{"kind": "search", "schemes": "w4", "budgets": ["4bpw"], "hold": None}},
-                 {{"kind": "profile", "schemes": "w4g8"}}, {{"kind": "export", "trial": 1}},
-                 {{"kind": "measure", "schemes": {{"a": "w4"}}}}):
-        done = c.post("/api/v1/studies/new/jobs", json={{**body, "task": task}})
+    costs = {{"joules": {{"layers": {{"a": {{"w4": 1.0}}}}}}}}
+    for study, body in (
+        ("new", {{"kind": "search", "schemes": "w4", "budgets": ["4bpw"], "hold": None}}),
+        ("new", {{"kind": "profile", "schemes": "w4g8", "choices": {{"costs": costs}}}}),
+        ("new", {{"kind": "measure", "schemes": {{"a": "w4"}}}}),
+        ("llama", {{"kind": "export", "trial": 1}}),
+    ):
+        done = c.post(f"/api/v1/studies/{{study}}/jobs", json={{**body, "task": task}})
         assert done.status_code == 202, done.text
     assert c.post("/api/v1/studies/llama/jobs", json={{"kind": "report"}}).status_code == 202
 print(*sorted(m for m in sys.modules if "." not in m))

@@ -74,12 +74,14 @@ def test_questions_are_answered_as_by_the_database(bitfront: Commands, url: str)
         job = store.claim("w1", 60.0)
         assert job is not None
         store.advance(job, "profiling", 3, 10)
+        store.worker_seen("w1", "here", "0.1.0", "2026-01-01T00:00:00", 60.0)
     for words in (
         ["studies"], ["front", "llama"], ["front", "llama", "--all", "--within", "kl<=0.5"],
         ["front", "llama", "--cost", "bits", "--metric", "top1", "--metric", "kl"],
         ["show", "llama", 3], ["show", "llama", 2, "--metric", "top1"],
         ["jobs", "list"], ["jobs", "list", "--state", "running", "--limit", 1],
-        ["jobs", "show", job.id], ["jobs", "logs", job.id], ["jobs", "logs", job.id, "--after", 2],
+        ["workers"], ["jobs", "show", job.id], ["jobs", "logs", job.id],
+        ["jobs", "logs", job.id, "--after", 2],
     ):  # fmt: skip
         for more in ([], ["--json"]):
             here, there = bitfront.ok(*words, *more), bitfront.ok("--server", url, *words, *more)

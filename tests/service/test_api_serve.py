@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,39 +18,17 @@ from bitfront.service.api.serving import bound
 from bitfront.storage import Store
 from tests import tiny
 from tests.commands import Commands
+from tests.service.processes import served
 
 SOON = 120.0  # seconds in which what is waited for must have come
 TOKEN = "a-token-for-everything"
-
-
-@contextmanager
-def served(folder: Path, *words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Its address, and the process; what it logs goes to ``log``."""
-    code = "from bitfront.cli import main; main()"
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, "serve", "--port", "0", "--db", str(folder / "b.db"),
-             *words],
-            stdout=subprocess.PIPE, stderr=log, text=True,
-            env={**os.environ, "BITFRONT_TOKEN": TOKEN, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-    assert process.stdout is not None
-    with process.stdout:
-        line = process.stdout.readline()
-        match = re.fullmatch(r"serving on (http://\S+)\n", line)
-        assert match, (folder / "log").read_text()
-        try:
-            yield match[1], process
-        finally:
-            process.kill()
-            process.wait()
 
 
 def test_a_job_from_request_to_result(tmp_path: Path) -> None:
     """Submitted, done by the worker beside the server, followed, fetched; and then the end."""
     (tmp_path / "net.py").write_text(tiny.CODE)
     words = ("--root", str(tmp_path), "--allow-functions", "--output", str(tmp_path / "out"))
-    with served(tmp_path, *words, "--worker") as (address, process):
+    with served(tmp_path, *words, "--worker", token=TOKEN) as (address, process):
         headers = {"authorization": f"Bearer {TOKEN}"}
         with httpx.Client(base_url=f"{address}/api/v1", headers=headers, timeout=SOON) as client:
             task = {"kind": "module", "arguments": {"function": "net.py:task"}}
@@ -97,7 +71,7 @@ def end(client: httpx.Client, location: str) -> dict[str, str]:
 def test_a_stream_does_not_hold_up_the_end(tmp_path: Path) -> None:
     with Store.open(tmp_path / "b.db") as store:
         store.submit("search", "s", {})
-    with served(tmp_path) as (address, process):
+    with served(tmp_path, token=TOKEN) as (address, process):
         headers = {"authorization": f"Bearer {TOKEN}", "accept": "text/event-stream"}
         with httpx.stream("GET", f"{address}/api/v1/jobs/1/events", headers=headers) as stream:
             lines = stream.iter_lines()
@@ -136,7 +110,7 @@ def test_parts_of_an_answer_do_not_wait_for_each_other() -> None:
 def test_a_port_that_is_taken(bitfront: Commands) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert "choose another port" in bitfront.refused("serve", "--port", port)
+        assert "choose another host or port" in bitfront.refused("serve", "--port", port)
 
 
 @pytest.mark.parametrize("name", ["fastapi", "uvicorn"])

@@ -10,7 +10,7 @@ import pytest
 
 import bitfront
 from bitfront.documents import answer_document, plain
-from bitfront.errors import StorageError
+from bitfront.errors import ClusterError, InvalidInput, StorageError
 from bitfront.service import driver
 from bitfront.service.actions import ACTIONS, Action, Host
 from bitfront.service.requests import Body
@@ -126,6 +126,12 @@ def test_a_unit_that_fails_is_tried_again(place: Place, monkeypatch: pytest.Monk
         ("RuntimeError: out of memory", "working 1/3")
     ] * 2
     assert place.store.job(job.id).result == {"units": 3}
+
+
+def test_a_cluster_that_is_away_is_waited_for_longer() -> None:
+    away = ClusterError("no head of a Ray cluster", "start one")
+    assert driver.told(away) == ("no head of a Ray cluster", "start one", driver.CLUSTER)
+    assert driver.told(InvalidInput("a wrong word", "another")) == ("a wrong word", "another", None)
 
 
 def test_after_some_failures_of_a_unit_the_job_fails(

@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 
 from benchmarks.watching import attempts, outcome, watched
+from bitfront.errors import StorageError
+from bitfront.executors import Wanted
 from bitfront.service.actions import ACTIONS, Action, Host
 from bitfront.service.requests import Body
 from bitfront.service.worker import Worker
@@ -92,6 +94,7 @@ def test_a_killed_worker_costs_nothing(tmp_path: Path) -> None:
     ends = [place.store.job(job.id) for place, job in zip((calm, rough), jobs, strict=True)]
     assert [job.state for job in ends] == ["succeeded"] * 2
     lost = rough.kinds(ends[1]).count("lost")
+    assert Counter(w.state for w in rough.store.workers()).keys() == {"lost"}
     assert ends[1].attempt == 1 + lost
     assert 1 <= lost <= killings  # a worker may be killed before it has claimed
     for place in (calm, rough):
@@ -129,11 +132,51 @@ def test_two_workers_do_no_job_twice(place: Place, monkeypatch: pytest.MonkeyPat
 
 def test_a_worker_may_have_processes(place: Place) -> None:
     job = place.search()
-    assert Worker(place.db, processes=2).run(idle=False) == 1
+    assert Worker(place.db, executor=Wanted("local", {"processes": 2})).run(idle=False) == 1
     done = place.store.job(job.id)
     assert (done.state, place.kinds(job)) == ("succeeded", ["submitted", "claimed", "succeeded"])
     assert done.result is not None
     assert len(done.result["answers"]) == 2
+
+
+def test_a_worker_is_seen_for_as_long_as_it_works(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[tuple[str, str, int | None]] = []
+    seen, worker_seen = threading.Semaphore(0), Store.worker_seen
+
+    def noted(self: Store, *args: Any) -> None:
+        worker_seen(self, *args)
+        seen.release()
+
+    def act(study: str, request: Body, host: Host, progress: Progress) -> dict[str, Any]:
+        del study, request, host, progress
+        for _ in range(3):  # when it began, and twice since
+            assert seen.acquire(timeout=SOON)
+        found.extend((w.name, w.state, w.job) for w in place.store.workers())
+        return {}
+
+    monkeypatch.setitem(ACTIONS, "seen", Action(Body, act))
+    monkeypatch.setattr(Store, "worker_seen", noted)
+    job, _ = place.store.submit("seen", "s", {})
+    assert Worker(place.db, "w1", lease=1.0).run(idle=False) == 1
+    assert found == [("w1", "busy", job.id)]
+    assert place.store.workers() == []
+
+
+def test_a_worker_works_where_it_cannot_say_that_it_does(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_: object) -> None:
+        raise StorageError("database is locked", "wait")
+
+    for name in ("worker_seen", "worker_ended"):
+        monkeypatch.setattr(Store, name, away)
+    monkeypatch.setitem(ACTIONS, "none", Action(Body, lambda *_: {}))
+    place.store.submit("none", "s", {})
+    assert Worker(place.db, "w1").run(idle=False) == 1
+    assert "worker w1 may be listed as lost: database is locked: wait" in caplog.text
+    assert "worker w1 is still listed" in caplog.text
 
 
 def test_a_signal_ends_a_worker_after_its_unit(tmp_path: Path) -> None:
@@ -148,6 +191,7 @@ def test_a_signal_ends_a_worker_after_its_unit(tmp_path: Path) -> None:
     assert "1 job driven" in worker.said()
     after = place.store.job(job.id)
     assert (after.state, after.worker) == ("queued", None)
+    assert place.store.workers() == []
     place.store.close()
 
 

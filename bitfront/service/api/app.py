@@ -10,9 +10,10 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from bitfront import __version__
+from bitfront.remote import API
 
-from . import files, fronts, jobs, measurements, meta, studies, trials
-from .common import API, Service
+from . import files, fronts, jobs, measurements, meta, page, points, studies, trials, workers
+from .common import Service
 from .outer import Outer
 from .problems import ProblemDocument, install
 from .settings import Settings
@@ -38,8 +39,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )  # fmt: skip
     app.state.service = service
     app.include_router(meta.probes)
+    app.include_router(page.router)
     whole = APIRouter(prefix=API)
-    for module in (meta, studies, measurements, trials, fronts, jobs, files):
+    for module in (meta, studies, measurements, trials, fronts, points, jobs, files, workers):
         whole.include_router(module.router)
     app.include_router(whole)
     install(app)

@@ -35,7 +35,10 @@ def written(job: Job, output: Path | None) -> list[Written]:
     Raises ``Problem`` for one that has not succeeded, that writes no files, or wrote elsewhere.
     """
     if job.kind not in ("export", "report"):
-        raise Problem(404, f"job {job.id} is a {job.kind}, which writes no files", name="no-files")
+        raise Problem(
+            404, f"job {job.id} is a {job.kind}, which writes no files",
+            "ask for those of an export or a report", "no-files",
+        )  # fmt: skip
     if job.state != SUCCEEDED or job.result is None:
         raise Problem(
             409, f"job {job.id} is {job.state}", "its files are there when it succeeded", "no-files"

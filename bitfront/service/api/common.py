@@ -13,7 +13,6 @@ from bitfront.storage import Store
 
 from .settings import Settings
 
-API = "/api/v1"
 MOST = 500  # rows of a page
 LARGEST = (1 << 31) - 1  # of a column of integers
 

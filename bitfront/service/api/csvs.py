@@ -8,22 +8,26 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
-from fastapi import Header, Query, Request, Response
+from fastapi import Depends, Header, Query, Request, Response
 
-Format = Annotated[
-    Literal["json", "csv"] | None, Query(description="Goes before the header Accept.")
-]
-Accept = Annotated[str, Header()]
 _TABLE = {"text/csv": {"schema": {"type": "string"}}}
 CSV: dict[int | str, dict[str, Any]] = {200: {"content": _TABLE, "description": "As asked."}}
 
 
-def wants_csv(format: str | None, accept: str) -> bool:
+def wants_csv(
+    format: Annotated[
+        Literal["json", "csv"] | None, Query(description="Goes before the header Accept.")
+    ] = None,
+    accept: Annotated[str, Header()] = "*/*",
+) -> bool:
     """Whether CSV is asked for."""
     if format is not None:
         return format == "csv"
     kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
     return "text/csv" in kinds and "application/json" not in kinds
+
+
+AsCsv = Annotated[bool, Depends(wants_csv)]
 
 
 def csv_response(text: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from bitfront.storage.pages import Order, Place
+from bitfront.storage.pages import Order
 
 ORDER = "A cost or metric, like kl, or id; with - before it from the greatest to the least."
 
@@ -44,8 +44,3 @@ def order_of(text: str) -> Order:
     """What ``order=`` asks for."""
     by = text.removeprefix("-")
     return Order(None if by == "id" else by, text.startswith("-"))
-
-
-def placed(at: list[Any] | None) -> Place | None:
-    """The place that a cursor has."""
-    return None if at is None else Place(float(at[0]), at[1])

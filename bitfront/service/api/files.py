@@ -64,7 +64,7 @@ def archive(service: In, id: JobId, if_none_match: Tags = None) -> Response:
     """All files of a job as one zip, not compressed."""
     found = written(service.store.job(id), service.settings.output)
     tag = f'"{id}-{hash_of(found)}"'
-    if _same(if_none_match, tag):
+    if same(if_none_match, tag):
         return Response(status_code=304, headers={"ETag": tag, **KEPT})
     named = f'attachment; filename="job-{id}.zip"'
     headers = {"Content-Disposition": named, "ETag": tag, **KEPT}
@@ -89,7 +89,7 @@ def file(
     if found is None:
         raise Problem(404, f"job {id} wrote no file {path!r}", "see its files", "unknown-name")
     tag = f'"{found.sha256}"'
-    if _same(if_none_match, tag):
+    if same(if_none_match, tag):
         return Response(status_code=304, headers={"ETag": tag, **KEPT})
     if range is not None and not (if_range in (None, tag) and one_range(range, found.bytes)):
         kept = [h for h in request.scope["headers"] if h[0].lower() != b"range"]
@@ -109,6 +109,7 @@ def _document(file: Written) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _same(given: str | None, tag: str) -> bool:
+def same(given: str | None, tag: str) -> bool:
+    """Whether If-None-Match names ``tag``."""
     tags = [t.strip().removeprefix("W/") for t in (given or "").split(",")]
     return "*" in tags or tag in tags

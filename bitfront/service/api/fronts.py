@@ -12,7 +12,7 @@ from bitfront.frontcsv import front_csv
 from bitfront.queries import front_in
 
 from .common import Db, StudyName, Word
-from .csvs import CSV, Accept, Format, csv_response, wants_csv
+from .csvs import CSV, AsCsv, csv_response
 from .figures import TrialDocument
 from .problems import documented
 from .trials import Within
@@ -43,6 +43,7 @@ class FrontDocument(BaseModel):
 def front(
     store: Db,
     name: StudyName,
+    as_csv: AsCsv,
     x: Annotated[Word, Query(description="A cost or metric.")] = "bytes",
     y: Annotated[Word, Query(description="A cost or metric.")] = "kl",
     z: Annotated[list[Word], Query(description="Further ones.", max_length=8)] = [],  # noqa: B006
@@ -50,12 +51,10 @@ def front(
     everything: Annotated[
         bool, Query(alias="all", description="Give dominated trials too.")
     ] = False,
-    format: Format = None,
-    accept: Accept = "*/*",
 ) -> Any:
     """The Pareto front of a study under two or more costs and metrics."""
     found = front_in(store, name, (x, y, *z), within, everything)
-    if wants_csv(format, accept):
+    if as_csv:
         return csv_response(front_csv(found, everything))
     columns = [(*found.costs, *found.metrics).index(objective) for objective in (x, y, *z)]
     document = front_document(found, everything)

@@ -20,7 +20,9 @@ from .settings import Settings, is_loopback
 
 READING = frozenset(("GET", "HEAD", "OPTIONS"))
 CLIENTS = 10_000  # that are remembered at once
-FREE = ("/healthz", "/readyz")  # for supervisors, which have no token
+# for supervisors, which have no token, and for the web page, which holds no data and asks for one
+FREE = ("/healthz", "/readyz", "/", "")
+FILES = "/page/"
 
 
 class Guard:
@@ -36,7 +38,7 @@ class Guard:
             return
         self._rate(client)
         self._host(headers)
-        if path in FREE:
+        if path in FREE or path.startswith(FILES):
             return
         if self.settings.guarded:
             self._token(method, headers)
@@ -62,12 +64,14 @@ class Guard:
         if len(given) != 1 or not is_loopback(_hostname(given[0])):
             raise Problem(421, f"this server does not answer for host {', '.join(given)!r}")
 
+    def may_change(self, headers: Headers) -> bool:
+        """Whether who asks so may change something."""
+        return not self.settings.guarded or _same(_bearer(headers), self.settings.token)
+
     def _token(self, method: str, headers: Headers) -> None:
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        given = given.strip() if scheme.lower() == "bearer" else ""
+        given = _bearer(headers)
         whole, reading = (
-            token is not None and hmac.compare_digest(given.encode(), token.encode())
-            for token in (self.settings.token, self.settings.read_token)
+            _same(given, token) for token in (self.settings.token, self.settings.read_token)
         )
         if not whole and not reading:
             what = "the token is not one of this server's" if given else "a token is needed"
@@ -80,6 +84,16 @@ class Guard:
         own = origin is None or urlsplit(origin).netloc == headers.get("host")
         if not own or site in ("cross-site", "same-site"):
             raise Problem(403, f"a page of {origin or site!r} may not change anything here")
+
+
+def _bearer(headers: Headers) -> str:
+    """The token that was sent; empty for none."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else ""
+
+
+def _same(given: str, token: str | None) -> bool:
+    return token is not None and hmac.compare_digest(given.encode(), token.encode())
 
 
 def _hostname(host: str) -> str:

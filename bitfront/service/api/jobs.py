@@ -8,10 +8,11 @@ from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from pydantic import BaseModel
 
 from bitfront.documents import event_document, job_document, plain
+from bitfront.remote import API
 from bitfront.storage import Job
 
 from .bodies import JobRequest, Kind
-from .common import API, LARGEST, After, Db, In, JobId, Limit, Page, StudyName, Word, page
+from .common import LARGEST, After, Db, In, JobId, Limit, Page, StudyName, Word, page
 from .cursors import cursor, position
 from .outer import prefix_of
 from .problems import Problem, documented

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
-from bitfront.documents import estimates_document, plain
-from bitfront.storage.pages import measurement_places, some_measurements
+from bitfront.documents import estimates_document
+from bitfront.storage.pages import Place, measurement_places, some_measurements
 
-from .common import After, Db, Limit, Page, StudyName, Word, page
-from .csvs import CSV, Accept, Format, csv_page, wants_csv
-from .cursors import cursor, position
-from .figures import ORDER, Figure, order_of, placed
+from .common import After, Db, Limit, Page, StudyName, Word
+from .csvs import CSV, AsCsv
+from .figures import ORDER, Figure, order_of
+from .listings import listed, page_of
 from .problems import documented
 
 router = APIRouter(tags=["studies"])
@@ -46,34 +46,29 @@ def measurements(
     request: Request,
     store: Db,
     name: StudyName,
+    as_csv: AsCsv,
     profiler: Word | None = None,
     layer: Word | None = None,
     scheme: Word | None = None,
     order: Annotated[Word, Query(description=ORDER)] = "id",
     limit: Limit = 100,
     at: After = None,
-    format: Format = None,
-    accept: Accept = "*/*",
 ) -> Any:
     """The measurements of a study."""
     record = store.study(name)
     chosen = {"profiler": profiler, "layer": layer, "scheme": scheme}
     query = {"of": "measurements", "study": name, "order": order, **chosen}
-    after = placed(position(at, query, float, int))
-    places = measurement_places(
-        store, record, order_of(order), **chosen, after=after, limit=limit + 1
-    )
-    last = places[limit - 1] if len(places) > limit else None
-    found = some_measurements(store, [place.id for place in places[:limit]])
+
+    def find(after: Place | None, most: int) -> list[Place]:
+        return measurement_places(store, record, order_of(order), **chosen, after=after, limit=most)
+
+    ids, more = page_of(query, at, limit, find)
     rows = [
         {
             "id": id, "profiler": m.profiler, "settings": m.settings, "layer": m.layer,
             "scheme": m.scheme, "seconds": None if math.isnan(m.seconds) else m.seconds,
             "values": estimates_document(m.values),
         }
-        for id, m in found
+        for id, m in some_measurements(store, ids)
     ]  # fmt: skip
-    more = None if last is None else cursor(query, [last.value, last.id])
-    if wants_csv(format, accept):
-        return csv_page(request, plain(rows), more, COLUMNS, ("values",))
-    return page(plain(rows), more)
+    return listed(request, rows, more, as_csv, COLUMNS, ("values",))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from bitfront import __version__
 from bitfront.errors import StorageError
 from bitfront.storage.health import health
 from bitfront.storage.jobstates import STATES
+from bitfront.storage.workers import BUSY, IDLE
 
 from .bodies import KINDS
 from .common import In
@@ -24,24 +25,23 @@ class Alive(BaseModel):
     alive: Literal[True]
 
 
-class WorkersDocument(BaseModel):
-    """Workers that hold a job under a lease which has not run out. An idle worker leaves no trace
-    in the database, so that none here need not mean that there is none."""
+class WorkerCounts(BaseModel):
+    """Workers that live: those that wait for a job, and those that do one."""
 
-    running: int
-    names: list[str]
+    idle: int
+    busy: int
 
 
 class Ready(BaseModel):
     ready: Literal[True]
     schema_: str = Field(alias="schema", description="Revision of the database's tables.")
-    workers: WorkersDocument
+    workers: WorkerCounts
     queued: int = Field(description="Jobs that wait for a worker.")
 
 
 class Meta(BaseModel):
     """allow: what jobs may load besides files under the roots. output: whether export and report
-    jobs are taken."""
+    jobs are taken. changes: whether who asks may submit and move jobs, or only read."""
 
     name: Literal["bitfront"]
     version: str
@@ -51,6 +51,7 @@ class Meta(BaseModel):
     allow: dict[str, bool]
     roots: int
     output: bool
+    changes: bool
     limits: dict[str, float]
 
 
@@ -65,6 +66,7 @@ def readyz(service: In) -> Any:
     """The database can be reached and has the newest schema; who works is told, not required."""
     try:
         found = health(service.store)
+        states = [worker.state for worker in service.store.workers()]
     except StorageError as error:
         raise Problem(503, error.what, error.remedy) from error
     if found.schema != found.newest:
@@ -74,12 +76,12 @@ def readyz(service: In) -> Any:
         )  # fmt: skip
     return {
         "ready": True, "schema": found.schema, "queued": found.queued,
-        "workers": {"running": len(found.workers), "names": found.workers},
+        "workers": {"idle": states.count(IDLE), "busy": states.count(BUSY)},
     }  # fmt: skip
 
 
 @router.get("/meta", response_model=Meta, responses=documented())
-def meta(service: In) -> Any:
+def meta(service: In, request: Request) -> Any:
     """Version, kinds of jobs, what is allowed and how much."""
     settings = service.settings
     return {
@@ -87,6 +89,7 @@ def meta(service: In) -> Any:
         "kinds": list(KINDS), "states": list(STATES),
         "allow": {"hub": settings.allow_hub, "functions": settings.allow_functions},
         "roots": len(settings.roots), "output": settings.output is not None,
+        "changes": request.state.changes,
         "limits": {
             "body_bytes": settings.max_body, "requests_per_second": settings.rate,
             "burst": settings.burst, "streams": settings.streams,

@@ -14,6 +14,7 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .guard import Guard
@@ -60,6 +61,11 @@ class Outer:
         try:
             headers, path = Headers(scope=scope), _route(scope)
             self.guard.check(scope["method"], path, headers, client)
+            scope.setdefault("state", {})["changes"] = self.guard.may_change(headers)
+            if path == "":
+                home = RedirectResponse(f"{self.settings.prefix}/", 308)
+                await home(scope, receive, sending)
+                return
             await self.app(scope, self._capped(headers, receive), sending)
         except Problem as problem:
             fields = document(problem.status_code, problem.detail, problem.hint, problem.name)
@@ -110,9 +116,10 @@ def _kept(scope: MutableMapping[str, Any]) -> str:
 
 
 def _route(scope: MutableMapping[str, Any]) -> str:
-    """The path as routes have it, whether or not a proxy has taken the prefix away."""
+    """The path as routes have it, whether or not a proxy has taken the prefix away; empty for the
+    prefix itself without a slash."""
     path, prefix = str(scope["path"]), str(scope["root_path"])
-    return path.removeprefix(prefix) if path.startswith(f"{prefix}/") else path
+    return path.removeprefix(prefix) if f"{path}/".startswith(f"{prefix}/") else path
 
 
 def prefix_of(request: Request) -> str:

@@ -14,7 +14,9 @@ from starlette.exceptions import HTTPException
 
 from bitfront.errors import (
     BitfrontError,
+    ClusterError,
     ExportError,
+    Forbidden,
     IllegalMove,
     Infeasible,
     InvalidInput,
@@ -24,6 +26,7 @@ from bitfront.errors import (
 )
 
 MEDIA = "application/problem+json"
+LONGEST = 60  # characters of a value that is named
 PAGE = "docs/service.md"
 
 # error -> status and name; the first that fits
@@ -33,7 +36,9 @@ ERRORS: tuple[tuple[type[BitfrontError], int, str], ...] = (
     (Infeasible, 422, "infeasible"),
     (StudyMismatch, 409, "study-mismatch"),
     (IllegalMove, 409, "illegal-move"),
+    (Forbidden, 403, "forbidden-path"),
     (StorageError, 500, "storage"),
+    (ClusterError, 500, "cluster"),
     (ExportError, 500, "export"),
 )
 # status -> name and what to do, of what is refused before anything is looked up
@@ -88,6 +93,12 @@ class Problem(HTTPException):
         self.hint, self.name = hint, name
 
 
+def _places(error: Exception, what: str) -> dict[str, Any]:
+    """Where the value stands that an error is about, as far as it says."""
+    location = getattr(error, "location", None)
+    return {} if location is None else {"errors": [{"location": location, "what": what}]}
+
+
 def document(
     status: int, detail: str, hint: str = "", name: str = "", **more: Any
 ) -> dict[str, Any]:
@@ -128,7 +139,8 @@ def of_error(error: BitfrontError) -> Response:
         if isinstance(error, kind):
             if isinstance(error, StorageError) and error.passing:
                 return answer(document(503, error.what, error.remedy), {"Retry-After": "1"})
-            return answer(document(status, error.what, error.remedy, name))
+            places = _places(error, error.what)
+            return answer(document(status, error.what, error.remedy, name, **places))
     return answer(document(500, error.what, error.remedy))
 
 
@@ -141,6 +153,29 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+SAID = {
+    "missing": "it is missing",
+    "extra_forbidden": "there is no such field",
+    "string_pattern_mismatch": "use characters that can be printed",
+    "union_tag_not_found": "kind is missing",
+    "dict_type": "give an object",
+    "model_attributes_type": "give an object",
+}  # pydantic's type of error -> in words, where its own are those of Python
+
+
+def said_of(error: Mapping[str, Any]) -> str:
+    """What is wrong with a value, and the value where it is short."""
+    kind, given = error["type"], error.get("input")
+    if kind == "json_invalid":
+        return f"{error['ctx']['error']} at character {error['loc'][-1]}"
+    if kind == "union_tag_invalid":
+        return f"kind is one of {error['ctx']['expected_tags']}, not {error['ctx']['tag']!r}"
+    words = SAID.get(kind, str(error["msg"]))
+    shown = json.dumps(given) if isinstance(given, str | int | float | None) else ""
+    plainly = kind in ("missing", "extra_forbidden") or not 0 < len(shown) <= LONGEST
+    return words if plainly else f"{words}, not {shown}"
+
+
 def install(app: FastAPI) -> None:
     """Let every error of a route become a problem."""
 
@@ -150,13 +185,23 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:
-        places = [{"location": list(e["loc"]), "what": str(e["msg"])} for e in error.errors()]
+        places = [{"location": list(e["loc"]), "what": said_of(e)} for e in error.errors()]
         if any(e["type"] == "json_invalid" for e in error.errors()):
-            return answer(document(400, "the body is not JSON", errors=places))
+            return answer(
+                document(400, f"the body is not JSON: {places[0]['what']}", errors=places)
+            )
         said = "; ".join(f"{'.'.join(map(str, p['location']))}: {p['what']}" for p in places[:3])
         return answer(document(422, said, errors=places[:100]))
 
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> Response:
         hint, name = getattr(error, "hint", ""), getattr(error, "name", "")
-        return answer(document(error.status_code, str(error.detail), hint, name), error.headers)
+        detail = str(error.detail)
+        if not isinstance(error, Problem):  # of the framework, which names no value
+            said = {
+                400: "the body is not JSON: it is no text in UTF-8, or nested too deeply",
+                404: f"there is no route {request.url.path!r}",
+                405: f"{request.method} is no method of {request.url.path!r}",
+            }
+            detail = said.get(error.status_code, detail)
+        return answer(document(error.status_code, detail, hint, name), error.headers)

@@ -81,7 +81,9 @@ def bound(settings: Settings) -> socket.socket:
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or str(error)
         where = f"{settings.host}:{settings.port}"
-        raise InvalidInput(f"cannot listen on {where} ({why})", "choose another port") from error
+        raise InvalidInput(
+            f"cannot listen on {where} ({why})", "choose another host or port"
+        ) from error
 
 
 def address(listening: socket.socket, prefix: str) -> str:
@@ -90,9 +92,9 @@ def address(listening: socket.socket, prefix: str) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}{prefix}"
 
 
-def serve(settings: Settings, listening: socket.socket) -> None:
-    """Answer until SIGTERM or SIGINT. Raises ``StorageError`` for a database that cannot be used,
-    but not for one that is only out of reach for the moment."""
+def opened(settings: Settings) -> FastAPI:
+    """The application, with its database opened. Raises ``StorageError`` for one that cannot be
+    used, but not for one that is only out of reach for the moment."""
     handler = logging.StreamHandler()
     handler.setFormatter(Redacted(settings))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -104,13 +106,25 @@ def serve(settings: Settings, listening: socket.socket) -> None:
         if not error.passing:
             raise
         log.warning("%s; it is tried again at every request", error)
+    return app
+
+
+def serve(app: FastAPI, listening: socket.socket) -> None:
+    """Answer until SIGTERM or SIGINT."""
     Server(app).run(sockets=[listening])
 
 
 @contextlib.contextmanager
-def beside(db: str | None) -> Iterator[None]:
-    """A worker of the database as a child process, told to stop when the block ends."""
-    words = ["worker", *(() if db is None else ("--db", db))]
+def beside(settings: Settings) -> Iterator[None]:
+    """A worker of the database as a child process, told to stop when the block ends.
+
+    Where there are roots, it looks too that nothing else is loaded.
+    """
+    words = ["worker", *(() if settings.db is None else ("--db", settings.db))]
+    if settings.roots:
+        words += [word for root in settings.roots for word in ("--root", str(root))]
+        words += ["--allow-hub"] * settings.allow_hub
+        words += ["--allow-functions"] * settings.allow_functions
     kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
     code = "from bitfront.cli import main; main()"
     child = subprocess.Popen([sys.executable, "-c", code, *words], env=kept)

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from bitfront.errors import InvalidInput
+from bitfront.service.policy import Policy, check_roots
 
 SHORTEST = 16  # characters of a token
 HIDDEN = "[token]"
@@ -60,9 +61,14 @@ class Settings:
             )
         if self.prefix and (not self.prefix.startswith("/") or self.prefix.endswith("/")):
             raise InvalidInput(f"path prefix {self.prefix!r}", "write it like /bitfront")
-        for root in self.roots:
-            if not root.is_dir():
-                raise InvalidInput(f"root {str(root)!r} is no folder", "name a folder")
+        check_roots(self.roots)
+        if self.output is not None and self.output.exists() and not self.output.is_dir():
+            raise InvalidInput(f"output {str(self.output)!r} is no folder", "name a folder")
+
+    @property
+    def policy(self) -> Policy:
+        """What jobs may load."""
+        return Policy(self.roots, self.allow_hub, self.allow_functions)
 
     @property
     def guarded(self) -> bool:
@@ -96,7 +102,9 @@ def secret(file: Path | None, variable: str) -> str | None:
         found = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is no text"
-        raise InvalidInput(f"cannot read the token in {str(file)!r}", why) from None
+        raise InvalidInput(
+            f"cannot read the token in {str(file)!r} ({why})", "name a file with a token in it"
+        ) from None
     if not found:
         raise InvalidInput(f"{str(file)!r} is empty", "write the token into it")
     return found

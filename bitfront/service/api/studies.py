@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,9 @@ from pydantic import BaseModel, Field
 
 from bitfront.documents import plain, study_document
 from bitfront.queries import better_of
-from bitfront.storage.overviews import overview
+from bitfront.storage import StudySummary
+from bitfront.storage.activity import Activity, activities
+from bitfront.storage.overviews import metrics_of, overview
 
 from .common import After, Db, Limit, Page, StudyName, Word, page
 from .cursors import cursor, position
@@ -19,8 +22,18 @@ from .problems import documented
 router = APIRouter(tags=["studies"])
 
 
-class StudyLine(BaseModel):
-    """A study. metrics, costs: of its trials, the least and the greatest of each."""
+class Activities(BaseModel):
+    """state: what goes on in a study, or failed if nothing does and its newest job failed. jobs:
+    state to number of its jobs. updated: when a trial was added or a job changed last."""
+
+    state: Literal["running", "queued", "paused", "failed", "idle"]
+    jobs: dict[str, int]
+    updated: str
+
+
+class StudyLine(Activities):
+    """A study. metrics, costs: of its trials, the least and the greatest of each. better: which way
+    each metric is."""
 
     name: str
     created: str
@@ -28,6 +41,7 @@ class StudyLine(BaseModel):
     trials: int
     metrics: dict[str, list[float | None]]
     costs: dict[str, list[float | None]]
+    better: dict[str, Literal["lower", "higher"]]
 
 
 class Studies(Page):
@@ -50,7 +64,7 @@ class MetricSpan(SpanDocument):
     best_trial: int
 
 
-class StudyDocument(BaseModel):
+class StudyDocument(Activities):
     """A study. settings: what it was begun with. profilers: name to number of measurements."""
 
     name: str
@@ -88,8 +102,10 @@ def studies(
         found = [place for place in found if (place < last if descending else place > last)]
     more = cursor(query, list(found[limit - 1])) if len(found) > limit else None
     names = [name for _, name in found[:limit]]
-    lines = {study.name: study_document(study) for study in store.studies(names)}
-    return page([plain(lines[name]) for name in names], more)
+    active, known = activities(store, names), metrics_of(store, names)
+    lines = {study.name: study for study in store.studies(names)}
+    items = [_line(lines[name], known.get(name, {}), active[name]) for name in names]
+    return page(items, more)
 
 
 @router.get("/studies/{name}", response_model=StudyDocument, responses=documented(404))
@@ -110,4 +126,14 @@ def study(store: Db, name: StudyName) -> Any:
         "settings": settings, "layers": layers, "trials": found.trials,
         "profilers": found.profilers, "metrics": metrics,
         "costs": {name: asdict(span) for name, span in found.costs.items()},
+        **_active(activities(store, [name])[name]),
     })  # fmt: skip
+
+
+def _line(study: StudySummary, known: Mapping[str, Any], active: Activity) -> Any:
+    better = {metric: better_of({"metrics": known}, metric) for metric in study.metrics}
+    return plain({**study_document(study), "better": better, **_active(active)})
+
+
+def _active(found: Activity) -> dict[str, Any]:
+    return {"state": found.state, "jobs": dict(found.jobs), "updated": found.updated}

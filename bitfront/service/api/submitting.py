@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from bitfront.budget import Budget
-from bitfront.errors import InvalidInput, UnknownName
-from bitfront.service.requests import ProfileBody, SearchBody, TaskBody
+from bitfront.costfile import GivenCosts
+from bitfront.errors import InvalidInput
+from bitfront.giventask import Given
+from bitfront.queries import check_metric
+from bitfront.scheme import Scheme
+from bitfront.service.places import within_body
+from bitfront.service.requests import MeasureBody, ProfileBody, SearchBody, TaskBody
 from bitfront.storage import Job, Store
 from bitfront.storage.studies import check_name
 from bitfront.types import content_key, parse_schemes
 from bitfront.within import Bound
 
 from .bodies import ExportJob, JobRequest, ReportJob, task_of
-from .policy import Policy
 from .problems import Problem
 from .settings import Settings
 
@@ -30,8 +34,7 @@ def submit(store: Store, settings: Settings, study: str, body: JobRequest) -> tu
     task = task_of(body)
     if task is not None:
         request["task"] = _task(store, settings, study, task)
-    elif study not in store.names():
-        store.study(study)  # raises, and says which are near
+    _check_recorded(store, study, body)
     if isinstance(body, ExportJob):
         folder = _place(settings, "export", study, request)
         request |= {"folder": str(folder), "overwrite": True}  # it is this job's own
@@ -45,28 +48,52 @@ def submit(store: Store, settings: Settings, study: str, body: JobRequest) -> tu
 
 def _task(store: Store, settings: Settings, study: str, task: TaskBody) -> dict[str, Any]:
     """The task as its job gets it: of a known kind, all that it loads being allowed."""
-    begun = study in store.names()
-    recorded = dict(store.study(study).settings.get("recipe") or {}) if begun else {}
-    kind = task.kind or recorded.get("kind")
-    if kind is None and begun:
-        raise InvalidInput(
-            f"study {study!r} was begun in Python with a live model or data", "give task.kind"
-        )
-    if kind is None:
-        raise UnknownName(f"there is no study {study!r} yet", "give task.kind and its arguments")
-    kept = recorded if recorded.get("kind") == kind else {}
-    arguments = Policy(settings).arguments(kind, task.arguments, kept)
+    kind, recorded = Given(task.kind, task.arguments, _spelled).known(store, study)
+    arguments = settings.policy.arguments(kind, task.arguments, recorded)
     return {"kind": task.kind, "arguments": arguments}
+
+
+def _spelled(name: str) -> str:
+    """A part of a task, as requests spell it."""
+    return "task.kind" if name == "task" else f"task.arguments.{name}"
 
 
 def _check_words(body: JobRequest) -> None:
     """Raises for schemes, budgets and bounds that cannot be read."""
     if isinstance(body, ProfileBody | SearchBody):
-        parse_schemes(body.schemes)
-        for text in body.budgets:
-            Budget.parse(text)
+        with within_body("schemes"):
+            parse_schemes(body.schemes)
+        for i, text in enumerate(body.budgets):
+            with within_body("budgets", i):
+                Budget.parse(text)
     if isinstance(body, SearchBody) and body.hold is not None:
-        Bound.parse(body.hold)
+        with within_body("hold"):
+            Bound.parse(body.hold)
+    elif isinstance(body, SearchBody) and not body.budgets:
+        raise InvalidInput("no budget was given", "give at least one, like 40%, or hold")
+    if isinstance(body, ProfileBody) and (body.until is None) == bool(body.budgets):
+        raise InvalidInput("until without budgets, or these without it", "give both, or neither")
+    if isinstance(body, MeasureBody):
+        for name, text in body.schemes.items():
+            with within_body("schemes", name):
+                Scheme.parse(text)
+    if isinstance(body, ProfileBody | SearchBody | MeasureBody):
+        for name, text in body.choices.pins.items():
+            with within_body("choices", "pins", name):
+                Scheme.parse(text)
+        if body.choices.costs is not None:
+            with within_body("choices", "costs"):
+                GivenCosts.of(body.choices.costs)
+
+
+def _check_recorded(store: Store, study: str, body: JobRequest) -> None:
+    """Raises ``UnknownName`` for what a study must have and does not."""
+    if isinstance(body, ExportJob):
+        with within_body("trial"):
+            store.trial(store.study(study), body.trial)
+    elif isinstance(body, ReportJob):
+        with within_body("metric"):
+            check_metric(store.study(study), body.metric)
 
 
 def _check_text(request: dict[str, Any]) -> None:

@@ -14,10 +14,10 @@ from bitfront.storage.pages import Order, Place, some_trials, trial_places
 from bitfront.trialcolumns import OfStudy, placed_among
 from bitfront.within import those_within
 
-from .common import After, Db, Limit, Page, StudyName, TrialId, Word, page
-from .csvs import CSV, Accept, Format, csv_page, wants_csv
-from .cursors import cursor, position
-from .figures import ORDER, TrialDocument, TrialLine, order_of, placed
+from .common import After, Db, Limit, Page, StudyName, TrialId, Word
+from .csvs import CSV, AsCsv
+from .figures import ORDER, TrialDocument, TrialLine, order_of
+from .listings import listed, page_of
 from .problems import documented
 
 router = APIRouter(tags=["studies"])
@@ -32,11 +32,13 @@ class Trials(Page):
 
 
 class LayerLine(BaseModel):
-    """A layer of a trial. bytes, full_bytes: as stored, and in full precision. measured: worsening
-    of the metric when only this layer is quantized. estimated: the profiler's. inside_noise: its
-    rank among the layers is in doubt."""
+    """A layer of a trial. bits: of a weight, null for a layer that is kept and not known. bytes,
+    full_bytes: as stored, and in full precision. measured: worsening of the metric when only this
+    layer is quantized. estimated: the profiler's. inside_noise: its rank among the layers is in
+    doubt."""
 
     scheme: str
+    bits: int | None
     kind: str | None
     shape: list[int] | None
     bytes: float | None
@@ -62,28 +64,25 @@ def trials(
     request: Request,
     store: Db,
     name: StudyName,
+    as_csv: AsCsv,
     solver: Word | None = None,
     within: Within = [],  # noqa: B006 (FastAPI copies it)
     order: Annotated[Word, Query(description=ORDER)] = "id",
     limit: Limit = 100,
     at: After = None,
-    format: Format = None,
-    accept: Accept = "*/*",
 ) -> Any:
     """The trials of a study."""
     record = store.study(name)
     query = {
         "of": "trials", "study": name, "solver": solver, "within": within, "order": order,
     }  # fmt: skip
-    after = placed(position(at, query, float, int))
-    places = _places(store, record, order_of(order), solver, within, after, limit + 1)
-    last = places[limit - 1] if len(places) > limit else None
-    found = some_trials(store, [place.id for place in places[:limit]], layers=False)
-    rows = [plain(trial_document(trial)) for trial in found]
-    more = None if last is None else cursor(query, [last.value, last.id])
-    if wants_csv(format, accept):
-        return csv_page(request, rows, more, COLUMNS, ("costs", "metrics"))
-    return page(rows, more)
+
+    def find(after: Place | None, most: int) -> list[Place]:
+        return _places(store, record, order_of(order), solver, within, after, most)
+
+    ids, more = page_of(query, at, limit, find)
+    rows = [trial_document(trial) for trial in some_trials(store, ids, layers=False)]
+    return listed(request, rows, more, as_csv, COLUMNS, ("costs", "metrics"))
 
 
 @router.get("/studies/{name}/trials/{trial}", response_model=ShownTrial, responses=documented(404))

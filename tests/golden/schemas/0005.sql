@@ -6,8 +6,8 @@ CREATE TABLE artifact (
 	created TEXT NOT NULL, 
 	CONSTRAINT pk_artifact PRIMARY KEY (hash)
 );
-INSERT INTO "artifact" VALUES('4d16c0c4ba4712e856099c6c0d31c6951333c5b26224bb105d72b417dfd94b26',80128,'application/x-npy','2026-11-27T06:22:06.178136+00:00');
-INSERT INTO "artifact" VALUES('dd11675ef53c709f5d2ea6a6d2137e122ee0713456bbf90ada8b378305e91fcd',80482,'application/x-npz','2026-11-27T06:22:06.219199+00:00');
+INSERT INTO "artifact" VALUES('4d16c0c4ba4712e856099c6c0d31c6951333c5b26224bb105d72b417dfd94b26',80128,'application/x-npy','2026-11-27T05:37:52.006374+00:00');
+INSERT INTO "artifact" VALUES('66231441f0d686743956ac9ba87729b44721519af5c4545e1b46301d06c995f3',80482,'application/x-npz','2026-11-27T05:37:52.032618+00:00');
 CREATE TABLE bitfront_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT bitfront_version_pkc PRIMARY KEY (version_num)
@@ -23,7 +23,7 @@ CREATE TABLE "checkpoint" (
 	CONSTRAINT fk_checkpoint_study FOREIGN KEY(study_id) REFERENCES study (id), 
 	CONSTRAINT fk_checkpoint_artifact FOREIGN KEY(artifact) REFERENCES artifact (hash)
 );
-INSERT INTO "checkpoint" VALUES(1,'pass',3,NULL,'dd11675ef53c709f5d2ea6a6d2137e122ee0713456bbf90ada8b378305e91fcd');
+INSERT INTO "checkpoint" VALUES(1,'pass',3,NULL,'66231441f0d686743956ac9ba87729b44721519af5c4545e1b46301d06c995f3');
 CREATE TABLE export (
 	id INTEGER NOT NULL, 
 	study_id INTEGER NOT NULL, 
@@ -36,12 +36,12 @@ CREATE TABLE export (
 	CONSTRAINT pk_export PRIMARY KEY (id), 
 	CONSTRAINT fk_export_trial FOREIGN KEY(study_id, trial_id) REFERENCES trial (study_id, id)
 );
-INSERT INTO "export" VALUES(1,1,1,'safetensors','out',5368709120,'{"ok": 1}','2026-11-27T06:22:06.295550+00:00');
+INSERT INTO "export" VALUES(1,1,1,'safetensors','out',5368709120,'{"ok": 1}','2026-11-27T05:37:52.123654+00:00');
 CREATE TABLE identity (
 	"key" TEXT NOT NULL, 
 	CONSTRAINT pk_identity PRIMARY KEY ("key")
 );
-INSERT INTO "identity" VALUES('944ac77430cf413cb756bbfa8feb341d');
+INSERT INTO "identity" VALUES('e7126f9231be4276ab70bd72e6f031f6');
 CREATE TABLE job (
 	id INTEGER NOT NULL, 
 	"key" TEXT NOT NULL, 
@@ -67,9 +67,9 @@ CREATE TABLE job (
 	CONSTRAINT pk_job PRIMARY KEY (id), 
 	CONSTRAINT uq_job_key UNIQUE ("key")
 );
-INSERT INTO "job" VALUES(1,'43e30ecfc05a151278502e303aa8600904485f501ad263b3603b1ee207e4a506','search','golden','{"number": 0, "budgets": ["3bpw"]}','succeeded',1,NULL,NULL,NULL,0,'profiling',1,4,1,1.79576052649703717233e+09,1.79576052649703717233e+09,NULL,'{"trials": [1]}','2026-11-27T06:22:06.299606+00:00','2026-11-27T06:22:06.508755+00:00');
-INSERT INTO "job" VALUES(2,'d1a424694d9d3322edf3dbf95403d3bbaa1e29b2ea168a61ddac7faf74d50a44','search','golden','{"number": 1, "budgets": ["3bpw"]}','queued',1,NULL,NULL,1.79576053154070091246e+09,1,NULL,0,0,0,NULL,NULL,'{"text": "out of memory", "hint": "use less", "unit": "a w4"}',NULL,'2026-11-27T06:22:06.316344+00:00','2026-11-27T06:22:06.540706+00:00');
-INSERT INTO "job" VALUES(3,'56aa69408a149c7d3ac19aca9340415f35625c8d8e548d190b256c0a88291570','search','golden','{"number": 2, "budgets": ["3bpw"]}','paused',1,'w2',1.79576058648790836333e+09,NULL,0,'refining',3,20,3,1.79576052654861378671e+09,1.79576052654861378671e+09,NULL,NULL,'2026-11-27T06:22:06.367967+00:00','2026-11-27T06:22:06.556557+00:00');
+INSERT INTO "job" VALUES(1,'43e30ecfc05a151278502e303aa8600904485f501ad263b3603b1ee207e4a506','search','golden','{"number": 0, "budgets": ["3bpw"]}','succeeded',1,NULL,NULL,NULL,0,'profiling',1,4,1,1.79575787219767451282e+09,1.79575787219767451282e+09,NULL,'{"trials": [1]}','2026-11-27T05:37:52.135671+00:00','2026-11-27T05:37:52.211716+00:00');
+INSERT INTO "job" VALUES(2,'d1a424694d9d3322edf3dbf95403d3bbaa1e29b2ea168a61ddac7faf74d50a44','search','golden','{"number": 1, "budgets": ["3bpw"]}','queued',1,NULL,NULL,1.79575787722123694422e+09,1,NULL,0,0,0,NULL,NULL,'{"text": "out of memory", "hint": "use less", "unit": "a w4"}',NULL,'2026-11-27T05:37:52.146947+00:00','2026-11-27T05:37:52.221240+00:00');
+INSERT INTO "job" VALUES(3,'56aa69408a149c7d3ac19aca9340415f35625c8d8e548d190b256c0a88291570','search','golden','{"number": 2, "budgets": ["3bpw"]}','paused',1,'w2',1.79575793218789386751e+09,NULL,0,'refining',3,20,3,1.79575787222846651076e+09,1.79575787222846651076e+09,NULL,NULL,'2026-11-27T05:37:52.155660+00:00','2026-11-27T05:37:52.240504+00:00');
 CREATE TABLE job_event (
 	job_id INTEGER NOT NULL, 
 	number INTEGER NOT NULL, 
@@ -79,17 +79,17 @@ CREATE TABLE job_event (
 	CONSTRAINT pk_job_event PRIMARY KEY (job_id, number), 
 	CONSTRAINT fk_job_event_job FOREIGN KEY(job_id) REFERENCES job (id)
 );
-INSERT INTO "job_event" VALUES(1,1,'submitted','2026-11-27T06:22:06.307483+00:00','{}');
-INSERT INTO "job_event" VALUES(2,1,'submitted','2026-11-27T06:22:06.317509+00:00','{}');
-INSERT INTO "job_event" VALUES(3,1,'submitted','2026-11-27T06:22:06.368965+00:00','{}');
-INSERT INTO "job_event" VALUES(1,2,'claimed','2026-11-27T06:22:06.391112+00:00','{"worker": "w0", "attempt": 1}');
-INSERT INTO "job_event" VALUES(2,2,'claimed','2026-11-27T06:22:06.482180+00:00','{"worker": "w1", "attempt": 1}');
-INSERT INTO "job_event" VALUES(3,2,'claimed','2026-11-27T06:22:06.489377+00:00','{"worker": "w2", "attempt": 1}');
-INSERT INTO "job_event" VALUES(1,3,'stage','2026-11-27T06:22:06.497558+00:00','{"stage": "profiling"}');
-INSERT INTO "job_event" VALUES(1,4,'succeeded','2026-11-27T06:22:06.508534+00:00','{}');
-INSERT INTO "job_event" VALUES(2,3,'retry','2026-11-27T06:22:06.540393+00:00','{"text": "out of memory", "hint": "use less", "unit": "a w4", "seconds": 5.0}');
-INSERT INTO "job_event" VALUES(3,3,'stage','2026-11-27T06:22:06.549009+00:00','{"stage": "refining"}');
-INSERT INTO "job_event" VALUES(3,4,'paused','2026-11-27T06:22:06.558187+00:00','{}');
+INSERT INTO "job_event" VALUES(1,1,'submitted','2026-11-27T05:37:52.138799+00:00','{}');
+INSERT INTO "job_event" VALUES(2,1,'submitted','2026-11-27T05:37:52.147940+00:00','{}');
+INSERT INTO "job_event" VALUES(3,1,'submitted','2026-11-27T05:37:52.156844+00:00','{}');
+INSERT INTO "job_event" VALUES(1,2,'claimed','2026-11-27T05:37:52.166417+00:00','{"worker": "w0", "attempt": 1}');
+INSERT INTO "job_event" VALUES(2,2,'claimed','2026-11-27T05:37:52.181211+00:00','{"worker": "w1", "attempt": 1}');
+INSERT INTO "job_event" VALUES(3,2,'claimed','2026-11-27T05:37:52.189383+00:00','{"worker": "w2", "attempt": 1}');
+INSERT INTO "job_event" VALUES(1,3,'stage','2026-11-27T05:37:52.198251+00:00','{"stage": "profiling"}');
+INSERT INTO "job_event" VALUES(1,4,'succeeded','2026-11-27T05:37:52.211532+00:00','{}');
+INSERT INTO "job_event" VALUES(2,3,'retry','2026-11-27T05:37:52.220974+00:00','{"text": "out of memory", "hint": "use less", "unit": "a w4", "seconds": 5.0}');
+INSERT INTO "job_event" VALUES(3,3,'stage','2026-11-27T05:37:52.228873+00:00','{"stage": "refining"}');
+INSERT INTO "job_event" VALUES(3,4,'paused','2026-11-27T05:37:52.242251+00:00','{}');
 CREATE TABLE measurement (
 	id INTEGER NOT NULL, 
 	study_id INTEGER NOT NULL, 
@@ -104,28 +104,18 @@ CREATE TABLE measurement (
 );
 INSERT INTO "measurement" VALUES(1,1,'fisher','5e77','blocks.0.fc','w4g32+gptq',1.5);
 INSERT INTO "measurement" VALUES(2,1,'mse','','kopf ü''"%','w8',0.0);
-CREATE TABLE measurement_tally (
-	study_id INTEGER NOT NULL, 
-	profiler TEXT NOT NULL, 
-	measurements BIGINT NOT NULL, 
-	CONSTRAINT pk_measurement_tally PRIMARY KEY (study_id, profiler), 
-	CONSTRAINT fk_measurement_tally_study FOREIGN KEY(study_id) REFERENCES study (id)
-);
-INSERT INTO "measurement_tally" VALUES(1,'fisher',1);
-INSERT INTO "measurement_tally" VALUES(1,'mse',1);
-CREATE TABLE "measurement_value" (
+CREATE TABLE measurement_value (
 	measurement_id INTEGER NOT NULL, 
 	metric TEXT NOT NULL, 
 	value DOUBLE, 
 	stderr DOUBLE, 
 	samples BIGINT NOT NULL, 
-	study_id INTEGER NOT NULL, 
 	CONSTRAINT pk_measurement_value PRIMARY KEY (measurement_id, metric), 
-	CONSTRAINT fk_measurement_value_measurement FOREIGN KEY(study_id, measurement_id) REFERENCES measurement (study_id, id)
+	CONSTRAINT fk_measurement_value_measurement FOREIGN KEY(measurement_id) REFERENCES measurement (id)
 );
-INSERT INTO "measurement_value" VALUES(1,'kl',0.1,0.01,32,1);
-INSERT INTO "measurement_value" VALUES(1,'cross_entropy',-1.0e-300,NULL,32,1);
-INSERT INTO "measurement_value" VALUES(2,'mse',9e999,0.0,1,1);
+INSERT INTO "measurement_value" VALUES(1,'kl',0.1,0.01,32);
+INSERT INTO "measurement_value" VALUES(1,'cross_entropy',-1.0e-300,NULL,32);
+INSERT INTO "measurement_value" VALUES(2,'mse',9e999,0.0,1);
 CREATE TABLE "measurement_vector" (
 	measurement_id INTEGER NOT NULL, 
 	name TEXT NOT NULL, 
@@ -147,7 +137,7 @@ CREATE TABLE selection (
 	CONSTRAINT pk_selection PRIMARY KEY (study_id, request_key), 
 	CONSTRAINT fk_selection_trial FOREIGN KEY(study_id, trial_id) REFERENCES trial (study_id, id)
 );
-INSERT INTO "selection" VALUES(1,'3bpw',1,'{"rounds": 2}','2026-11-27T06:22:06.287718+00:00');
+INSERT INTO "selection" VALUES(1,'3bpw',1,'{"rounds": 2}','2026-11-27T05:37:52.107802+00:00');
 CREATE TABLE study (
 	id INTEGER NOT NULL, 
 	name TEXT NOT NULL, 
@@ -157,7 +147,7 @@ CREATE TABLE study (
 	CONSTRAINT pk_study PRIMARY KEY (id), 
 	CONSTRAINT uq_study_name UNIQUE (name)
 );
-INSERT INTO "study" VALUES(1,'golden','2026-11-27T06:22:06.121915+00:00','{"weights": "sha256:ab", "text": "32 lines"}','{"seed": 7}');
+INSERT INTO "study" VALUES(1,'golden','2026-11-27T05:37:51.945946+00:00','{"weights": "sha256:ab", "text": "32 lines"}','{"seed": 7}');
 CREATE TABLE trial (
 	id INTEGER NOT NULL, 
 	study_id INTEGER NOT NULL, 
@@ -168,25 +158,24 @@ CREATE TABLE trial (
 	predicted DOUBLE, 
 	bound DOUBLE, 
 	seconds DOUBLE, 
-	settings JSON NOT NULL, quantized INTEGER DEFAULT '0' NOT NULL, revision BIGINT DEFAULT '0' NOT NULL, 
+	settings JSON NOT NULL, 
 	CONSTRAINT pk_trial PRIMARY KEY (id), 
 	CONSTRAINT fk_trial_study FOREIGN KEY(study_id) REFERENCES study (id), 
 	CONSTRAINT uq_trial_study_id_id UNIQUE (study_id, id), 
 	CONSTRAINT uq_trial_study_id_key_measured_by UNIQUE (study_id, "key", measured_by)
 );
-INSERT INTO "trial" VALUES(1,1,'99c836c88583cdee4445137c2d014d09c087f050e5f9ffea5367353fa18a0092','by hand','2026-11-27T06:22:06.227895+00:00','ilp',0.4,-9e999,2.0,'{"budgets": ["3.5bpw"], "seed": 0}',1,1);
-INSERT INTO "trial" VALUES(2,1,'cd8de32612a95c3a976904f5b098f4c868e958ae48a020914933bd9708f72006','by hand','2026-11-27T06:22:06.271871+00:00','uniform',NULL,0.0,0.5,'{}',1,2);
-CREATE TABLE "trial_cost" (
+INSERT INTO "trial" VALUES(1,1,'99c836c88583cdee4445137c2d014d09c087f050e5f9ffea5367353fa18a0092','by hand','2026-11-27T05:37:52.040010+00:00','ilp',0.4,-9e999,2.0,'{"budgets": ["3.5bpw"], "seed": 0}');
+INSERT INTO "trial" VALUES(2,1,'cd8de32612a95c3a976904f5b098f4c868e958ae48a020914933bd9708f72006','by hand','2026-11-27T05:37:52.083947+00:00','uniform',NULL,0.0,0.5,'{}');
+CREATE TABLE trial_cost (
 	trial_id INTEGER NOT NULL, 
 	resource TEXT NOT NULL, 
 	value DOUBLE, 
-	study_id INTEGER NOT NULL, 
 	CONSTRAINT pk_trial_cost PRIMARY KEY (trial_id, resource), 
-	CONSTRAINT fk_trial_cost_trial FOREIGN KEY(study_id, trial_id) REFERENCES trial (study_id, id)
+	CONSTRAINT fk_trial_cost_trial FOREIGN KEY(trial_id) REFERENCES trial (id)
 );
-INSERT INTO "trial_cost" VALUES(1,'bytes',1000000001.0,1);
-INSERT INTO "trial_cost" VALUES(1,'seconds@cpu:b1',NULL,1);
-INSERT INTO "trial_cost" VALUES(2,'bytes',2.0,1);
+INSERT INTO "trial_cost" VALUES(1,'bytes',1000000001.0);
+INSERT INTO "trial_cost" VALUES(1,'seconds@cpu:b1',NULL);
+INSERT INTO "trial_cost" VALUES(2,'bytes',2.0);
 CREATE TABLE trial_layer (
 	trial_id INTEGER NOT NULL, 
 	position INTEGER NOT NULL, 
@@ -198,25 +187,16 @@ CREATE TABLE trial_layer (
 INSERT INTO "trial_layer" VALUES(1,0,'z','w4');
 INSERT INTO "trial_layer" VALUES(1,1,'a','keep');
 INSERT INTO "trial_layer" VALUES(2,0,'z','w8');
-CREATE TABLE "trial_metric" (
+CREATE TABLE trial_metric (
 	trial_id INTEGER NOT NULL, 
 	metric TEXT NOT NULL, 
 	value DOUBLE, 
 	stderr DOUBLE, 
 	samples BIGINT NOT NULL, 
-	study_id INTEGER NOT NULL, 
 	CONSTRAINT pk_trial_metric PRIMARY KEY (trial_id, metric), 
-	CONSTRAINT fk_trial_metric_trial FOREIGN KEY(study_id, trial_id) REFERENCES trial (study_id, id)
+	CONSTRAINT fk_trial_metric_trial FOREIGN KEY(trial_id) REFERENCES trial (id)
 );
-INSERT INTO "trial_metric" VALUES(1,'kl',0.5,0.01,64,1);
-CREATE TABLE trial_tally (
-	study_id INTEGER NOT NULL, 
-	trials BIGINT NOT NULL, 
-	revision BIGINT NOT NULL, 
-	CONSTRAINT pk_trial_tally PRIMARY KEY (study_id), 
-	CONSTRAINT fk_trial_tally_study FOREIGN KEY(study_id) REFERENCES study (id)
-);
-INSERT INTO "trial_tally" VALUES(1,2,2);
+INSERT INTO "trial_metric" VALUES(1,'kl',0.5,0.01,64);
 CREATE TABLE "trial_vector" (
 	trial_id INTEGER NOT NULL, 
 	name TEXT NOT NULL, 
@@ -230,15 +210,24 @@ INSERT INTO "trial_vector" VALUES(1,'kl',X'934E554D5059010076007B276465736372273
 INSERT INTO "trial_vector" VALUES(1,'half',X'934E554D5059010076007B276465736372273A20273C6632272C2027666F727472616E5F6F72646572273A2046616C73652C20277368617065273A2028322C2033292C207D202020202020202020202020202020202020202020202020202020202020202020202020202020202020202020202020202020202020202020200A003C0041003C0041003C0041',NULL);
 INSERT INTO "trial_vector" VALUES(2,'kl',X'934E554D5059010076007B276465736372273A20273C6634272C2027666F727472616E5F6F72646572273A2046616C73652C20277368617065273A2028342C292C207D2020202020202020202020202020202020202020202020202020202020202020202020202020202020202020202020202020202020202020202020200ACDCCCC3D0000C07F0000807F00000080',NULL);
 INSERT INTO "trial_vector" VALUES(2,'half',X'934E554D5059010076007B276465736372273A20273C6632272C2027666F727472616E5F6F72646572273A2046616C73652C20277368617065273A2028322C2033292C207D202020202020202020202020202020202020202020202020202020202020202020202020202020202020202020202020202020202020202020200A003C0041003C0041003C0041',NULL);
+CREATE TABLE worker (
+	name TEXT NOT NULL, 
+	host TEXT NOT NULL, 
+	version TEXT NOT NULL, 
+	started TEXT NOT NULL, 
+	seen DOUBLE NOT NULL, 
+	lease DOUBLE NOT NULL, 
+	CONSTRAINT pk_worker PRIMARY KEY (name)
+);
+INSERT INTO "worker" VALUES('w2','gpu-1','0.1.0','2026-01-01T00:00:00.000000+00:00',1.79575787225876188279e+09,3200000000.0);
 CREATE INDEX ix_export_study_id ON export (study_id);
+CREATE INDEX ix_measurement_value_metric_value ON measurement_value (metric, value);
+CREATE INDEX ix_trial_cost_resource_value ON trial_cost (resource, value);
+CREATE INDEX ix_trial_metric_metric_value ON trial_metric (metric, value);
 CREATE INDEX ix_job_state_id ON job (state, id);
 CREATE INDEX ix_job_study ON job (study);
 CREATE INDEX ix_checkpoint_artifact ON checkpoint (artifact);
 CREATE INDEX ix_measurement_vector_artifact ON measurement_vector (artifact);
 CREATE INDEX ix_trial_vector_artifact ON trial_vector (artifact);
-CREATE INDEX ix_trial_study_id_revision ON trial (study_id, revision);
-CREATE UNIQUE INDEX ix_measurement_study_id_id ON measurement (study_id, id);
-CREATE INDEX ix_measurement_value_study_id_metric_value_measurement_id ON measurement_value (study_id, metric, value, measurement_id);
-CREATE INDEX ix_trial_cost_study_id_resource_value_trial_id ON trial_cost (study_id, resource, value, trial_id);
-CREATE INDEX ix_trial_metric_study_id_metric_value_trial_id ON trial_metric (study_id, metric, value, trial_id);
+CREATE INDEX ix_job_worker ON job (worker);
 COMMIT;

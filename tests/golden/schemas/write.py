@@ -104,6 +104,8 @@ def write(store: Any, revision: str) -> dict[str, Any]:
     }
     if revision >= "0003":
         wrote["jobs"] = jobs(store)
+    if revision >= "0005":
+        wrote["workers"] = workers(store)
     return wrote
 
 
@@ -121,6 +123,12 @@ def jobs(store: Any) -> list[dict[str, Any]]:
         {**asdict(store.job(job.id)), "events": [asdict(event) for event in store.events(job.id)]}
         for job in (done, failing, running)
     ]
+
+
+def workers(store: Any) -> list[dict[str, Any]]:
+    """One that lives for a century, and holds a job."""
+    store.worker_seen("w2", "gpu-1", "0.1.0", "2026-01-01T00:00:00.000000+00:00", 3.2e9)
+    return [asdict(worker) for worker in store.workers()]
 
 
 def main(out: Path) -> None:

@@ -2,22 +2,22 @@
 
 Whatever names a file, a model, data or a function among a task's arguments stands in ``NAMED``, by
 what kind of name it is. Links are resolved before a path is compared with the roots, and jobs get
-the resolved path, so that workers need not look for it. State dicts are safetensors only, and a
-model's folder must have its weights in safetensors: nothing is unpickled.
+the resolved path. The server looks when a job is submitted, a worker that was given roots when it
+opens the task. State dicts are safetensors only, and a model's folder must have its weights in
+safetensors: nothing is unpickled.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bitfront.errors import InvalidInput
+from bitfront.errors import Forbidden, InvalidInput
 
-from .problems import Problem
-from .settings import Settings
+from .places import within_body
 
 # kind of task -> argument -> what it names
 NAMED: dict[str, dict[str, str]] = {
@@ -49,11 +49,17 @@ _HUB_DATA = re.compile(r"hub:[\w-][\w.-]*(/[\w-][\w.-]*)?(:[\w.-]*){0,2}")
 
 
 class Policy:
-    """Checks the tasks of requests against an operator's settings."""
+    """Checks tasks against what an operator allows.
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.roots = tuple(Path(os.path.realpath(root)) for root in settings.roots)
+    roots: folders under which files may be. allow_hub: names on the hub. allow_functions: Python
+    files under the roots.
+    """
+
+    def __init__(
+        self, roots: Sequence[Path], allow_hub: bool = False, allow_functions: bool = False
+    ) -> None:
+        self.roots = tuple(Path(os.path.realpath(root)) for root in roots)
+        self.allow_hub, self.allow_functions = allow_hub, allow_functions
         self._checks: dict[str, Callable[[str], str]] = {
             "file": self.path, "data": self._data, "images": self._images,
             "weights": self._weights, "folder": self._folder, "tokenizer": self._tokenizer,
@@ -66,26 +72,31 @@ class Policy:
         """``given`` with its paths resolved.
 
         recorded: arguments of the study's own that are kept where none is given; they must be
-        allowed too. Raises ``InvalidInput`` for what the kind does not take, ``Problem`` for what
+        allowed too. Raises ``InvalidInput`` for what the kind does not take, ``Forbidden`` for what
         is not allowed.
         """
         named = NAMED[kind]
         for name in given:
             if name not in named and name not in PLAIN[kind]:
                 taken = ", ".join(sorted({*named, *PLAIN[kind]}))
-                raise InvalidInput(f"argument {name!r} of a {kind} task", f"it takes {taken}")
+                with within_body("task", "arguments", name):
+                    raise InvalidInput(f"argument {name!r} of a {kind} task", f"it takes {taken}")
         for name, value in recorded.items():
             if name in named and name not in given:
                 self._checked(name, named[name], value)
         whole = {**recorded, **given}
-        if whole.get("trust_remote_code") and not (
-            self.settings.allow_hub and self.settings.allow_functions
-        ):
+        if whole.get("trust_remote_code") and not (self.allow_hub and self.allow_functions):
             raise _refused("code of the hub", "--allow-hub and --allow-functions")
-        return {
-            name: self._checked(name, named[name], value) if name in named else value
-            for name, value in given.items()
-        }
+        allowed = dict(given)
+        for name in (name for name in given if name in named):
+            with within_body("task", "arguments", name):
+                allowed[name] = self._checked(name, named[name], given[name])
+        return allowed
+
+    def checked(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
+        """A task's recipe with its paths resolved. Raises as ``arguments`` does."""
+        given = {name: value for name, value in recipe.items() if name != "kind"}
+        return {"kind": recipe["kind"], **self.arguments(recipe["kind"], given, {})}
 
     def _checked(self, name: str, what: str, value: Any) -> Any:
         if value is None:
@@ -101,11 +112,10 @@ class Policy:
         places = [os.path.realpath(root / text) for root in self.roots]
         inside = [p for p in places if any(Path(p).is_relative_to(root) for root in self.roots)]
         if not inside:
-            raise Problem(
-                403, f"{text!r} is not under a root of this server",
+            raise Forbidden(
+                f"{text!r} is not under a root",
                 "name a file under one, or let the operator add its folder with --root",
-                "forbidden-path",
-            )  # fmt: skip
+            )
         there = next((place for place in inside if os.path.exists(place)), None)
         if there is None:
             raise InvalidInput(f"no file {text!r} under the roots", "check the path")
@@ -114,7 +124,7 @@ class Policy:
     def _data(self, text: str) -> str:
         if not text.startswith("hub:"):
             return self.path(text)
-        if not self.settings.allow_hub:
+        if not self.allow_hub:
             raise _refused(f"data {text!r}", "--allow-hub")
         if not _HUB_DATA.fullmatch(text):
             raise InvalidInput(f"data {text!r}", "write hub:NAME[:CONFIG][:SPLIT]")
@@ -159,7 +169,7 @@ class Policy:
         return found
 
     def _function(self, text: str) -> str:
-        if not self.settings.allow_functions:
+        if not self.allow_functions:
             raise _refused(f"the function {text!r}", "--allow-functions")
         path, _, name = text.rpartition(":")
         if not path.endswith(".py") or not name.isidentifier():
@@ -170,7 +180,7 @@ class Policy:
         """A name on the hub, or None for a path: what is there under a root is a path."""
         if not _HUB.fullmatch(text) or any((root / text).exists() for root in self.roots):
             return None
-        if not self.settings.allow_hub:
+        if not self.allow_hub:
             raise _refused(
                 f"{text!r}, which is not under a root, as a name on the hub", "--allow-hub"
             )
@@ -184,12 +194,18 @@ class Policy:
             for name in (*folders, *files):
                 real = Path(os.path.realpath(os.path.join(place, name)))
                 if not any(real.is_relative_to(root) for root in self.roots):
-                    raise Problem(
-                        403, f"{text!r} has a link that leads out of the roots",
-                        "copy what it leads to", "forbidden-path",
-                    )  # fmt: skip
+                    raise Forbidden(
+                        f"{text!r} has a link that leads out of the roots", "copy what it leads to"
+                    )
 
 
-def _refused(what: str, option: str, hint: str = "") -> Problem:
+def check_roots(roots: Sequence[Path]) -> None:
+    """Raises ``InvalidInput`` for one that is no folder."""
+    for root in roots:
+        if not root.is_dir():
+            raise InvalidInput(f"root {str(root)!r} is no folder", "name a folder")
+
+
+def _refused(what: str, option: str, hint: str = "") -> Forbidden:
     allowed = hint or f"the operator may allow it with {option}"
-    return Problem(403, f"{what} is not allowed here", allowed, "forbidden-path")
+    return Forbidden(f"{what} is not allowed here", allowed)

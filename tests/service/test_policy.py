@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from bitfront.errors import InvalidInput
-from bitfront.service.api.policy import NAMED, PLAIN, Policy
-from bitfront.service.api.problems import Problem
-from bitfront.service.api.settings import Settings
+from bitfront.errors import Forbidden, InvalidInput
+from bitfront.service.policy import NAMED, PLAIN, Policy
+from bitfront.service.worker import Worker
 from bitfront.storage import Store
 from bitfront.tasks import TASKS, task_class
+from tests import tiny
+from tests.commands import Commands
 from tests.service.apis import made, problem, serving
 
 
@@ -30,7 +31,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def policy(root: Path, **settings: Any) -> Policy:
-    return Policy(Settings(roots=(root,), **settings))
+    return Policy((root,), **settings)
 
 
 @pytest.mark.parametrize("kind", TASKS)
@@ -86,11 +87,10 @@ def test_what_is_not_allowed(root: Path, kind: str, name: str, value: Any) -> No
     (root / "folder").symlink_to(root.parent / "outside")
     made(root / "leaky")
     (root / "leaky" / "tokenizer.json").symlink_to(root.parent / "outside" / "text.txt")
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(Forbidden):
         policy(root).arguments(kind, {name: value}, {})
-    assert (refused.value.status_code, refused.value.name) == (403, "forbidden-path")
     if name != "trust_remote_code":
-        with pytest.raises(Problem):  # what a study has recorded is no way around
+        with pytest.raises(Forbidden):  # what a study has recorded is no way around
             policy(root).arguments(kind, {}, {name: value})
 
 
@@ -101,10 +101,10 @@ def test_what_the_operator_allows(root: Path) -> None:
     functions = policy(root, allow_functions=True)
     found = functions.arguments("module", {"function": "net.py:task"}, {})
     assert found == {"function": f"{root / 'net.py'}:task"}
-    with pytest.raises(Problem):
+    with pytest.raises(Forbidden):
         functions.arguments("module", {"function": "../outside/net.py:task"}, {})
     for one in (hub, functions):
-        with pytest.raises(Problem):
+        with pytest.raises(Forbidden):
             one.arguments("language", {"trust_remote_code": True}, {})
     both = policy(root, allow_hub=True, allow_functions=True)
     assert both.arguments("language", {"trust_remote_code": True}, {})
@@ -112,8 +112,8 @@ def test_what_the_operator_allows(root: Path) -> None:
 
 def test_without_roots_there_are_no_paths(root: Path) -> None:
     for path in ("model", str(root / "model"), "/", "."):
-        with pytest.raises(Problem):
-            Policy(Settings()).arguments("language", {"model": path}, {})
+        with pytest.raises(Forbidden):
+            Policy(()).arguments("language", {"model": path}, {})
 
 
 @pytest.mark.parametrize("weights", ["pytorch_model.bin", None])
@@ -149,3 +149,44 @@ def test_a_study_of_files_outside_is_not_worked_on(root: Path) -> None:
         problem(client.post("/api/v1/studies/s/jobs", json=body), 403, "forbidden-path")
         body["task"] = {"arguments": {"model": "model", "calibration": "text.txt"}}
         assert client.post("/api/v1/studies/s/jobs", json=body).status_code == 202
+
+
+def test_a_worker_looks_again_when_it_opens_a_task(tmp_path: Path) -> None:
+    """What a path leads to may have changed since the job was submitted."""
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "other.py").write_text(tiny.CODE)
+    (root / "net.py").symlink_to(tmp_path / "other.py")
+    db, name = str(tmp_path / "b.db"), "net.py"  # of the root's, wherever the worker runs
+    request = {
+        "schemes": "w4", "profiler": {"name": "mse"},
+        "task": {"kind": "module", "arguments": {"function": f"{name}:task"}},
+    }  # fmt: skip
+    with Store.open(db) as store:
+        job, _ = store.submit("profile", "s", request)
+        for functions, why in ((False, "is not allowed here"), (True, "is not under a root")):
+            checked = Policy((root,), allow_functions=functions)
+            assert Worker(db, policy=checked).run(idle=False) == 1
+            failed = store.job(job.id)
+            assert failed.state == "failed"
+            assert failed.error is not None
+            assert why in failed.error["text"]
+            assert store.names() == []
+            store.move(job.id, "resume")
+        (root / "net.py").unlink()
+        (root / "net.py").write_text(tiny.CODE)
+        assert Worker(db, policy=checked).run(idle=False) == 1
+        assert store.job(job.id).state == "succeeded"
+        later, _ = store.submit("profile", "s", {"schemes": "w2", "profiler": {"name": "mse"}})
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        assert Worker(db, policy=Policy((elsewhere,), allow_functions=True)).run(idle=False) == 1
+        assert store.job(later.id).state == "failed"  # what the study has recorded
+
+
+def test_what_a_worker_s_options_need(bitfront: Commands, tmp_path: Path) -> None:
+    said = bitfront.refused("worker", "--once", "--allow-hub")
+    assert "--allow-hub without --root: add --root" in said
+    assert "is no folder" in bitfront.refused("worker", "--once", "--root", tmp_path / "none")
+    done = bitfront.ok("worker", "--once", "--root", tmp_path, "--allow-functions")
+    assert "0 jobs driven" in done.out
