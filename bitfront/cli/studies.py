@@ -8,7 +8,6 @@ from typing import Any
 import typer
 
 from bitfront.documents import study_document
-from bitfront.storage.records import StudySummary
 
 from .common import Db
 from .output import Json, emit, quiet_stdout, table
@@ -40,4 +39,6 @@ def studies(db: Db = None, as_json: Json = False) -> None:
 
 def _known(line: dict[str, Any]) -> dict[str, Any]:
     """What a database tells too, of a service's line about a study."""
+    from bitfront.storage.records import StudySummary
+
     return {field.name: line[field.name] for field in fields(StudySummary)}

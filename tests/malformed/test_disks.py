@@ -29,10 +29,10 @@ from tests.malformed.cases import (
 
 @pytest.fixture
 def disk(folder: Path) -> Iterator[Path]:
-    """A disk of one megabyte, mounted in the folder of good files."""
+    """A disk of two megabytes, mounted in the folder of good files."""
     where = folder / "disk"
     where.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(where)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(where)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("NOT TESTED: full and read-only disks; only root may mount a tmpfs")
     yield where

@@ -106,7 +106,7 @@ def test_requests_are_closed_and_have_a_schema(kind: str) -> None:
 def test_what_cannot_be_done(function: str, db: str) -> None:
     with pytest.raises(UnknownName, match="no kind of job named 'dance'"):
         done("dance", {}, db)
-    with pytest.raises(InvalidInput, match=r"there is no study 's' yet: to begin it give task"):
+    with pytest.raises(UnknownName, match=r"there is no study 's' yet: to begin it give task"):
         done("search", {"schemes": "w4", "budgets": ["4bpw"]}, db)
     wrong = asked(function, schemes="w4", profiler={"settings": {"drows": 1}})
     with pytest.raises(InvalidInput, match="setting 'drows' of fisher"):
