@@ -55,7 +55,7 @@ def main() -> None:
                 for cache in ("cold", "warm")
             }
         browser.close()
-    write({**head(), "db": options.db.split(":")[0], "seconds": found})
+    write({**head(), "db": "postgresql" if "://" in options.db else "sqlite", "seconds": found})
 
 
 def loaded(page: Page, url: str, ready: dict[str, str]) -> dict[str, float]:
