@@ -8,7 +8,7 @@ repeat nor hide others. Where a figure is not known the row comes last, whicheve
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,13 +78,19 @@ def measurement_places(
     return _places(database, study, R, only, (VALUE,), order, after, limit)
 
 
+def batches(ids: Collection[int]) -> Iterator[list[int]]:
+    """The ids, ascending, in parts of which each fits into a query."""
+    wanted = sorted(ids)
+    for i in range(0, len(wanted), BATCH):
+        yield wanted[i : i + BATCH]
+
+
 def some_trials(database: Database, ids: Collection[int], layers: bool = True) -> list[Trial]:
     """The trials with these ids, in their order. layers: with their schemes."""
-    wanted = sorted(ids)
     by_id: dict[int, Trial] = {}
     with database.reading() as connection:
-        for i in range(0, len(wanted), BATCH):
-            some = select(TrialRow).where(TrialRow.id.in_(wanted[i : i + BATCH]))
+        for wanted in batches(ids):
+            some = select(TrialRow).where(TrialRow.id.in_(wanted))
             by_id |= {trial.id: trial for trial in load_trials(connection, some, layers)}
     return [by_id[id] for id in ids]
 

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from .engine import Database
 from .models import TrialLayerRow, TrialMetricRow, TrialRow
-from .pages import BATCH
+from .pages import batches
 from .records import StudyRecord
 
 
@@ -26,12 +26,11 @@ class Remark:
 def remarks(database: Database, ids: Collection[int]) -> dict[int, Remark]:
     """What is known of these trials, by id."""
     R = TrialRow
-    wanted = sorted(ids)
     found: dict[int, Remark] = {}
+    some = select(R.id, R.solver, R.predicted, R.settings)
     with database.reading() as connection:
-        for i in range(0, len(wanted), BATCH):
-            some = select(R.id, R.solver, R.predicted, R.settings)
-            for id, *others in connection.execute(some.where(R.id.in_(wanted[i : i + BATCH]))):
+        for wanted in batches(ids):
+            for id, *others in connection.execute(some.where(R.id.in_(wanted))):
                 found[id] = Remark(*others)
     return found
 
@@ -39,12 +38,11 @@ def remarks(database: Database, ids: Collection[int]) -> dict[int, Remark]:
 def errors(database: Database, ids: Collection[int], metric: str) -> dict[int, float]:
     """The standard error of a metric of these trials, by id."""
     M = TrialMetricRow
-    wanted = sorted(ids)
     found: dict[int, float] = {}
+    some = select(M.trial_id, M.stderr).where(M.metric == metric)
     with database.reading() as connection:
-        for i in range(0, len(wanted), BATCH):
-            some = select(M.trial_id, M.stderr).where(M.metric == metric)
-            rows = connection.execute(some.where(M.trial_id.in_(wanted[i : i + BATCH])))
+        for wanted in batches(ids):
+            rows = connection.execute(some.where(M.trial_id.in_(wanted)))
             found |= {row.trial_id: row.stderr for row in rows}
     return found
 
