@@ -43,6 +43,32 @@ def test_the_page_and_everything_it_names(tmp_path: Path) -> None:
             assert got.headers["content-type"].startswith(kind[file.suffix])
 
 
+def test_files_are_sent_packed_to_whoever_can_read_that(tmp_path: Path) -> None:
+    with serving(str(tmp_path / "b.db")) as client:
+        for name in ("plotly.js", "main.js", "icon.svg"):
+            plain = client.get(f"/page/{page.tag()}/{name}", headers={"accept-encoding": "br"})
+            packed = client.get(f"/page/{page.tag()}/{name}", headers={"accept-encoding": "gzip"})
+            assert plain.content == packed.content  # unpacked by the client
+            assert "content-encoding" not in plain.headers
+            assert packed.headers["content-encoding"] == "gzip"
+            assert int(packed.headers["content-length"]) < int(plain.headers["content-length"])
+            assert plain.headers["etag"] != packed.headers["etag"]
+            assert plain.headers["vary"] == packed.headers["vary"] == "Accept-Encoding"
+
+
+def test_the_page_names_every_module_and_nothing_else_as_one(tmp_path: Path) -> None:
+    with serving(str(tmp_path / "b.db")) as client:
+        text = client.get("/").text
+    named = set(re.findall(r'rel="modulepreload" href="page/[^/]+/([^"]+)"', text))
+    found, left = set(), ["main.js"]
+    while left:
+        name = left.pop()
+        found.add(name)
+        imported = re.findall(r'from "\./([^"]+)"', (FILES / name).read_text())
+        left += set(imported) - found
+    assert named == found
+
+
 def test_modules_name_modules_that_are_there() -> None:
     for file in FILES.glob("*.js"):
         for name in re.findall(r'from "\./([^"]+)"', file.read_text()):

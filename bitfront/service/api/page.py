@@ -6,18 +6,19 @@ them for good and never mixes two versions. They hold no data, so they need no t
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from string import Template
+from typing import Annotated
 
-from fastapi import APIRouter, Response
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Header, Response
 
 from bitfront import __version__
 
@@ -25,7 +26,8 @@ from .files import Tags, same
 from .problems import Problem
 
 router = APIRouter(include_in_schema=False)
-PLOTLY = "plotly.js"
+INDEX, PLOTLY = "index.html", "plotly.js"
+EARLY = "early.js"  # a script, and not a module
 MEDIA = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 # plotly.js makes pictures of a figure through data: and blob:. It would insert style elements too,
 # which the page tells it not to: page.css has those rules.
@@ -64,37 +66,66 @@ def plotly() -> Path:
 def taken() -> str:
     """Id of the style element that plotly.js makes for maps, unless there is an element of this
     id: the page has one, as it draws no maps and its policy would refuse that element."""
-    match = re.search(r'getElementById\("([0-9a-f]{64})"\)', plotly().read_text(encoding="utf-8"))
+    match = re.search(r'getElementById\("([0-9a-f]{64})"\)', _content(PLOTLY).decode())
     return match[1] if match else "no-maps"
+
+
+@lru_cache(maxsize=1)
+def modules() -> str:
+    """What tells a browser of all modules at once, before it has read which one needs which."""
+    names = sorted(n for n in contents() if n.endswith(".js") and n != EARLY)
+    return "\n".join(f'<link rel="modulepreload" href="page/{tag()}/{n}">' for n in names)
+
+
+@cache
+def sent(name: str, packed: bool) -> tuple[bytes, str]:
+    """A file and its tag; packed: by gzip, which leaves a third of plotly.js to wait for."""
+    data = gzip.compress(_content(name), mtime=0) if packed else _content(name)
+    return data, _tag_of(data)
 
 
 @router.get("/", name="page")
 def index(if_none_match: Tags = None) -> Response:
     """The page, which finds everything else beside itself."""
-    text = Template(contents()["index.html"].decode())
-    filled = text.substitute(folder=f"page/{tag()}", version=__version__, maps=taken())
+    text = Template(contents()[INDEX].decode())
+    filled = text.substitute(
+        folder=f"page/{tag()}", version=__version__, maps=taken(), modules=modules()
+    )
     headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
-    return _answer(filled.encode(), "text/html", if_none_match, headers)
+    data = filled.encode()
+    return _answer(data, _tag_of(data), "text/html", if_none_match, headers)
 
 
 @router.get("/page/{folder}/{name}", name="page_file")
-def file(folder: str, name: str, if_none_match: Tags = None) -> Response:
+def file(
+    folder: str,
+    name: str,
+    if_none_match: Tags = None,
+    accept_encoding: Annotated[str, Header()] = "",
+) -> Response:
     """A script, a style or a picture of the page."""
     known = folder == tag() and (name == PLOTLY or name in contents())
-    if not known or name == "index.html":
+    if not known or name == INDEX:
         raise Problem(404, f"the page has no file {folder}/{name}", "load the page again")
-    headers = {"Cache-Control": KEPT}
-    if name == PLOTLY:
-        headers["ETag"] = f'"{tag()}"'
-        return FileResponse(plotly(), media_type=MEDIA[".js"], headers=headers)
-    return _answer(contents()[name], MEDIA[Path(name).suffix], if_none_match, headers)
+    headers = {"Cache-Control": KEPT, "Vary": "Accept-Encoding"}
+    packed = "gzip" in accept_encoding
+    if packed:
+        headers["Content-Encoding"] = "gzip"
+    return _answer(*sent(name, packed), MEDIA[Path(name).suffix], if_none_match, headers)
+
+
+def _content(name: str) -> bytes:
+    return plotly().read_bytes() if name == PLOTLY else contents()[name]
+
+
+def _tag_of(data: bytes) -> str:
+    return f'"{hashlib.sha256(data).hexdigest()}"'
 
 
 def _answer(
-    data: bytes, media_type: str, if_none_match: str | None, headers: Mapping[str, str]
+    data: bytes, tag: str, media_type: str, if_none_match: str | None, headers: Mapping[str, str]
 ) -> Response:
-    mark = f'"{hashlib.sha256(data).hexdigest()}"'
-    whole = {**headers, "ETag": mark}
-    if same(if_none_match, mark):
+    whole = {**headers, "ETag": tag}
+    if same(if_none_match, tag):
         return Response(status_code=304, headers=whole)
     return Response(data, media_type=media_type, headers=whole)
