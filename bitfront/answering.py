@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bitfront.errors import Infeasible
-from bitfront.exploration import REFINE, explored
+from bitfront.exploration import explored
 from bitfront.limits import first_plain
 from bitfront.measuring import Asked, measured
+from bitfront.names import REFINE
 from bitfront.pool import Pool
 from bitfront.problems import build_problem
 from bitfront.pruning import Hopeless

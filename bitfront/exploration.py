@@ -11,22 +11,12 @@ import math
 from collections.abc import Callable, Mapping
 from itertools import count
 
-from bitfront.errors import UnknownName
 from bitfront.exploring import explore
 from bitfront.pool import Pool
 from bitfront.pruning import Hopeless, loss_of
 from bitfront.search import EXPLORERS
 from bitfront.study import Progress, Study
 from bitfront.types import Allocation, Problem, Trial
-
-REFINE = "refine"  # tempering and refinement, which need the model: no explorer of the registry
-
-
-def check_explorer(explorer: str) -> None:
-    """Raises ``UnknownName`` for what is neither ``refine`` nor registered."""
-    known = (REFINE, *EXPLORERS)
-    if explorer not in known:
-        raise UnknownName(f"no explorer named {explorer!r}", f"choose from {', '.join(known)}")
 
 
 def explored(

@@ -8,9 +8,9 @@ from functools import cache
 
 from bitfront.answering import UNIFORM, Answer, Point
 from bitfront.errors import InvalidInput
-from bitfront.exploration import REFINE, check_explorer
 from bitfront.heldout import evaluated
 from bitfront.measuring import measure
+from bitfront.names import REFINE, check_explorer
 from bitfront.pipeline import (
     Choices,
     cost,

@@ -107,7 +107,7 @@ def search(
 ) -> None:
     """Find the best measured allocation within each budget, or the smallest whose metric holds."""
     with quiet_stdout(), shown() as progress:
-        from bitfront.exploration import REFINE, check_explorer
+        from bitfront.names import REFINE, check_explorer
         from bitfront.searching import EXPLORE, check_solver
         from bitfront.searching import search as find
         from bitfront.shares import SHARES

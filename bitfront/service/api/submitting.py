@@ -77,6 +77,7 @@ def _check_words(body: JobRequest) -> None:
         for name, text in body.schemes.items():
             with within_body("schemes", name):
                 Scheme.parse(text)
+    _check_names(body)
     if isinstance(body, ProfileBody | SearchBody | MeasureBody):
         for name, text in body.choices.pins.items():
             with within_body("choices", "pins", name):
@@ -84,6 +85,27 @@ def _check_words(body: JobRequest) -> None:
         if body.choices.costs is not None:
             with within_body("choices", "costs"):
                 GivenCosts.of(body.choices.costs)
+
+
+def _check_names(body: JobRequest) -> None:
+    """Raises ``UnknownName`` for a solver, an explorer or a container that there is not.
+
+    Profilers are known to workers alone: they need torch.
+    """
+    from bitfront.names import check_container, check_explorer, check_solver
+
+    if isinstance(body, ProfileBody | SearchBody):
+        with within_body("solver"):
+            check_solver(body.solver)
+    if isinstance(body, SearchBody):
+        with within_body("explorer"):
+            check_explorer(body.explorer)
+    if isinstance(body, ExportJob) and body.format is not None:
+        with within_body("format"):
+            check_container(body.format)
+    if isinstance(body, ProfileBody | SearchBody | MeasureBody) and body.choices.container:
+        with within_body("choices", "container"):
+            check_container(body.choices.container)
 
 
 def _check_recorded(store: Store, study: str, body: JobRequest) -> None:
