@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ FEW = 500  # changed trials, up to which they are read one by one; databases lim
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,14 @@ class Figure:
 
 @dataclass
 class Held:
-    """What is known of a study as of a revision; -1 before anything is."""
+    """What is known of a study as of a revision; -1 before anything is. found: by a name, other
+    answers about its trials."""
 
     revision: int = -1
     ids: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     columns: OrderedDict[Figure, Floats] = field(default_factory=OrderedDict)
     trials: OrderedDict[int, Trial] = field(default_factory=OrderedDict)
+    found: dict[str, Any] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -67,8 +70,19 @@ class Columns(Database):
 
     def figure_names(self, study: StudyRecord) -> tuple[list[str], list[str]]:
         """The costs, and the metrics, that some trial of the study has."""
-        with self.reading() as connection:
+
+        def read(connection: Connection) -> tuple[list[str], list[str]]:
             return names(connection, study.id, COST), names(connection, study.id, METRIC)
+
+        return self.found(study, "names", read)
+
+    def found(self, study: StudyRecord, name: str, read: Callable[[Connection], Found]) -> Found:
+        """What ``read`` finds out about the study's trials; it is asked again when they change."""
+        with self._up_to_date(study) as (connection, held):
+            if name not in held.found:
+                held.found[name] = read(connection)
+            found: Found = held.found[name]
+            return found
 
     def columns(self, study: StudyRecord, figures: Sequence[Figure]) -> tuple[Ints, list[Floats]]:
         """Ids of all trials, and a column for each of ``figures``: read-only, of one moment."""
@@ -116,6 +130,7 @@ def _update(connection: Connection, study: StudyRecord, held: Held) -> None:
     revision = connection.scalar(select(T.revision).where(T.study_id == study.id))
     if revision is None or revision == held.revision:
         return
+    held.found.clear()
     own = select(TrialRow.id).where(TrialRow.study_id == study.id)
     new = own.where(TrialRow.revision > held.revision)
     changed = np.array(connection.scalars(new.limit(FEW + 1)).all(), np.int64)

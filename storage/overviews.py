@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from .columns import Columns
 from .engine import Database
 from .models import MeasurementTallyRow, StudyRow, TrialTallyRow
 from .named import COST, METRIC, Kind, ranges
@@ -36,8 +37,13 @@ class Overview:
     costs: Mapping[str, Span]
 
 
-def overview(database: Database, study: StudyRecord) -> Overview:
+def overview(database: Columns, study: StudyRecord) -> Overview:
     """What there is of a study."""
+
+    def read(connection: Connection) -> tuple[dict[str, Span], dict[str, Span]]:
+        return _spans(connection, study, METRIC), _spans(connection, study, COST)
+
+    metrics, costs = database.found(study, "spans", read)  # counting many trials takes long
     T, M = TrialTallyRow, MeasurementTallyRow
     counted = select(M.profiler, M.measurements).where(M.study_id == study.id)
     with database.reading() as connection:
@@ -45,8 +51,8 @@ def overview(database: Database, study: StudyRecord) -> Overview:
         return Overview(
             trials=connection.scalar(select(T.trials).where(T.study_id == study.id)) or 0,
             profilers={row[0]: row[1] for row in rows},
-            metrics=_spans(connection, study, METRIC),
-            costs=_spans(connection, study, COST),
+            metrics=metrics,
+            costs=costs,
         )
 
 

@@ -17,6 +17,7 @@ from bitfront.queries import Front, front_in, front_of
 from bitfront.storage import Store, StudyRecord
 from bitfront.storage import columns as storage_columns
 from bitfront.storage.columns import Figure
+from bitfront.storage.overviews import Span, overview
 from bitfront.storage.pages import Order, trial_places
 from bitfront.trialcolumns import OfStudy, OfTrials, placed_among
 from bitfront.types import Estimate, Layer, Trial
@@ -73,6 +74,10 @@ def check(store: Store, study: StudyRecord) -> None:
         np.testing.assert_array_equal(there.metric(name), here.metric(name))
     np.testing.assert_array_equal(there.weights(), here.weights())
     assert there.solved_by("ilp").tolist() == [t.solver == "ilp" for t in trials]
+    spans = overview(store, study)
+    assert spans.trials == len(trials)
+    assert spans.costs == spans_of(trials, {name: here.cost(name) for name in here.costs})
+    assert spans.metrics == spans_of(trials, {name: here.metric(name) for name in here.metrics})
     numbers = [t.id for t in trials[::-2]]
     assert repr(store.held_trials(study, numbers)) == repr(trials[::-2])
     assert sorted(there.allocations(), key=lambda row: row.id) == list(here.allocations())
@@ -82,6 +87,16 @@ def check(store: Store, study: StudyRecord) -> None:
             found = told(everything, front_in, store, study.name, asked, limits, everything)
             costs, metrics = asked[:1], asked[1:]
             assert found == told(everything, front_of, study, trials, costs, metrics, limits)
+
+
+def spans_of(trials: list[Trial], columns: dict[str, Any]) -> dict[str, Span]:
+    found = {}
+    for name, column in columns.items():
+        known = [(v, t.id) for v, t in zip(column.tolist(), trials, strict=True) if v == v]
+        if known:
+            least, greatest = min(known), max(known, key=lambda pair: (pair[0], -pair[1]))
+            found[name] = Span(len(known), *least, *greatest)
+    return found
 
 
 def told(everything: bool, ask: Callable[..., Front], *given: Any) -> Any:
