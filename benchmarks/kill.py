@@ -25,7 +25,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.common import arguments, head, write
-from benchmarks.watching import attempts, outcome, watched
+from benchmarks.watching import attempts, outcome, reached, watched
 
 BUDGETS = ("2.5bpw", "3bpw", "3.5bpw", "4bpw")
 STUDY = "resnet20"
@@ -49,8 +49,7 @@ def command(assets: Path, db: Path) -> list[str]:
 def killed(run: list[str], db: Path, count: int, pause: float) -> bool:
     """Run the job, kill it ``pause`` seconds after ``count`` attempts; whether it was killed."""
     process = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and len(attempts(db)) < count:
-        time.sleep(0.01)
+    reached(db, count, lambda: process.poll() is None)
     time.sleep(pause)
     if process.poll() is None:
         os.kill(process.pid, signal.SIGKILL)

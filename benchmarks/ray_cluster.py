@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.common import ROOT, arguments, head, parsed, show, write
-from benchmarks.kill import attempts, outcome, watched
+from benchmarks.watching import attempts, outcome, reached, watched
 
 if TYPE_CHECKING:
     from bitfront.executors import Executor
@@ -84,9 +84,8 @@ def worker(db: Path, *words: str) -> subprocess.Popen[bytes]:
 
 def waited(process: subprocess.Popen[bytes], db: Path, count: int) -> None:
     """Until so many attempts are noted, by a worker that lives."""
-    while len(attempts(db)) < count:
-        assert process.poll() is None, "the job ended before anything was killed"
-        time.sleep(0.01)
+    there = reached(db, count, lambda: process.poll() is None)
+    assert there, "the job ended before anything was killed"
 
 
 def state(db: Path) -> str:

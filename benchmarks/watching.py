@@ -5,7 +5,8 @@ A unit that was measured a second time, although it had been recorded, shows as 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,22 @@ def attempts(db: str | Path) -> list[tuple[str, str]]:
     with _opened(db) as database, database.reading() as connection:
         rows = connection.execute(text("SELECT kind, key FROM attempt"))
         return [(kind, key) for kind, key in rows]
+
+
+def reached(db: str | Path, count: int, alive: Callable[[], bool]) -> bool:
+    """Wait until ``count`` attempts were noted, or nobody is alive to make them; whether they were.
+
+    By one connection, and with pauses: whoever is watched needs the processor.
+    """
+    with _opened(db) as database:
+        while True:
+            at_work = alive()
+            with database.reading() as connection:
+                if connection.scalar(text("SELECT COUNT(*) FROM attempt")) >= count:
+                    return True
+            if not at_work:
+                return False
+            time.sleep(0.005)
 
 
 def outcome(db: str | Path, name: str) -> tuple[Any, Any]:

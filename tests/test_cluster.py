@@ -85,16 +85,20 @@ def one_thread() -> Iterator[None]:
 MAKERS: dict[str, Callable[[Path], Task]] = {"module": module, "language": tiny.language_task}
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize(
+    ("kind", "database"), [("module", "sqlite"), ("language", "postgresql")], indirect=["database"]
+)
 @pytest.mark.usefixtures("connected", "one_thread")
 def test_a_search_in_a_cluster_is_the_search_in_this_process(
-    kind: str, nodes: Nodes, tmp_path: Path
+    kind: str, database: str, nodes: Nodes, tmp_path: Path
 ) -> None:
     found, answers = [], []
-    executors: dict[str, Executor] = {"here": Local(), "there": Cluster(nodes.address)}
-    for name, executor in executors.items():
+    places: dict[str, Executor] = {
+        str(tmp_path / "here.db"): Local(), database: Cluster(nodes.address)
+    }  # fmt: skip
+    for db, executor in places.items():
         task = MAKERS[kind](tmp_path)
-        with bitfront.open_study("s", task, tmp_path / f"{name}.db", executor) as study:
+        with bitfront.open_study("s", task, db, executor) as study:
             bitfront.profile(study, SCHEMES)
             of = bitfront.search(study, SCHEMES, ["3bpw", "4bpw"], explore=4)
             answers.append([(a.trial.key, a.predicted, a.expected, a.evaluations) for a in of])

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.watching import attempts, outcome, watched
+from benchmarks.watching import attempts, outcome, reached, watched
 from bitfront.heldout import PARTIAL
 from bitfront.storage import Store
 from tests import tiny
@@ -45,7 +45,8 @@ class Search:
     """The search in a process of its own, which has loaded everything and begins to work."""
 
     def __init__(self, folder: Path, db: Path, explorer: str) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")  # loads torch once, for all
+        context.set_forkserver_preload(["torch", "transformers", "bitfront.searching"])
         receiver, sender = context.Pipe(duplex=False)
         args = str(folder), str(db), explorer, sender
         self.process = context.Process(target=search, args=args)
@@ -62,8 +63,7 @@ class Search:
 
     def kill_at(self, db: Path, count: int, delay: float) -> None:
         """Kill it ``delay`` seconds after ``count`` attempts were noted, if it lives so long."""
-        while self.process.is_alive() and len(attempts(db)) < count:
-            time.sleep(0.002)
+        reached(db, count, self.process.is_alive)
         time.sleep(delay)
         if self.process.is_alive():
             assert self.process.pid is not None

@@ -155,10 +155,12 @@ def trials(bitfront: Commands) -> dict[str, int]:
 
 
 def refusal(bitfront: Commands, words: Words, line: str) -> None:
-    """``words`` are refused with what matches ``line`` and gives a remedy, and nothing else."""
+    """``words`` are refused with what matches ``line`` and gives a remedy, and nothing else but,
+    where that takes its time, how far it came."""
     done = bitfront(*words)
     errors = [text for text in done.err.splitlines() if text.startswith("error: ")]
-    other = [t for t in done.err.splitlines() if not re.match("(error|warning|note): ", t)]
+    expected = r"(error|warning|note): |[\w ()]+: \d+ of \d+$"
+    other = [text for text in done.err.splitlines() if not re.match(expected, text)]
     assert (done.code, done.out, other) == (2, "", []), done.err
     assert len(errors) == 1
     assert ": " in line, "a case says what the remedy is"

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.watching import attempts, outcome, watched
+from benchmarks.watching import attempts, outcome, reached, watched
 from bitfront.errors import StorageError
 from bitfront.executors import Wanted
 from bitfront.service.actions import ACTIONS, Action, Host
@@ -45,6 +45,9 @@ class Started:
 
     def said(self) -> str:
         return self.log.read_text()
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
 
 
 def started(db: str, folder: Path, *more: str) -> Started:
@@ -78,12 +81,10 @@ def test_a_killed_worker_costs_nothing(tmp_path: Path) -> None:
     rng, killings = random.Random(0), 0
     for moment in sorted(rng.sample(range(1, len(planned)), KILLS)):
         worker = started(rough.db, tmp_path, "--lease", "1", "--once")
-        process = worker.process
-        while process.poll() is None and len(attempts(killed / "b.db")) < moment:
-            time.sleep(0.002)
+        reached(killed / "b.db", moment, worker.alive)
         time.sleep(rng.uniform(0, 0.02))
-        if process.poll() is None:
-            process.kill()
+        if worker.alive():
+            worker.process.kill()
         killings += worker.ended() == -signal.SIGKILL
         time.sleep(1.1)  # its lease runs out
     assert killings >= KILLS - 1  # the last one may come too late
