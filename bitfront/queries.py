@@ -17,9 +17,10 @@ from bitfront.ranking import inside_noise
 from bitfront.storage import Store, StudyRecord, StudySummary
 from bitfront.storage import front as non_dominated
 from bitfront.storage import knee as knee_of
+from bitfront.storage.firsts import first_values
 from bitfront.storage.pages import some_trials
 from bitfront.trialcolumns import OfStudy, OfTrials, TrialColumns
-from bitfront.types import Estimate, Layer, Measurement, Trial
+from bitfront.types import Estimate, Layer, Trial
 from bitfront.within import those_within
 
 
@@ -221,19 +222,15 @@ def show_in(store: Store, study: str, trial: int, metric: str = "kl") -> Shown:
     record = store.study(study)
     found = store.trial(record, trial)
     check_metric(record, metric)
-    source = _source(found.settings)
-    profilers = dict.fromkeys(("perturb", source[0]))
-    measurements = [m for name in profilers for m in store.measurements(record, name)]
+    schemes = set(found.schemes.values())
+    measured = first_values(store, record, "perturb", metric, schemes)
+    estimated = first_values(store, record, *_source(found.settings), schemes)
+    doubtful = _doubtful(estimated)
     layers = record.layers
     container = found.settings.get("container") or record.settings.get("container")
-    by_pair: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
-    for m in measurements:
-        by_pair[m.layer, m.scheme].append(m)
-    doubtful = _doubtful(measurements, *source)
     lines = []
     for name, scheme in found.schemes.items():
         layer = layers.get(name)
-        of_pair = by_pair[name, scheme]
         lines.append(
             LayerLine(
                 name,
@@ -241,8 +238,8 @@ def show_in(store: Store, study: str, trial: int, metric: str = "kl") -> Shown:
                 layer,
                 _bytes(layer, scheme, container),
                 _bytes(layer, "keep", container),
-                _value(of_pair, "perturb", metric),
-                _value(of_pair, *source),
+                measured.get((name, scheme)),
+                estimated.get((name, scheme)),
                 (name, scheme) in doubtful,
             )
         )
@@ -261,23 +258,11 @@ def _bytes(layer: Layer | None, scheme: str, container: str | None) -> float:
     return layer_costs(layer, Scheme.parse(scheme), STORED[container])["bytes"]
 
 
-def _value(measurements: Sequence[Measurement], profiler: str, name: str) -> Estimate | None:
-    found = (m.values[name] for m in measurements if m.profiler == profiler and name in m.values)
-    return next(found, None)
-
-
-def _doubtful(
-    measurements: Sequence[Measurement], profiler: str, name: str
-) -> set[tuple[str, str]]:
-    """(layer, scheme) of every estimate whose rank among the layers is inside the noise.
-
-    A pair that was measured under several settings of the profiler counts with the first, as in
-    ``_value``.
-    """
+def _doubtful(estimated: Mapping[tuple[str, str], Estimate]) -> set[tuple[str, str]]:
+    """(layer, scheme) of every estimate whose rank among the layers is inside the noise."""
     columns: dict[str, dict[str, Estimate]] = defaultdict(dict)
-    for m in measurements:
-        if m.profiler == profiler and name in m.values:
-            columns[m.scheme].setdefault(m.layer, m.values[name])
+    for (layer, scheme), estimate in estimated.items():
+        columns[scheme][layer] = estimate
     return {
         (layer, scheme)
         for scheme, column in columns.items()

@@ -12,6 +12,7 @@ import pytest
 
 from bitfront.errors import InvalidInput, StudyMismatch, UnknownName
 from bitfront.storage import Store, StudyRecord
+from bitfront.storage.firsts import first_values
 from bitfront.types import Estimate, Measurement, Trial
 
 FINGERPRINT = {"weights": "sha256:" + "ab" * 32, "calibration": "text of 128 lines"}
@@ -206,6 +207,30 @@ def test_many_measurements_in_one_call(store: Store, study: StudyRecord) -> None
     found = store.measurements(study, vectors=True)
     assert len(found) == 2800
     assert all(len(m.values) == len(m.vectors) == 1 for m in found)
+
+
+def test_the_first_of_what_was_measured_again(store: Store, study: StudyRecord) -> None:
+    other = store.open_study("other", {}, {})
+    store.add_measurements(other, [measurement(value=9.0)])
+    recorded = [
+        measurement("b", settings="2", value=0.1),
+        measurement("a", settings="2", values={"other": Estimate(7.0, 0.0, 1)}),
+        measurement("a", settings="1", value=math.nan),
+        measurement("b", settings="1", value=0.3),
+        measurement("a", "w8", settings="1", value=0.4),
+        measurement("a", "w2", settings="1", value=0.5),
+        measurement("a", settings="3", value=0.6),
+        measurement("a", settings="1", profiler="mse", value=0.7),
+    ]
+    for one in recorded:
+        store.add_measurements(study, [one])
+    expected: dict[tuple[str, str], Estimate] = {}
+    for m in recorded:
+        if m.profiler == "fisher" and m.scheme in ("w4", "w8") and "kl" in m.values:
+            expected.setdefault((m.layer, m.scheme), m.values["kl"])
+    found = first_values(store, study, "fisher", "kl", {"w8", "w4", "w3"})
+    assert repr(list(found.items())) == repr(list(expected.items()))  # nan equals nan
+    assert first_values(store, study, "fisher", "kl", []) == {}
 
 
 # checkpoints
