@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import TypeVar
 
 from bitfront.errors import BitfrontError, ClusterError, StorageError
@@ -19,6 +18,7 @@ from bitfront.storage import Job, Store
 from bitfront.storage.jobstates import RUNNING
 
 from .actions import Host, run
+from .beating import beating
 
 EVERY = 0.25  # seconds between reports of progress to the database, at least
 AGAIN = 1.0  # seconds until a unit that failed is tried again, doubled after each failure
@@ -36,7 +36,7 @@ class Stopped(Exception):
 
 
 class Held:
-    """A claimed job while its driver works: renews the lease, and hears what becomes of the job.
+    """A claimed job while its driver works: its lease is renewed, and it hears what becomes of it.
 
     stop: set to make the driver stop at the end of a unit. unit: what was last reported, in words.
     """
@@ -44,8 +44,6 @@ class Held:
     def __init__(self, store: Store, job: Job, lease: float, stop: threading.Event) -> None:
         self._store, self._job, self._lease, self._stop = store, job, lease, stop
         self._state: str | None = job.state
-        self._ended = threading.Event()
-        self._beating = threading.Thread(target=self._beat, daemon=True)
         self._reported = -EVERY
         self.unit = ""
 
@@ -60,25 +58,11 @@ class Held:
         if self._state != RUNNING or self._stop.is_set():
             raise Stopped(self._state or "its lease was lost")
 
-    def _beat(self) -> None:
-        while not self._ended.wait(self._lease / 3):
-            try:
-                self._state = self._store.renew(self._job, self._lease)
-            except StorageError as error:
-                log.warning("job %d: the lease was not renewed: %s", self._job.id, error)
-
-    def __enter__(self) -> Held:
-        self._beating.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ended.set()
-        self._beating.join()
+    def renew(self) -> None:
+        try:
+            self._state = self._store.renew(self._job, self._lease)
+        except StorageError as error:
+            log.warning("job %d: the lease was not renewed: %s", self._job.id, error)
 
 
 def drive(store: Store, job: Job, host: Host, lease: float, stop: threading.Event) -> str | None:
@@ -88,7 +72,8 @@ def drive(store: Store, job: Job, host: Host, lease: float, stop: threading.Even
     fails is tried again later, but not where the request is at fault. Raises ``StorageError`` when
     the database cannot be written to (``patiently``).
     """
-    with Held(store, job, lease, stop) as held:
+    held = Held(store, job, lease, stop)
+    with beating(lease / 3, held.renew):
         try:
             result = run(job.kind, job.study, dict(job.request), host, held.progress)
         except Stopped as why:

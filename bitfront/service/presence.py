@@ -4,52 +4,40 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from bitfront import __version__
 from bitfront.errors import StorageError
 from bitfront.storage import Store
 from bitfront.storage.engine import now
 
+from .beating import beating
+
 log = logging.getLogger(__name__)
 
 
-class Presence:
-    """While it is entered, the database is told several times within ``lease`` that the worker
+@contextmanager
+def present(store: Store, name: str, lease: float) -> Iterator[None]:
+    """Within the block the database is told several times in ``lease`` seconds that the worker
     ``name`` lives. What it cannot be told is logged: jobs are not held by this."""
+    host, started = socket.gethostname(), now()
 
-    def __init__(self, store: Store, name: str, lease: float) -> None:
-        self._store, self._name, self._lease = store, name, lease
-        self._started = now()
-        self._ended = threading.Event()
-        self._beating = threading.Thread(target=self._beat, daemon=True)
-
-    def __enter__(self) -> Presence:
-        self._tell()
-        self._beating.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ended.set()
-        self._beating.join()
+    def tell() -> None:
         try:
-            self._store.worker_ended(self._name)
+            store.worker_seen(name, host, __version__, started, lease)
         except StorageError as reason:
-            log.warning("worker %s is still listed: %s", self._name, reason)
+            log.warning("worker %s may be listed as lost: %s", name, reason)
 
-    def _beat(self) -> None:
-        while not self._ended.wait(self._lease / 3):
-            self._tell()
-
-    def _tell(self) -> None:
-        host = socket.gethostname()
+    def leave() -> None:
         try:
-            self._store.worker_seen(self._name, host, __version__, self._started, self._lease)
+            store.worker_ended(name)
         except StorageError as reason:
-            log.warning("worker %s may be listed as lost: %s", self._name, reason)
+            log.warning("worker %s is still listed: %s", name, reason)
+
+    tell()
+    try:
+        with beating(lease / 3, tell):
+            yield
+    finally:
+        leave()

@@ -13,7 +13,7 @@ from bitfront.storage import Store
 from .actions import Host
 from .driver import drive, patiently
 from .policy import Policy
-from .presence import Presence
+from .presence import present
 
 LEASE = 30.0  # seconds
 POLL = 1.0  # seconds between two looks for a job
@@ -56,7 +56,7 @@ class Worker:
         driven = 0
         with (
             Store.open(self.host.db) as store,
-            Presence(store, self.name, self.lease),
+            present(store, self.name, self.lease),
         ):
             while not self._stop.is_set():
                 job = patiently(lambda: store.claim(self.name, self.lease))
