@@ -85,7 +85,7 @@ def sent(name: str, packed: bool) -> tuple[bytes, str]:
 
 
 @router.get("/", name="page")
-def index(if_none_match: Tags = None) -> Response:
+async def index(if_none_match: Tags = None) -> Response:
     """The page, which finds everything else beside itself."""
     text = Template(contents()[INDEX].decode())
     filled = text.substitute(
@@ -97,7 +97,7 @@ def index(if_none_match: Tags = None) -> Response:
 
 
 @router.get("/page/{folder}/{name}", name="page_file")
-def file(
+async def file(
     folder: str,
     name: str,
     if_none_match: Tags = None,
