@@ -61,10 +61,10 @@ ROUTES = {
 }
 SERVE = """
 import json, sys
-from bitfront.service.api import Settings
+from bitfront.service.api import Settings, create_app
 from bitfront.service.api.serving import bound, serve
 settings = Settings(db=sys.argv[1], port=int(sys.argv[2]), **json.loads(sys.argv[3]))
-serve(settings, bound(settings))
+serve(create_app(settings), bound(settings))
 """
 LAST = 1_000_000  # units of the job that is followed
 FREELY = {"rate": 1e6, "burst": 1_000_000}  # measured is what an answer takes, not the limit
@@ -176,6 +176,7 @@ def serving(db: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
                 httpx.get(f"{address}/readyz", timeout=60.0)
                 break
             except httpx.ConnectError:
+                assert process.poll() is None, "the server ended by itself"
                 time.sleep(0.1)
         yield address, process.pid
     finally:

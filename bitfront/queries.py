@@ -150,7 +150,7 @@ def _front(
             f"none of {len(left)} trials is within {' and '.join(limits)}",
             "loosen a limit, or search for more trials",
         )
-    figures = [*map(columns.cost, costs), *map(columns.metric, metrics)]
+    figures = columns.figures(costs, metrics)
     known = np.flatnonzero(left & ~np.isnan(figures).any(axis=0))
     if not len(known):
         raise InvalidInput("no trial has all of these figures", "ask for fewer")

@@ -37,6 +37,9 @@ class TrialColumns(Protocol):
 
     def metric(self, name: str) -> Float: ...
 
+    def figures(self, costs: Sequence[str], metrics: Sequence[str]) -> list[Float]:
+        """The columns of several at once."""
+
     def weights(self) -> Float:
         """The number of weights that averages are taken over."""
 
@@ -64,6 +67,9 @@ class OfTrials:
             [t.metrics[name].value if name in t.metrics else math.nan for t in self.trials]
         )
 
+    def figures(self, costs: Sequence[str], metrics: Sequence[str]) -> list[Float]:
+        return [*map(self.cost, costs), *map(self.metric, metrics)]
+
     def weights(self) -> Float:
         return np.array([t.settings.get("weights", math.nan) for t in self.trials], np.float64)
 
@@ -82,14 +88,17 @@ class OfStudy:
 
     def __init__(self, store: Store, record: StudyRecord) -> None:
         self.store, self.record = store, record
-        self.ids, _ = store.columns(record, [])
-        self.costs, self.metrics = store.figure_names(record)
+        self.ids, self.costs, self.metrics = store.known(record)
 
     def cost(self, name: str) -> Float:
-        return self._column(Figure("cost", name))
+        return self.figures([name], [])[0]
 
     def metric(self, name: str) -> Float:
-        return self._column(Figure("metric", name))
+        return self.figures([], [name])[0]
+
+    def figures(self, costs: Sequence[str], metrics: Sequence[str]) -> list[Float]:
+        of_metrics = [Figure("metric", name) for name in metrics]
+        return self._columns([*(Figure("cost", name) for name in costs), *of_metrics])
 
     def weights(self) -> Float:
         return self._column(Figure("setting", "weights"))
@@ -114,9 +123,15 @@ class OfStudy:
         return self._column(Figure("solver", solver)) == 1
 
     def _column(self, figure: Figure) -> Float:
+        return self._columns([figure])[0]
+
+    def _columns(self, figures: Sequence[Figure]) -> list[Float]:
         """As of when this was made: other trials may have been added since."""
-        ids, (values,) = self.store.columns(self.record, [figure])
-        return values if len(ids) == len(self.ids) else values[np.searchsorted(ids, self.ids)]
+        ids, found = self.store.columns(self.record, figures)
+        if len(ids) == len(self.ids):
+            return found
+        own = np.searchsorted(ids, self.ids)
+        return [values[own] for values in found]
 
 
 def placed_among(

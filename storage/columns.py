@@ -59,6 +59,13 @@ class Held:
     found: dict[str, Any] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def once(self, name: str, find: Callable[[], Found]) -> Found:
+        """What ``find`` gives; it is asked once for each revision."""
+        if name not in self.found:
+            self.found[name] = find()
+        found: Found = self.found[name]
+        return found
+
 
 class Columns(Database):
     """Reading figures of all trials of a study."""
@@ -68,21 +75,17 @@ class Columns(Database):
         self._held: OrderedDict[int, Held] = OrderedDict()
         self._holding = threading.Lock()
 
-    def figure_names(self, study: StudyRecord) -> tuple[list[str], list[str]]:
-        """The costs, and the metrics, that some trial of the study has."""
-
-        def read(connection: Connection) -> tuple[list[str], list[str]]:
-            return names(connection, study.id, COST), names(connection, study.id, METRIC)
-
-        return self.found(study, "names", read)
+    def known(self, study: StudyRecord) -> tuple[Ints, list[str], list[str]]:
+        """Ids of all trials, and the costs, and the metrics, that some of them have."""
+        with self._up_to_date(study) as (connection, held):
+            costs = held.once("costs", lambda: names(connection, study.id, COST))
+            metrics = held.once("metrics", lambda: names(connection, study.id, METRIC))
+            return held.ids, costs, metrics
 
     def found(self, study: StudyRecord, name: str, read: Callable[[Connection], Found]) -> Found:
         """What ``read`` finds out about the study's trials; it is asked again when they change."""
         with self._up_to_date(study) as (connection, held):
-            if name not in held.found:
-                held.found[name] = read(connection)
-            found: Found = held.found[name]
-            return found
+            return held.once(name, lambda: read(connection))
 
     def columns(self, study: StudyRecord, figures: Sequence[Figure]) -> tuple[Ints, list[Floats]]:
         """Ids of all trials, and a column for each of ``figures``: read-only, of one moment."""

@@ -1,4 +1,4 @@
-"""What was measured of a pair of layer and scheme, where it was measured more than once: the first."""
+"""What was measured of a pair of layer and scheme: where it was measured again, the first."""
 
 from __future__ import annotations
 
