@@ -1,13 +1,14 @@
 """How long the web page of a large study takes in Chromium, its cache being empty or full.
 
-    python -m benchmarks.page_load --db URL --study large > benchmarks/results/page_load.json
+    python -m benchmarks.page_load --db DB --db URL > benchmarks/results/page_load.json
 
-The server is a process of its own. Times are seconds until the first row of a table, and until the
+Each database is one that ``benchmarks.large_study`` made; its server is a process of its own. Times are seconds until the first row of a table, and until the
 points of the chart are drawn; the median of ``--repeats``.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.common import arguments, head, write
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 READY = {
     "studies": ("", {"list": "tbody tr a"}),
@@ -29,18 +30,29 @@ READY = {
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--db", required=True)
+    parser.add_argument("--db", action="append", required=True)
     parser.add_argument("--study", default="large")
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     parser.add_argument("--repeats", type=int, default=9)
     options = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
-    with serving(options.db) as address, sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=options.chromium, args=["--no-sandbox", "--disable-gpu"]
         )
-        found: dict[str, Any] = {}
+        seconds = {
+            "postgresql" if "://" in db else "sqlite": opened(browser, db, options)
+            for db in options.db
+        }
+        browser.close()
+    write({**head(), "seconds": seconds})
+
+
+def opened(browser: Browser, db: str, options: argparse.Namespace) -> dict[str, Any]:
+    """View -> state of the cache -> what is waited for -> seconds."""
+    found: dict[str, Any] = {}
+    with serving(db) as address:
         for view, (place, ready) in READY.items():
             url = address + place.format(study=options.study)
             rounds = []
@@ -54,8 +66,7 @@ def main() -> None:
                 }
                 for cache in ("cold", "warm")
             }
-        browser.close()
-    write({**head(), "db": "postgresql" if "://" in options.db else "sqlite", "seconds": found})
+    return found
 
 
 def loaded(page: Page, url: str, ready: dict[str, str]) -> dict[str, float]:
