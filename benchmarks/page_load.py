@@ -2,8 +2,9 @@
 
     python -m benchmarks.page_load --db DB --db URL > benchmarks/results/page_load.json
 
-Each database is one that ``benchmarks.large_study`` made; its server is a process of its own. Times are seconds until the first row of a table, and until the
-points of the chart are drawn; the median of ``--repeats``.
+Each database is one that ``benchmarks.large_study`` made; its server is a process of its own.
+Times are seconds until the first row of a table, and until the points of the chart are drawn; the
+median of ``--repeats``.
 """
 
 from __future__ import annotations
