@@ -45,7 +45,8 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, help="(internal) one problem, one engine")
     options = parser.parse_args()
     if options.one:
-        json.dump(prove(*options.one, options), sys.stdout)
+        name, engine = options.one
+        json.dump(prove(name, engine, options), sys.stdout)
         return
     rows = []
     for name in CASES:

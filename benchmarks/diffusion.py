@@ -118,9 +118,9 @@ def run(name: str, assets: Path) -> list[dict[str, Any]]:
             tables = bitfront.profile(study, SCHEMES, profiler, layers=layers)
             best = next(iter(tables.values()))
             found += [(bits, profiler, allocated(study, best, SCHEMES, bits)) for bits in BITS]
-        for row, (profiler, options) in SEARCHED.items():
+        for row, (searched, options) in SEARCHED.items():
             answers = bitfront.search(
-                study, SCHEMES, [f"{bits}bpw" for bits in BITS], profiler=profiler, **options
+                study, SCHEMES, [f"{bits}bpw" for bits in BITS], profiler=searched, **options
             )
             found += [(b, row, a.trial) for b, a in zip(BITS, answers, strict=True)]
     rows = [

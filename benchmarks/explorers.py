@@ -75,7 +75,7 @@ from bitfront.search import EXPLORERS, allocate, fitting, several
 from bitfront.search.randomized import randomized
 from bitfront.sensitivity.around import Around
 from bitfront.storage import hypervolume
-from bitfront.study import silent
+from bitfront.study import Progress, silent
 from bitfront.tasks import Task
 from bitfront.tempering import tempered
 from bitfront.types import Allocation, Budget, Costs, Problem, Sensitivities, Trial
@@ -228,8 +228,9 @@ def _refine(run: Run, point: int, start: Trial) -> None:
     def temper(allocation: Allocation, table: str, power: float) -> Trial:
         return run.look(allocation.schemes)
 
-    def move(schemes: Schemes) -> Trial:
-        return run.look(schemes)
+    def moves(every: Sequence[Schemes], progress: Progress) -> list[Trial]:
+        del progress
+        return [run.look(schemes) for schemes in every]
 
     def expanded(table: Sensitivities) -> Problem:
         run.pay(Around().passes)
@@ -237,7 +238,7 @@ def _refine(run: Run, point: int, start: Trial) -> None:
 
     tempered(run.pool, {TABLE: problem}, {TABLE: start}, "ilp", temper, run.left)
     expected = Predictor(run.pool, problem).expected
-    refined(run.study, run.pool, expanded, problem, move, expected, run.left, silent)
+    refined(run.study, run.pool, expanded, problem, moves, expected, run.left, silent)
 
 
 def exploring(name: str, *, nothing: bool = False, pruned: bool = False) -> Method:

@@ -177,7 +177,7 @@ def near_allocations(of: Profiled, bits: float, count: int) -> list[Choice]:
         for g in rng.choice(len(groups), size=rng.integers(1, 5), replace=False):
             members = list(groups[g])
             choice[members] = rng.choice(np.flatnonzero(problem.allowed[members].all(axis=0)))
-        like = abs(problem.totals(choice)["bits"] - size) <= LIKE * size
+        like = abs(problem.totals(choice.tolist())["bits"] - size) <= LIKE * size
         good = problem.loss[np.arange(len(best)), choice].sum() <= most
         if like and good and tuple(choice.tolist()) not in seen:
             found.append(tuple(choice.tolist()))

@@ -146,8 +146,8 @@ def add_measurements(
         for row, two in zip(rows, values, strict=True)
         for metric, value in zip(("kl", "nll"), two, strict=True)
     )
-    names = ("measurement_id", "study_id", "metric", "value", "stderr", "samples")
-    insert(store, MeasurementValueRow, names, figures)
+    columns = ("measurement_id", "study_id", "metric", "value", "stderr", "samples")
+    insert(store, MeasurementValueRow, columns, figures)
     counted = Counter(row[2] for row in rows)
     tally = [(study.id, profiler, number) for profiler, number in counted.items()]
     insert(store, MeasurementTallyRow, ("study_id", "profiler", "measurements"), tally)
@@ -226,8 +226,8 @@ def write_trials(
         for id, row in zip(ids, figures, strict=True)
         for metric, value in zip(METRICS, row, strict=True)
     )
-    columns = ("trial_id", "study_id", "metric", "value", "stderr", "samples")
-    insert(store, TrialMetricRow, columns, of_metric)
+    named = ("trial_id", "study_id", "metric", "value", "stderr", "samples")
+    insert(store, TrialMetricRow, named, of_metric)
 
 
 # databases
@@ -237,7 +237,7 @@ def insert(store: Store, table: Any, names: Sequence[str], rows: Iterable[Sequen
     """Many rows, the fast way of each database."""
     into = f"{table.__tablename__} ({', '.join(names)})"
     with store.writing() as connection:
-        driver = connection.connection.driver_connection
+        driver: Any = connection.connection.driver_connection
         if connection.dialect.name == "sqlite":
             places = ", ".join("?" * len(names))
             driver.executemany(f"INSERT INTO {into} VALUES ({places})", rows)
@@ -265,7 +265,7 @@ def finished(store: Store) -> int:
                 )
             )
     with store.reading() as connection:
-        driver = connection.connection.driver_connection
+        driver: Any = connection.connection.driver_connection
         driver.rollback()
         driver.autocommit = True
         driver.execute("VACUUM ANALYZE")

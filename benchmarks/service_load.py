@@ -26,6 +26,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +136,7 @@ def of_storage(db: str, repeats: int) -> dict[str, Any]:
         within = {"front": (), "front within a bound": ("top1>=0.5",),
                   "front within a budget": ("4bpw",)}  # fmt: skip
         found = {
-            name: timed(
-                lambda limits=limits: front_in(store, STUDY, ("bytes", "kl"), limits), repeats
-            )
+            name: timed(partial(front_in, store, STUDY, ("bytes", "kl"), limits), repeats)
             for name, limits in within.items()
         }
 

@@ -71,7 +71,8 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, help="(internal) solve one problem: its name, a solver")
     options = parser.parse_args()
     if options.one:
-        json.dump(solve(*options.one, options), sys.stdout)
+        name, solver = options.one
+        json.dump(solve(name, solver, options), sys.stdout)
         return
     if options.pulp is None:
         print("no --pulp: CBC is left out", file=sys.stderr)
@@ -231,7 +232,7 @@ def solve(name: str, solver: str, options: Any) -> dict[str, Any]:
         return [*map(instance.schemes.index, found.choice)], found.bound
 
     run(coarse(4, 3, 1, 0))  # imports, and what is built at the first call
-    times = []
+    times: list[tuple[float, float]] = []
     while not times or (times[0][0] < SHORT and len(times) < REPEATS):
         wall, cpu = time.perf_counter(), _cpu()
         choice, bound = run(instance)

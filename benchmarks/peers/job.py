@@ -71,9 +71,9 @@ class Job:
             folder = self.assets / "stories260K_llama"
             llama: nn.Module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
             return llama
-        name, arguments, folder = NETWORKS[self.model_name]
+        name, arguments, place = NETWORKS[self.model_name]
         model: nn.Module = getattr(self._archs(), name)(*arguments)
-        model.load_state_dict(load_file(next((self.assets / folder).glob("*.safetensors"))))
+        model.load_state_dict(load_file(next((self.assets / place).glob("*.safetensors"))))
         return model
 
     def _archs(self) -> Any:
