@@ -205,6 +205,7 @@ def _configure_sqlite(timeout: float) -> Callable[[Any, Any], None]:
 def _configure_postgres(timeout: float) -> Callable[[Any, Any], None]:
     def configure(connection: Any, record: Any) -> None:
         connection.execute(f"SET lock_timeout = {round(timeout * 1000)}")
+        connection.execute("SET jit = off")  # it takes longer than the queries
         connection.commit()
 
     return configure

@@ -11,14 +11,14 @@ from sqlalchemy import Connection, func, select
 from .columns import Columns
 from .engine import Database
 from .models import MeasurementTallyRow, StudyRow, TrialTallyRow
-from .named import COST, METRIC, Kind, ranges
+from .named import COST, METRIC, Kind, preferred, ranges
 from .records import StudyRecord
 
 
 @dataclass(frozen=True)
 class Span:
     """A figure's extent: how many trials have it, and its least and greatest values, each with
-    the first trial that has it."""
+    the first trial that has it; of metrics the ends of trials that quantize something, if any."""
 
     trials: int
     least: float
@@ -70,7 +70,8 @@ def _spans(connection: Connection, study: StudyRecord, kind: Kind) -> dict[str, 
     own = (table.study_id == study.id, name == ends.c.name)
 
     def first(value: Any) -> Any:
-        return select(func.min(owner)).where(*own, table.value == value).scalar_subquery()
+        having = select(owner).where(*own, table.value == value).order_by(owner).limit(1)
+        return preferred(having, kind)
 
     query = select(
         ends.c.name, select(func.count(table.value)).where(*own).scalar_subquery(),

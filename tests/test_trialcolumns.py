@@ -77,7 +77,8 @@ def check(store: Store, study: StudyRecord) -> None:
     spans = overview(store, study)
     assert spans.trials == len(trials)
     assert spans.costs == spans_of(trials, {name: here.cost(name) for name in here.costs})
-    assert spans.metrics == spans_of(trials, {name: here.metric(name) for name in here.metrics})
+    by_metric = {name: here.metric(name) for name in here.metrics}
+    assert spans.metrics == spans_of(trials, by_metric, quantizing=True)
     numbers = [t.id for t in trials[::-2]]
     assert repr(store.held_trials(study, numbers)) == repr(trials[::-2])
     assert sorted(there.allocations(), key=lambda row: row.id) == list(here.allocations())
@@ -89,13 +90,18 @@ def check(store: Store, study: StudyRecord) -> None:
             assert found == told(everything, front_of, study, trials, costs, metrics, limits)
 
 
-def spans_of(trials: list[Trial], columns: dict[str, Any]) -> dict[str, Span]:
+def spans_of(
+    trials: list[Trial], columns: dict[str, Any], quantizing: bool = False
+) -> dict[str, Span]:
+    """quantizing: ends are of trials that quantize something, where one has the figure."""
     found = {}
     for name, column in columns.items():
-        known = [(v, t.id) for v, t in zip(column.tolist(), trials, strict=True) if v == v]
+        every = [(v, t) for v, t in zip(column.tolist(), trials, strict=True) if not math.isnan(v)]
+        some = [(v, t) for v, t in every if set(t.schemes.values()) != {"keep"}]
+        known = [(v, t.id) for v, t in (some if quantizing and some else every)]
         if known:
             least, greatest = min(known), max(known, key=lambda pair: (pair[0], -pair[1]))
-            found[name] = Span(len(known), *least, *greatest)
+            found[name] = Span(len(every), *least, *greatest)
     return found
 
 

@@ -125,6 +125,15 @@ def test_summaries_count_and_give_ranges(store: Store, study: StudyRecord) -> No
     assert second.metrics == {}
 
 
+def test_ends_of_metrics_are_of_trials_that_quantize(store: Store, study: StudyRecord) -> None:
+    store.add_trial(study, trial({"a": "keep"}, kl=0.0, costs={"bytes": 4000.0}))
+    assert store.studies()[0].metrics == {"kl": (0.0, 0.0)}
+    store.add_trial(study, trial({"a": "w4"}, kl=0.5))
+    store.add_trial(study, trial({"a": "w8"}, kl=0.1))
+    assert store.studies()[0].metrics == {"kl": (0.1, 0.5)}
+    assert store.studies()[0].costs["bytes"] == (1000.0, 4000.0)
+
+
 # measurements
 
 

@@ -32,8 +32,8 @@ class Activities(BaseModel):
 
 
 class StudyLine(Activities):
-    """A study. metrics, costs: of its trials, the least and the greatest of each. better: which way
-    each metric is."""
+    """A study. metrics, costs: the least and the greatest of each; of metrics those of trials that
+    quantize something, if there are any. better: which way each metric is."""
 
     name: str
     created: str
@@ -49,7 +49,8 @@ class Studies(Page):
 
 
 class SpanDocument(BaseModel):
-    """How many trials have a figure, its ends, and the first trial at each end."""
+    """How many trials have a figure, its ends, and the first trial at each end; of a metric those
+    of trials that quantize something, if there are any."""
 
     trials: int
     least: float

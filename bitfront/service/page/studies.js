@@ -68,7 +68,7 @@ function lines(items, filter) {
   return table("Studies", columns, items, { empty });
 }
 
-/** The best of the first metrics; the full model's own zeros say nothing. */
+/** The best of the first metrics. */
 function best(study) {
   const names = Object.keys(study.metrics).filter((name) => bare(name) === name);
   const parts = names.slice(0, SHOWN).map((name) => {
