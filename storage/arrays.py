@@ -34,11 +34,13 @@ def unpack(data: bytes, what: str) -> NDArray[Any]:
 
 
 def pack_many(arrays: Mapping[str, NDArray[Any]], what: str) -> bytes:
-    """Named arrays as ``.npz`` bytes. Raises ``InvalidInput`` for an array of objects."""
+    """Named arrays as ``.npz`` bytes, which equal arrays have the same of at any time: they are
+    known by them. Raises ``InvalidInput`` for an array of objects."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
-            archive.writestr(f"{name}.npy", pack(array, f"{name!r} of {what}"))
+            entry = zipfile.ZipInfo(f"{name}.npy")  # of 1980, not of now
+            archive.writestr(entry, pack(array, f"{name!r} of {what}"))
     return buffer.getvalue()
 
 

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +27,7 @@ from sqlalchemy import select
 from bitfront.errors import BitfrontWarning, InvalidInput, StorageError, UnknownName
 from bitfront.files import PARTIAL
 from bitfront.storage import Collected, Store, StudyRecord
+from bitfront.storage.arrays import pack_many
 from bitfront.storage.artifacts import LARGE, referring
 from bitfront.storage.folder import Folder
 from bitfront.storage.models import ArtifactRow, CheckpointRow
@@ -83,6 +85,12 @@ def age(path: Path, seconds: float) -> None:
 
 
 # arrays
+
+
+def test_equal_arrays_are_the_same_bytes_at_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = pack_many({"a": BIG, "b": BIG[:9]}, "x")
+    monkeypatch.setattr(time, "time", lambda: 2e9)
+    assert pack_many({"a": BIG, "b": BIG[:9]}, "x") == found
 
 
 def test_large_arrays_of_every_kind_come_back(
