@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from bitfront.errors import UnknownName
 
@@ -28,3 +28,10 @@ class Registry(dict[str, T], Generic[T]):
 
     def __missing__(self, name: str) -> NoReturn:
         raise UnknownName(f"no {self.kind} named {name!r}", f"choose from {', '.join(self)}")
+
+
+def check_names(*asked: tuple[Registry[Any], str | None]) -> None:
+    """Raises ``UnknownName`` for a name that is not registered, before anything long is begun."""
+    for registry, name in asked:
+        if name is not None:
+            _ = registry[name]

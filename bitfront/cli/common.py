@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from bitfront.registry import Registry
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
 TrialId = Annotated[int, typer.Argument(metavar="TRIAL", help="Number of a trial of the study.")]
@@ -61,10 +58,3 @@ def objectives(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Costs and metrics of a front, as asked for or by default."""
     return tuple(cost or ["bytes"]), tuple(metric or ["kl"])
-
-
-def check_names(*asked: tuple[Registry[Any], str | None]) -> None:
-    """Raises ``UnknownName`` for a name that is not registered, before anything long is begun."""
-    for registry, name in asked:
-        if name is not None:
-            _ = registry[name]

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from bitfront.documents import export_document
+from bitfront.registry import check_names
 
 from . import remote
-from .common import Db, StudyName, TrialId, check_names
+from .common import Db, StudyName, TrialId
 from .composing import with_options
 from .output import Json, emit, quiet_stdout
 from .progress import shown

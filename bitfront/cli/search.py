@@ -10,9 +10,10 @@ import typer
 
 from bitfront.documents import answer_document, smallest_document
 from bitfront.errors import InvalidInput
+from bitfront.registry import check_names
 
 from . import remote
-from .common import Db, Schemes, StudyName, check_names
+from .common import Db, Schemes, StudyName
 from .composing import with_options
 from .executor_options import executor_options
 from .layer_options import layer_options

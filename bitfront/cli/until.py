@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bitfront.errors import InvalidInput
+from bitfront.registry import check_names
 
-from .common import check_names
 from .output import table
 
 if TYPE_CHECKING:

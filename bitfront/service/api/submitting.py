@@ -11,6 +11,7 @@ from bitfront.costfile import GivenCosts
 from bitfront.errors import InvalidInput
 from bitfront.giventask import Given
 from bitfront.queries import check_metric
+from bitfront.registry import check_names
 from bitfront.scheme import Scheme
 from bitfront.service.places import within_body
 from bitfront.service.requests import MeasureBody, ProfileBody, SearchBody, TaskBody
@@ -92,20 +93,22 @@ def _check_names(body: JobRequest) -> None:
 
     Profilers are known to workers alone: they need torch.
     """
-    from bitfront.names import check_container, check_explorer, check_solver
+    from bitfront.names import check_explorer
+    from bitfront.quant.stored import STORED
+    from bitfront.search import ALLOCATORS
 
     if isinstance(body, ProfileBody | SearchBody):
         with within_body("solver"):
-            check_solver(body.solver)
+            check_names((ALLOCATORS, body.solver))
     if isinstance(body, SearchBody):
         with within_body("explorer"):
             check_explorer(body.explorer)
-    if isinstance(body, ExportJob) and body.format is not None:
+    if isinstance(body, ExportJob):
         with within_body("format"):
-            check_container(body.format)
-    if isinstance(body, ProfileBody | SearchBody | MeasureBody) and body.choices.container:
+            check_names((STORED, body.format))
+    if isinstance(body, ProfileBody | SearchBody | MeasureBody):
         with within_body("choices", "container"):
-            check_container(body.choices.container)
+            check_names((STORED, body.choices.container))
 
 
 def _check_recorded(store: Store, study: str, body: JobRequest) -> None:
