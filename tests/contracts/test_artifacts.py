@@ -148,7 +148,7 @@ def test_the_same_content_is_kept_once(store: Store, study: StudyRecord, folder:
     kind=st.sampled_from(["f8", ">f8", "i8", "c16", "f2", "u1", "M8[s]"]),
     columns=st.sampled_from([None, 1, 2]),
 )
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 def test_any_array_comes_back_bit_for_bit(
     seed: int, size: int, kind: str, columns: int | None, store: Store, study: StudyRecord
 ) -> None:

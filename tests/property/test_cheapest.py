@@ -54,7 +54,7 @@ def asked(draw: st.DrawFn) -> tuple[Problem, float]:
     return problem, low + draw(st.floats(-0.1, 1)) * (high - low)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(asked())
 def test_the_least_cost_within_the_loss(case: tuple[Problem, float]) -> None:
     problem, most = case
@@ -85,7 +85,7 @@ def test_the_least_cost_within_the_loss(case: tuple[Problem, float]) -> None:
         assert found.loss == pytest.approx(float(wide[1]), rel=0, abs=8 * EPS * size)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(problems())
 def test_says_the_least_loss_there_is(problem: Problem) -> None:
     try:

@@ -45,7 +45,7 @@ tables = st.integers(1, 4).flatmap(
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(tables)
 def test_hulls_are_those_of_each_item(table: list[list[tuple[int, int]]]) -> None:
     cost, loss = (np.array([[p[i] for p in row] for row in table], dtype=float) for i in (0, 1))
@@ -56,7 +56,7 @@ def test_hulls_are_those_of_each_item(table: list[list[tuple[int, int]]]) -> Non
         assert [(cost[g, c], loss[g, c]) for c in found] == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(tables)
 def test_a_walk_takes_the_steepest_step_that_is_left(table: list[list[tuple[int, int]]]) -> None:
     cost, loss = (np.array([[p[i] for p in row] for row in table], dtype=float) for i in (0, 1))

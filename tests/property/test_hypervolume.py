@@ -60,7 +60,7 @@ def array(points: list[list[float]], m: int) -> np.ndarray:
     return np.array(points, dtype=np.float64).reshape(len(points), m)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(cases())
 def test_a_hypervolume_is_the_union_of_boxes(
     case: tuple[list[list[float]], list[float], list[str]],
@@ -71,7 +71,7 @@ def test_a_hypervolume_is_the_union_of_boxes(
     assert found == pytest.approx(float(exact), rel=ROUNDING, abs=1e-300)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(cases(), st.data())
 def test_points_add_volume_or_nothing(
     case: tuple[list[list[float]], list[float], list[str]], data: st.DataObject

@@ -22,7 +22,7 @@ from tests.reference import allocation as reference
 WHOLE = 1e-12  # the precision of tables of integers, which are exact
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 4), st.integers(1, 3),
     st.sampled_from([1, 2, 5, 10_000]), st.booleans(),
@@ -113,7 +113,7 @@ def test_thousands_of_layers(R: int) -> None:
     assert quick.bound <= found.loss
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1e-6, 1e-3, 0.1, 0.5]))
 def test_a_gap_is_kept(seed: int, gap: float) -> None:
     problem = random_problem(seed, 5, 4, 2)

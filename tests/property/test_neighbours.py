@@ -50,7 +50,7 @@ def started(draw: st.DrawFn) -> tuple[Problem, Choice]:
     return problem, draw(st.sampled_from(possible))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(started(), st.integers(1, 6))
 def test_the_nearest_are_the_best_moves_of_one_and_two(
     case: tuple[Problem, Choice], count: int
@@ -74,7 +74,7 @@ def test_the_nearest_are_the_best_moves_of_one_and_two(
     assert [a.loss for a in found] == pytest.approx(sorted(a.loss for a in found), abs=eps)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(started(), st.integers(0, 3))
 def test_within_a_radius_is_the_least_loss_there(case: tuple[Problem, Choice], radius: int) -> None:
     problem, start = case

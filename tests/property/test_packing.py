@@ -27,7 +27,7 @@ def rows_of_codes(draw: st.DrawFn) -> tuple[list[list[int]], int]:
     return draw(st.lists(row, min_size=1, max_size=3)), bits
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rows_of_codes(), st.sampled_from([1, 4]))
 def test_packing_is_the_stream_of_bits(drawn: tuple[list[list[int]], int], unit: int) -> None:
     rows, bits = drawn

@@ -78,7 +78,7 @@ def chosen(problem: Problem, names: tuple[str, ...]) -> Choice:
     return tuple(problem.schemes.index(name) for name in names)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(interacting())
 def test_it_is_within_all_limits_bounded_and_never_worse_than_additive(problem: Problem) -> None:
     wide = fitting(widened(problem))
@@ -103,7 +103,7 @@ def test_it_is_within_all_limits_bounded_and_never_worse_than_additive(problem: 
     assert found.costs == pytest.approx(problem.totals(choice), rel=1e-13)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(interacting())
 def test_no_move_of_one_or_two_groups_lowers_it(problem: Problem) -> None:
     possible = fitting(problem)
@@ -116,7 +116,7 @@ def test_no_move_of_one_or_two_groups_lowers_it(problem: Problem) -> None:
             assert literal(problem, other) >= literal(problem, best) - grain(problem)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(interacting(), st.data())
 def test_every_tangent_bounds_the_objective(problem: Problem, data: st.DataObject) -> None:
     """Also at points that no allocation has, and with groups merged."""
@@ -194,7 +194,7 @@ def test_a_gap_ends_the_work_once_it_is_reached(gap: float) -> None:
     assert found.costs["bytes"] <= problem.limits["bytes"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(interacting(), st.sampled_from([1e-3, 0.1, 1.0, 3.0]))
 def test_the_bound_holds_at_any_gap(problem: Problem, gap: float) -> None:
     wide = fitting(widened(problem))

@@ -22,7 +22,7 @@ integers = st.builds(
     st.sampled_from([None, 1, 4, 8, 16]),
     st.booleans(),
 )
-quick = settings(max_examples=60, deadline=None, derandomize=True)
+quick = settings(max_examples=60, derandomize=True)
 
 
 @st.composite

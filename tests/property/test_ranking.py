@@ -7,7 +7,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bitfront.ranking import inside_noise
@@ -35,7 +35,6 @@ def literal(values: list[float], errors: list[float]) -> list[bool]:
     return [any(together(a, b) for b in n) for a in n]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(VALUES, ERRORS) | st.tuples(MANY_VALUES, MANY_ERRORS), max_size=9))
 def test_a_rank_in_doubt_is_one_within_the_joint_error_of_a_neighbour(
     pairs: list[tuple[float, float]],
@@ -46,7 +45,6 @@ def test_a_rank_in_doubt_is_one_within_the_joint_error_of_a_neighbour(
     assert found.tolist() == literal(values, errors)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(VALUES, ERRORS), max_size=4))
 def test_the_order_of_layers_does_not_matter(pairs: list[tuple[float, float]]) -> None:
     marked = dict(zip(range(len(pairs)), inside_noise(*columns(pairs)), strict=True))

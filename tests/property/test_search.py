@@ -92,7 +92,7 @@ def kept(problem: Problem, costs: Mapping[str, float]) -> bool:
     return below and all(costs[name] >= floor for name, floor in wide.floors.items())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(problems())
 def test_ilp_finds_the_optimum(problem: Problem) -> None:
     strict, wide = reference.optimum(problem), reference.optimum(widened(problem))
@@ -115,7 +115,7 @@ def test_ilp_finds_the_optimum(problem: Problem) -> None:
         assert got.loss == wide[0]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(problems())
 def test_ilp_breaks_ties_by_the_first_cost(problem: Problem) -> None:
     assume(bool((problem.loss == np.rint(problem.loss)).all()))  # so that equal is equal
@@ -125,7 +125,7 @@ def test_ilp_breaks_ties_by_the_first_cost(problem: Problem) -> None:
     assert allocate(problem).costs["r0"] == pytest.approx(float(best[1]), rel=8 * EPS)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(problems(), st.sampled_from([name for name in ALLOCATORS if name != "ilp"]))
 def test_heuristics_bound_the_optimum(problem: Problem, solver: str) -> None:
     try:
@@ -141,7 +141,7 @@ def test_heuristics_bound_the_optimum(problem: Problem, solver: str) -> None:
     assert got.loss >= float(best[0]) - rounding
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(problems(plain=True))
 def test_greedy_up_ends_where_no_single_step_up_fits(problem: Problem) -> None:
     assume(reference.optimum(problem) is not None)
@@ -159,7 +159,7 @@ def test_greedy_up_ends_where_no_single_step_up_fits(problem: Problem) -> None:
         assert above or any(totals[name] < floor for name, floor in problem.floors.items())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(problems(resources=1, floors=False))
 def test_greedy_up_is_never_worse_than_the_least_cost(problem: Problem) -> None:
     assume(reference.optimum(problem) is not None)
@@ -170,7 +170,7 @@ def test_greedy_up_is_never_worse_than_the_least_cost(problem: Problem) -> None:
     assert allocate(problem, "greedy-up").loss <= float(start[0]) + rounding
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(problems(), st.integers(0, 9))
 def test_random_keeps_limits_and_looks_at_no_loss(problem: Problem, seed: int) -> None:
     assume(reference.optimum(problem) is not None)
@@ -193,7 +193,7 @@ def test_random_draws_every_scheme_equally_often_where_limits_leave_it() -> None
         randomized(problem, seed=-1)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(problems(resources=1))
 def test_front_is_the_hull(problem: Problem) -> None:
     corners = reference.hull(problem, "r0")
@@ -253,7 +253,7 @@ def test_losses_that_cancel_are_proven() -> None:
     assert (found.loss, found.gap, found.optimal) == (0.001, 0, True)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.floats(-1e3, 1e3), min_size=8, max_size=8), st.integers(0, 2**60))
 def test_integer_totals_beyond_doubles_are_read_exactly(entries: list[float], whole: int) -> None:
     table = np.array(entries).reshape(4, 2)

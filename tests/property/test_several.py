@@ -21,7 +21,7 @@ def taken(problem: Problem, found: Allocation) -> Choice:
     return tuple(problem.schemes.index(name) for name in found.choice)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(problems(), st.integers(1, 6), st.integers(1, 3))
 def test_each_is_the_best_of_those_that_differ(problem: Problem, count: int, distance: int) -> None:
     left = fitting(widened(problem))
@@ -44,7 +44,7 @@ def test_each_is_the_best_of_those_that_differ(problem: Problem, count: int, dis
     assert len(found) == count or not left
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(problems())
 def test_the_first_is_the_allocators_own(problem: Problem) -> None:
     try:

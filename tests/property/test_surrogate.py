@@ -136,7 +136,7 @@ def problems(draw: st.DrawFn) -> tuple[Problem, tuple[str, ...], dict[tuple[str,
 
 
 @given(problems(), st.integers(1, 6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_proposals_are_new_within_limits_and_the_same_again(
     case: tuple[Problem, tuple[str, ...], dict[tuple[str, ...], float]], count: int
 ) -> None:

@@ -102,7 +102,7 @@ def test_requests_of_every_shape(
     """
 
     @settings(
-        max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
+        max_examples=EXAMPLES, derandomize=True, database=None,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(described[path][method].as_strategy(generation_mode=mode))
