@@ -3,14 +3,15 @@
     scheme     = float | integer
     float      = "keep" | "bf16" | "fp16" | "fp8" | "mxfp4" | "nvfp4"
     integer    = "w" bits [ "g" size ] [ "z" ] [ activation ] [ cache ] [ "+" quantizer ]
-    activation = "a" bits [ "s" ] [ "b" ]
+    activation = "a" bits [ "s" | "g" ] [ "b" ]
     cache      = "kv" bits
     quantizer  = "rtn" | "gptq" [ ":act" ]
 
 ``w4g128`` is 4-bit symmetric weights in groups of 128 along the input dimension; without ``g``
 one scale per output channel. ``z`` adds zero points (asymmetric). ``a8`` quantizes the layer's
 input to 8-bit integers, dynamically per token; ``a8s`` statically per tensor, with a range from
-calibration. ``b`` leaves the first token of a text as it is (BOS-aware, MixDQ, arXiv:2405.17873).
+calibration; ``a8g`` dynamically in the groups of the weights, as blocked kernels do (``w4g32a8g``).
+``b`` leaves the first token of a text as it is (BOS-aware, MixDQ, arXiv:2405.17873).
 ``kv8`` quantizes what attention caches: the outputs of key and value projections, to 8-bit
 integers, dynamically per token and head; a query projection, which may have to share their scheme,
 has none.
@@ -36,12 +37,12 @@ QUANTIZERS = ("rtn", "gptq", "gptq:act")
 
 _INTEGER = re.compile(
     r"w(?P<bits>\d{1,9})(?:g(?P<group>\d{1,9}))?(?P<zero>z)?"
-    r"(?:a(?P<act>\d{1,9})(?P<static>s)?(?P<bos>b)?)?(?:kv(?P<cache>\d{1,9}))?"
+    r"(?:a(?P<act>\d{1,9})(?P<steps>[sg])?(?P<bos>b)?)?(?:kv(?P<cache>\d{1,9}))?"
     r"(?:\+(?P<quantizer>[a-z:]+))?"
 )
 _HELP = (
-    "spell it like w4, w4g128, w4g32z, w8a8, w8a8s, w8a8sb, w4kv8, w3g64+gptq, bf16, fp16, fp8 or "
-    "keep"
+    "spell it like w4, w4g128, w4g32z, w8a8, w8a8s, w4g32a8g, w8a8sb, w4kv8, w3g64+gptq, bf16, "
+    "fp16, fp8 or keep"
 )
 
 
@@ -50,20 +51,25 @@ class Activation:
     """Integer format of a layer's input: ``bits`` wide, symmetric, dynamic per token or static.
 
     ``bos``: token 0 of an input (N, T, K) stays in full precision, and has no say in a static step.
+    ``group``: how many inputs of a token share a step, None for all; dynamic only.
     """
 
     bits: int
     static: bool = False
     bos: bool = False
+    group: int | None = None
 
     def __post_init__(self) -> None:
         if self.bits not in ACTIVATION_BITS:
             raise SchemeError(
                 f"activations of {self.bits} bits", f"use one of {_words(ACTIVATION_BITS)}"
             )
+        if self.static and self.group is not None:
+            raise SchemeError("static activations in groups", "use a8s or a8g")
 
     def __str__(self) -> str:
-        return f"a{self.bits}{'s' if self.static else ''}{'b' if self.bos else ''}"
+        steps = "s" if self.static else "" if self.group is None else "g"
+        return f"a{self.bits}{steps}{'b' if self.bos else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,10 @@ class Scheme:
                 raise SchemeError(
                     f"a cache of {self.cache} bits", f"use one of {_words(CACHE_BITS)}"
                 )
+            if self.activation is not None and self.activation.group not in (None, self.group):
+                raise SchemeError(
+                    "activations in other groups than the weights", "spell it like w4g32a8g"
+                )
             if self.quantizer not in QUANTIZERS:
                 raise SchemeError(
                     f"quantizer {self.quantizer!r}", f"use one of {_words(QUANTIZERS)}"
@@ -113,14 +123,23 @@ class Scheme:
         match = _INTEGER.fullmatch(word)
         if match is None:
             raise SchemeError(f"unknown scheme {text!r}", _HELP)
+        group = int(match["group"]) if match["group"] else None
+        if match["steps"] == "g" and group is None:
+            raise SchemeError(
+                f"scheme {text!r}: activations in groups, and weights in none",
+                "spell it like w4g32a8g",
+            )
         try:
             return cls(
                 format="int",
                 bits=int(match["bits"]),
-                group=int(match["group"]) if match["group"] else None,
+                group=group,
                 symmetric=match["zero"] is None,
                 activation=Activation(
-                    int(match["act"]), match["static"] is not None, match["bos"] is not None
+                    int(match["act"]),
+                    static=match["steps"] == "s",
+                    bos=match["bos"] is not None,
+                    group=group if match["steps"] == "g" else None,
                 )
                 if match["act"]
                 else None,

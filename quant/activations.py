@@ -5,7 +5,8 @@
 Dynamic: s = max|x| / ((2^b - 1) / 2) over one token (the last dimension; one sample of a
 convolution's input), in x's dtype, as compressed-tensors computes it. Static: one s a layer, from
 the histogram of calibration magnitudes, by squared error. BOS-aware: the first token stays x, and
-s is that of the others. Of a cache: dynamic, s over one head of one token.
+s is that of the others. Of a cache: dynamic, s over one head of one token. In groups of a token:
+s = max|x| / (2^(b-1) - 1), as ONNX Runtime's MatMulNBits computes it at accuracy level 4.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from bitfront.types import Activation
 
 from .scales import integer_range
 from .statistics import BINS, Histogram
-from .tokens import TOKEN_KINDS, split_first
+from .suitability import TOKEN_KINDS
+from .tokens import split_first
 from .weights import QuantizedLayer
 
 CLIPS = tuple(0.96**i for i in range(120))  # of the largest magnitude, down to 0.8 %
@@ -35,8 +37,8 @@ def fake_quantize(
     """
     if activation.bos:
         first, others = split_first(name, x)
-        return torch.cat([first, _rounded(others, activation.bits, kind, step)], -2)
-    return _rounded(x, activation.bits, kind, step)
+        return torch.cat([first, _of_tokens(others, activation, kind, step)], -2)
+    return _of_tokens(x, activation, kind, step)
 
 
 def fake_cache(y: Tensor, bits: int, head: int) -> Tensor:
@@ -57,6 +59,15 @@ def cache_error(q: QuantizedLayer | None, y: Tensor, bias: Tensor | None) -> Ten
     assert q.weight.scheme.cache is not None
     whole = y if bias is None else y + bias.detach().float()
     return fake_cache(whole, q.weight.scheme.cache, q.head) - whole
+
+
+def _of_tokens(x: Tensor, activation: Activation, kind: str, step: Tensor | None) -> Tensor:
+    if activation.group is None:
+        return _rounded(x, activation.bits, kind, step)
+    parts = x.unflatten(-1, (-1, activation.group))
+    _, most = integer_range(activation.bits, symmetric=True)
+    steps = _positive(parts.detach().abs().amax(-1, keepdim=True) / most)
+    return _rounded(parts, activation.bits, kind, steps).flatten(-2)
 
 
 def _rounded(x: Tensor, bits: int, kind: str, step: Tensor | None) -> Tensor:
@@ -91,5 +102,8 @@ def static_step(magnitudes: Histogram, bits: int) -> Tensor:
 def _dynamic_step(x: Tensor, bits: int, kind: str) -> Tensor:
     x = x.detach()
     dims = -1 if kind in TOKEN_KINDS else tuple(range(1, x.ndim))
-    s = x.abs().amax(dims, keepdim=True) / (((1 << bits) - 1) / 2)
-    return torch.where(s > 0, s, torch.finfo(x.dtype).eps)
+    return _positive(x.abs().amax(dims, keepdim=True) / (((1 << bits) - 1) / 2))
+
+
+def _positive(s: Tensor) -> Tensor:
+    return torch.where(s > 0, s, torch.finfo(s.dtype).eps)

@@ -60,6 +60,8 @@ class CompressedTensors(Exporter):
             return f"{scheme} is not written in this container; use integers, fp8 or safetensors"
         if scheme.activation is not None and scheme.activation.bos:
             return "compressed-tensors quantizes every token alike; use schemes without b"
+        if scheme.activation is not None and scheme.activation.group is not None:
+            return "its loader has one step for a token; use activations without g, or safetensors"
         if scheme.cache is not None:
             return "this container's files say nothing of a cache; use safetensors"
         if not scheme.symmetric:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 from bitfront.types import Layer, Scheme
 
-_TWO_DIMENSIONAL = ("linear", "hf_conv1d", "embedding")
+TOKEN_KINDS = ("linear", "hf_conv1d")  # of layers whose inputs are (N, T, K)
+_TWO_DIMENSIONAL = (*TOKEN_KINDS, "embedding")
 _BLOCK_FLOATS = ("fp8", "mxfp4", "nvfp4")
 
 
@@ -21,13 +22,14 @@ def takes(layer: Layer, scheme: Scheme) -> str | None:
         return f"{scheme.format} is for two-dimensional weights, not those of a {layer.kind}"
     if layer.kind == "embedding" and scheme.activation is not None:
         return "an embedding's input is indices, which are not quantized"
-    if scheme.activation is not None and scheme.activation.bos:
-        from .tokens import TOKEN_KINDS
-
-        if layer.kind not in TOKEN_KINDS:
+    activation = scheme.activation
+    if activation is not None and layer.kind not in TOKEN_KINDS:
+        if activation.bos:
             return f"b leaves the first token as it is, and the input of a {layer.kind} has none"
-        if layer.flat:
-            return "b leaves the first token as it is, and its inputs are single vectors"
+        if activation.group is not None:
+            return f"a{activation.bits}g is for tokens in groups, not the input of a {layer.kind}"
+    if activation is not None and activation.bos and layer.flat:
+        return "b leaves the first token as it is, and its inputs are single vectors"
     if scheme.cache is not None and layer.attention not in ("query", "key", "value"):
         if layer.attention == "fused":
             return "kv is for keys and values, and its output holds queries too"

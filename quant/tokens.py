@@ -10,8 +10,6 @@ from torch import Tensor
 
 from bitfront.errors import ModelError
 
-TOKEN_KINDS = ("linear", "hf_conv1d")  # of layers whose inputs are (N, T, K)
-
 
 def split_first(name: str, x: Tensor) -> tuple[Tensor, Tensor]:
     """The first token (..., 1, K) and the others (..., T - 1, K) of an input of layer ``name``.

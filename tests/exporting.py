@@ -20,7 +20,7 @@ from bitfront.types import Layer, Scheme, parse_schemes
 WEIGHT_SCHEMES = parse_schemes(
     "w2 w3 w4 w5 w6 w7 w8 w3z w4g5 w5g3z w2g32 w3g8 w4g16z bf16 fp16 fp8 mxfp4 nvfp4"
 )
-ACTIVATION_SCHEMES = parse_schemes("w8a8 w8a8s w4a8 w5a6 w4g8a4s")
+ACTIVATION_SCHEMES = parse_schemes("w8a8 w8a8s w4a8 w5a6 w4g8a4s w4g3a8g")
 KEEP = Scheme.parse("keep")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,26 @@ def test_what_shares_a_dynamic_step(kind: str, shape: tuple[int, ...]) -> None:
     step = x.abs().amax(dims, keepdim=True) / 127.5
     expected = torch.where(step > 0, (x / step).round().clamp(-128, 127) * step, 0.0)
     assert torch.equal(y, expected)
+
+
+@pytest.mark.parametrize("bits", [4, 6, 8])
+@pytest.mark.parametrize("shape", [(3, 4, 6), (2, 3, 4, 6), (5, 6)])
+@pytest.mark.parametrize("bos", [False, True])
+def test_each_group_of_a_token_has_a_step(bits: int, shape: tuple[int, ...], bos: bool) -> None:
+    if bos and len(shape) < 3:
+        return
+    x = inputs(*shape)
+    y = fake_quantize("a", x, Activation(bits, bos=bos, group=3), "linear", None)
+    top = 2 ** (bits - 1) - 1
+    for position in np.ndindex(*shape[:-1]):
+        if bos and position[-1] == 0:
+            assert torch.equal(y[position], x[position])
+            continue
+        for at in (slice(0, 3), slice(3, 6)):
+            part = x[position][at]
+            step = part.abs().max() / top
+            expected = (part / step).round() * step if step else part
+            assert torch.equal(y[position][at], expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)

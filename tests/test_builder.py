@@ -193,7 +193,7 @@ def test_every_scheme_of_a_layer_is_finite() -> None:
     _, batches = net()
     full = model(batches[0])
     for scheme in parse_schemes(
-        "w2 w8 w4a4 w8a8s w8a8b w4a8sb w3z w3g2+gptq:act bf16 fp16 fp8 keep"
+        "w2 w8 w4a4 w8a8s w8a8b w4a8sb w4g2a8g w3z w3g2+gptq:act bf16 fp16 fp8 keep"
     ):
         with applied(model, {"a": builder.quantized("a", scheme)}):
             y = model(batches[0])

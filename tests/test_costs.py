@@ -133,7 +133,7 @@ def test_other_bytes() -> None:
 
 @pytest.mark.parametrize("name", list(EXPORTERS))
 @pytest.mark.parametrize(
-    "scheme", parse_schemes("w2 w3g8 w4 w5g16 w8 w8a8 w8a8s w8a8sb w3z fp8 mxfp4 keep")
+    "scheme", parse_schemes("w2 w3g8 w4 w5g16 w8 w8a8 w8a8s w8a8sb w4g8a8g w3z fp8 mxfp4 keep")
 )
 def test_predicted_bytes_are_those_of_the_packed_tensors(name: str, scheme: Scheme) -> None:
     exporter = EXPORTERS[name]

@@ -81,6 +81,7 @@ def test_config_groups_and_ignore_list() -> None:
         ("w4z", "fail to load zero points"),
         ("w8a8b", "every token alike; use schemes without b"),
         ("w8a8sb", "every token alike; use schemes without b"),
+        ("w8g4a8g", "one step for a token; use activations without g"),
         ("mxfp4", "not written in this container"),
         ("nvfp4", "not written in this container"),
         ("w4g3", "group size 3 does not divide 32"),

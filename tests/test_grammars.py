@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from bitfront.budget import Budget
@@ -15,6 +17,8 @@ SCHEMES = {
     "w8a8s": Scheme("int", 8, activation=Activation(8, static=True)),
     "w8a8b": Scheme("int", 8, activation=Activation(8, bos=True)),
     "w8a8sb": Scheme("int", 8, activation=Activation(8, static=True, bos=True)),
+    "w4g32a8g": Scheme("int", 4, 32, activation=Activation(8, group=32)),
+    "w2g16za4gbkv8+gptq": Scheme("int", 2, 16, False, Activation(4, bos=True, group=16), "gptq", 8),
     "w4kv8": Scheme("int", 4, cache=8),
     "w4g32za8sbkv4+gptq": Scheme(
         "int", 4, 32, False, Activation(8, static=True, bos=True), "gptq", 4
@@ -49,6 +53,19 @@ def test_floats_know_their_width(text: str, bits: int, group: int | None) -> Non
     assert Scheme.parse(text) == scheme
 
 
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda: Activation(8, static=True, group=32), "static activations in groups"),
+        (lambda: Scheme("int", 4, 32, activation=Activation(8, group=16)), "other groups than"),
+        (lambda: Scheme("int", 4, activation=Activation(8, group=16)), "other groups than"),
+    ],
+)
+def test_activations_have_no_groups_of_their_own(make: Callable[[], object], line: str) -> None:
+    with pytest.raises(SchemeError, match=line):
+        make()
+
+
 def test_case_space_and_the_default_quantizer_are_not_spelled() -> None:
     assert str(Scheme.parse(" W4G128Z ")) == "w4g128z"
     assert str(Scheme.parse("w4+rtn")) == "w4"
@@ -67,6 +84,9 @@ def test_case_space_and_the_default_quantizer_are_not_spelled() -> None:
         ("w4s", "unknown scheme 'w4s'"),
         ("w4b", "unknown scheme 'w4b'"),
         ("w8a8bs", "unknown scheme 'w8a8bs'"),
+        ("w8g32a8sg", "unknown scheme 'w8g32a8sg'"),
+        ("w8a8g", "scheme 'w8a8g': activations in groups, and weights in none: spell it like"),
+        ("w8a8g32", "unknown scheme 'w8a8g32'"),
         ("w-4", "unknown scheme 'w-4'"),
         ("w1", "scheme 'w1': integer weights of 1 bits: use one of 2, 3, 4, 5, 6, 7, 8"),
         ("w16", "scheme 'w16': integer weights of 16 bits"),

@@ -22,7 +22,7 @@ from bitfront.tasks import ModuleTask
 from bitfront.types import Measurement, Scheme
 from tests.small_tasks import TASKS, uneven, with_weights
 
-SCHEMES = [Scheme.parse(s) for s in ("w2", "w4", "w8", "w4a8", "w4a6b", "w4g4z")]
+SCHEMES = [Scheme.parse(s) for s in ("w2", "w4", "w8", "w4a8", "w4a6b", "w4g4a8g", "w4g4z")]
 
 
 class Kept:

@@ -19,17 +19,28 @@ from bitfront.scheme import (
     Scheme,
 )
 
-integers = st.builds(
-    Scheme,
-    st.just("int"),
-    st.sampled_from(WEIGHT_BITS),
-    st.none() | st.integers(1, 10**6),
-    st.booleans(),
-    st.none()
-    | st.builds(Activation, st.sampled_from(ACTIVATION_BITS), st.booleans(), st.booleans()),
-    st.sampled_from(QUANTIZERS),
-    st.none() | st.sampled_from(CACHE_BITS),
-)
+groups = st.integers(1, 10**6)
+
+
+def grids(group: int | None) -> st.SearchStrategy[Scheme]:
+    """Integer schemes with weights in groups of this size."""
+    own = st.just(group) if group is not None else st.none()
+    activations = st.builds(
+        Activation, st.sampled_from(ACTIVATION_BITS), st.booleans(), st.booleans()
+    ) | st.builds(Activation, st.sampled_from(ACTIVATION_BITS), st.just(False), st.booleans(), own)
+    return st.builds(
+        Scheme,
+        st.just("int"),
+        st.sampled_from(WEIGHT_BITS),
+        own,
+        st.booleans(),
+        st.none() | activations,
+        st.sampled_from(QUANTIZERS),
+        st.none() | st.sampled_from(CACHE_BITS),
+    )
+
+
+integers = (st.none() | groups).flatmap(grids)
 schemes = integers | st.sampled_from([Scheme.parse(name) for name in ("keep", *FLOAT_BITS)])
 amounts = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 signs, classes = st.sampled_from(["<=", ">="]), st.sampled_from(["", "mlp", "*.k_proj", "a b"])

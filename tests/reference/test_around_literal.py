@@ -127,7 +127,8 @@ def test_first_order_where_activations_are_quantized(kind: str) -> None:
     """⟨gradient at a layer's output, change of that output⟩, from activations of either model."""
     task = TASKS[kind](dtype="float64")
     schemes = [
-        Scheme.parse(s) for s in ("w4", "w4a8", "w3a4", "w3a4b", "w2", "keep", "w4a8s", "w4a8sb")
+        Scheme.parse(s)
+        for s in ("w4", "w4a8", "w3a4", "w3a4b", "w2", "keep", "w4a8s", "w4a8sb", "w4g2a4g")
     ]
     with Scratch() as scratch:
         subject = subject_of(task, scratch)

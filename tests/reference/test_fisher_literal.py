@@ -75,7 +75,7 @@ def test_many_draws_approach_the_exact_quadratic_form(kind: str, weighted: bool)
 def test_scores_are_those_of_their_definitions(kind: str, weighted: bool) -> None:
     """One draw, every sample by itself: s and e from gradients at outputs and changed outputs."""
     task = task_of(kind, weighted)
-    schemes = [Scheme.parse(s) for s in ("w2", "w4z", "w8a4", "w8a4b")]
+    schemes = [Scheme.parse(s) for s in ("w2", "w4z", "w8a4", "w8a4b", "w8g2a4g")]
     seed, T = 3, 2.0
     with Scratch() as scratch:
         subject = Subject(task, Builder(task.model, task.layers, lambda: None, scratch), scratch)
