@@ -138,9 +138,11 @@ class DiffusionTask(ModelTask):
         self._own = self._metrics()
         self.metrics = ("kl", *self._own)
 
-    def predict(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: Batch) -> Tensor:
-        z = prediction(self.model(*args, **kwargs))
-        return z[:, : self._sampler.channels].reshape(len(z), 1, -1)
+    def called(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+        return prediction(self.model(*args, **kwargs))
+
+    def shaped(self, output: Tensor, batch: Batch) -> Tensor:
+        return output[:, : self._sampler.channels].reshape(len(output), 1, -1)
 
     def metric(self, name: str) -> Metric:
         return self._own[name] if name in self._own else METRICS[name]

@@ -114,9 +114,12 @@ class LanguageTask(ModelTask):
         self.calibrate(given, hold_back)
         check_left(self.calibration, self._sources)
 
-    def predict(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: Batch) -> Tensor:
+    def called(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         logits: Tensor = self.model(*args, **kwargs, use_cache=False).logits
-        return logits[:, :-1]
+        return logits
+
+    def shaped(self, output: Tensor, batch: Batch) -> Tensor:
+        return output[:, :-1]
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:

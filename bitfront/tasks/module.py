@@ -80,21 +80,22 @@ class ModuleTask(ModelTask):
         self._own = own_metrics(user)
         self.metrics = (*self._standard(), *self._own)
 
-    def predict(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: Batch) -> Tensor:
+    def called(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         forward = self._user.forward
-        made = forward(self.model, *args) if forward else self.model(*args, **kwargs)
-        z = logits_of(made)
-        if z.dim() < 2 or (self.output == "categorical" and z.dim() > 3):
+        return logits_of(forward(self.model, *args) if forward else self.model(*args, **kwargs))
+
+    def shaped(self, output: Tensor, batch: Batch) -> Tensor:
+        if output.dim() < 2 or (self.output == "categorical" and output.dim() > 3):
             raise ModelError(
-                f"the model's {self.output} outputs have shape {tuple(z.shape)}",
+                f"the model's {self.output} outputs have shape {tuple(output.shape)}",
                 "categorical outputs are (samples, classes) or (samples, positions, classes); "
                 "use output='gaussian' for numbers of any shape",
             )
         if isinstance(batch, UserBatch) and batch.shape is not None:
-            batch.shape[:] = z.shape
+            batch.shape[:] = output.shape
         if self.output == "gaussian":
-            return z.reshape(z.shape[0], 1, -1)
-        return z if z.dim() == 3 else z[:, None]
+            return output.reshape(output.shape[0], 1, -1)
+        return output if output.dim() == 3 else output[:, None]
 
     def metric(self, name: str) -> Metric:
         return self._own[name] if name in self._own else METRICS[name]

@@ -29,7 +29,7 @@ COMPARED = 1 << 22  # outputs that two runs are compared by, about
 
 
 class ModelTask(Task):
-    """A task around one ``nn.Module``; subclasses load it, make batches and call ``predict``.
+    """A task around one ``nn.Module``; subclasses load it, make batches, call it and shape outputs.
 
     The model is put in evaluation mode, on the device, in the dtype. ``cast`` is the dtype that
     floating-point inputs are given in, None to leave them.
@@ -61,17 +61,21 @@ class ModelTask(Task):
         self._holding = note(len(batches), hold_back, remedy)
 
     @abstractmethod
-    def predict(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: Batch) -> Tensor:
-        """Call the model on a batch's arguments, already moved: (N, P, K)."""
+    def called(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+        """Call the model on a batch's arguments, already moved: the tensor that it is used for."""
+
+    @abstractmethod
+    def shaped(self, output: Tensor, batch: Batch) -> Tensor:
+        """What ``called`` gave, as (N, P, K). Raises ``ModelError`` for one of another shape."""
 
     def outputs(self, batch: Batch) -> Tensor:
         args = moved(tuple(batch.args), self.device, self.cast)
         kwargs = moved(dict(batch.kwargs), self.device, self.cast)
         with foreign("running the model", "check that its inputs fit it, and its code"):
-            z = self.predict(args, kwargs, batch)
+            z = self.shaped(self.called(args, kwargs), batch)
         _check(z, batch)
         if not torch.isfinite(z.detach()).all():
-            where = first_nonfinite(self.model, lambda: self.predict(args, kwargs, batch))
+            where = first_nonfinite(self.model, lambda: self.called(args, kwargs))
             raise ModelError(
                 f"the model's outputs are not finite, {where}, in {self._place(batch)}",
                 "check the weights and the input's scale, or use a wider dtype",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bitfront.errors import DataError, InvalidInput, ModelError
 
 from .arguments import parse_arguments
+from .base import Batch
 from .boundary import foreign, function_at
 from .holding import HOLD_BACK, checked_share
 from .images import ImageBatches, Images, Pixels, channels_first, draw_images, read_images
@@ -104,14 +105,16 @@ class VisionTask(ModelTask):
         if second.y is not None:
             self.metrics = ("kl", "nll", "top1", "flips", "agreement")
 
-    def predict(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: Any) -> Tensor:
-        logits = logits_of(self.model(*args, **kwargs))
-        if logits.dim() != 2:
+    def called(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+        return logits_of(self.model(*args, **kwargs))
+
+    def shaped(self, output: Tensor, batch: Batch) -> Tensor:
+        if output.dim() != 2:
             raise ModelError(
-                f"the classifier's outputs have shape {tuple(logits.shape)}",
+                f"the classifier's outputs have shape {tuple(output.shape)}",
                 "they must be logits (images, classes); bring other models as a module task",
             )
-        return logits[:, None]
+        return output[:, None]
 
     def recipe(self) -> dict[str, Any]:
         for name in ("model", "calibration", "evaluation"):
