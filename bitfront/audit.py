@@ -47,7 +47,7 @@ TOLERANCES = {torch.float16: 0.01, torch.bfloat16: 0.05}
 TOLERANCE = 1e-4
 
 _NAMED = 5  # layers that a failure names
-_NOTHING: dict[str, Any] = {
+NOTHING: dict[str, Any] = {
     "bytes": 0, "weights": [], "max_difference": math.nan, "spread": math.nan, "first": None,
 }  # fmt: skip
 
@@ -152,7 +152,7 @@ def compare(
             **_reference(task, exporter, layers, schemes, quantized, room),
         }
         (room / "request.json").write_text(json.dumps(request))
-        answer = _ask(room)
+        answer = ask(room, __name__)
         failures = list(answer["failures"])
         if not failures and answer["bytes"] != predicted:
             failures.append(f"{answer['bytes']} bytes of tensors where {predicted} were predicted")
@@ -194,11 +194,11 @@ def _reference(
     return {**request, "weights": seen.weights}
 
 
-def _ask(room: Path) -> dict[str, Any]:
-    """Run the fresh process on the request in ``room``; its answer."""
+def ask(room: Path, module: str) -> dict[str, Any]:
+    """Run ``module`` in a fresh process on the request in ``room``; its answer."""
     paths = os.pathsep.join(path for path in sys.path if path)
     done = subprocess.run(
-        [sys.executable, "-m", __name__, str(room)],
+        [sys.executable, "-m", module, str(room)],
         env={**os.environ, "PYTHONPATH": paths, "TRANSFORMERS_VERBOSITY": "error"},
         capture_output=True,
         text=True,
@@ -207,7 +207,7 @@ def _ask(room: Path) -> dict[str, Any]:
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         cause = lines[-1] if lines else f"exit code {done.returncode}"
-        return {**_NOTHING, "failures": [f"it does not open: {cause}"]}
+        return {**NOTHING, "failures": [f"it does not open: {cause}"]}
     answer: dict[str, Any] = json.loads((room / "answer.json").read_text())
     return answer
 
@@ -239,12 +239,13 @@ def respond(room: Path) -> dict[str, Any]:
     """What the fresh process finds for the request in ``room``."""
     request = json.loads((room / "request.json").read_text())
     exporter, folder = EXPORTERS[request["exporter"]], Path(request["folder"])
+    assert isinstance(exporter, Exporter)
     torch.set_num_threads(request["threads"])
     try:
         TensorFolder(folder).verify(read_manifest(folder).digests)
         seen, model = _reopened(exporter, folder, request, room)
     except BitfrontError as error:
-        return {**_NOTHING, "failures": [str(error)]}
+        return {**NOTHING, "failures": [str(error)]}
     reference = Observation.load(room / REFERENCE, request["weights"])
     wrong = reference.other_weights(seen)
     named = {name: weight_matrix(model, name).cpu().contiguous() for name in wrong[:_NAMED]}

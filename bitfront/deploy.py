@@ -6,11 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bitfront import audit
-from bitfront.quant.exporters import EXPORTERS
+from bitfront import audit, graph_audit
+from bitfront.quant.export_onnx import Onnx
+from bitfront.quant.exporters import EXPORTERS, Exporter
 from bitfront.quant.weights import QuantizedLayer
 from bitfront.scheme import KEEP
 from bitfront.study import Study
+from bitfront.tasks.running import ModelTask
 from bitfront.types import Scheme, Trial
 
 if TYPE_CHECKING:
@@ -47,10 +49,13 @@ def export(
         "costs": dict(trial.costs),
         "metrics": {metric: asdict(e) for metric, e in trial.metrics.items()},
     }
-    found = audit.export(
-        study.task, exporter, study.task.layers, schemes, quantized, folder, manifest,
-        overwrite=overwrite,
-    )  # fmt: skip
+    arguments = (study.task.layers, schemes, quantized, folder, manifest)
+    if isinstance(exporter, Onnx):
+        assert isinstance(study.task, ModelTask)  # as every task is
+        found = graph_audit.export(study.task, exporter, *arguments, overwrite=overwrite)
+    else:
+        assert isinstance(exporter, Exporter)
+        found = audit.export(study.task, exporter, *arguments, overwrite=overwrite)
     record = {"max_difference": found.max_difference, "spread": found.spread}
     study.store.add_export(
         study.record, trial.id, name, str(Path(folder).resolve()), found.bytes, record

@@ -7,7 +7,7 @@ stored  suffix -> (safetensors dtype name, shape) of one layer's tensors; a tens
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,40 +21,27 @@ from torch import Tensor, nn
 from bitfront.errors import ExportError
 from bitfront.types import Layer, Scheme
 
+from .container import Container, entry
 from .folders import MANIFEST, new_folder
-from .stored import KEEP, STORED, Tensors
+from .stored import KEEP, tensor_name
 from .tensorfiles import SHARD_BYTES, Spec, Unit, dtype_name, write_files
 from .weights import QuantizedLayer
 
 FORMAT_VERSION = 1
 
-_PACKAGES = ("bitfront", "torch", "transformers", "compressed-tensors", "safetensors")
+_PACKAGES = (
+    "bitfront", "torch", "transformers", "compressed-tensors", "safetensors", "onnx", "onnxscript",
+    "onnxruntime",
+)  # fmt: skip
 
 
-class Exporter(ABC):
-    """Writes a model with chosen layers quantized to a folder that something else loads.
+class Exporter(Container):
+    """Writes a model to a folder of safetensors files that something else loads.
 
-    Stateless. ``reason``, ``reason_model`` and ``stored`` are pure and touch no weights, so what a
-    container holds, and in how many bytes, is known before anything is quantized.
+    Stateless.
     """
 
-    name: ClassVar[str]
     stands_alone: ClassVar[bool]  # whether the folder says what the model is, not only its weights
-
-    @abstractmethod
-    def reason(self, layer: Layer, scheme: Scheme) -> str | None:
-        """Why this container cannot hold ``layer`` under ``scheme``; None if it can."""
-
-    def reason_model(self, model: nn.Module) -> str | None:
-        """Why this container cannot hold ``model`` at all; None if it can."""
-        return None
-
-    def stored(self, layer: Layer, scheme: Scheme) -> Tensors:
-        """What stands in the file for the layer, bias excluded; nothing for a weight shared.
-
-        A weight that is kept has its own shape in the file; here it is (rows, cols), as many bytes.
-        """
-        return STORED[self.name](layer, scheme)
 
     @abstractmethod
     def pack(self, layer: Layer, quantized: QuantizedLayer) -> Mapping[str, Tensor]:
@@ -97,8 +84,7 @@ class Exporter(ABC):
         The folder appears whole or not at all. Raises ``ExportError`` for pairs or models that the
         container cannot hold, and for a target that cannot be written.
         """
-        schemes = {layer.name: schemes.get(layer.name, KEEP) for layer in layers} | dict(schemes)
-        self._refuse(model, layers, schemes)
+        schemes = self.completed(model, layers, schemes)
         units, aliases = self._plan(model, layers, schemes, quantized)
         with new_folder(folder, overwrite) as partial:
             digests = write_files(partial, units, shard_bytes)
@@ -106,9 +92,9 @@ class Exporter(ABC):
             content = {
                 "format_version": FORMAT_VERSION,
                 "exporter": self.name,
-                "versions": _versions(),
+                "versions": versions(),
                 "tensor_bytes": sum(unit.size for unit in units),
-                "layers": {layer.name: _entry(layer, schemes[layer.name]) for layer in layers},
+                "layers": {layer.name: entry(layer, schemes[layer.name]) for layer in layers},
                 "aliases": aliases,
                 **about,
                 "about": dict(manifest),
@@ -117,27 +103,6 @@ class Exporter(ABC):
             (partial / MANIFEST).write_text(json.dumps(content, indent=1, allow_nan=True) + "\n")
             if check is not None:
                 check(partial)
-
-    def _refuse(
-        self, model: nn.Module, layers: Sequence[Layer], schemes: Mapping[str, Scheme]
-    ) -> None:
-        reason = self.reason_model(model)
-        if reason is not None:
-            raise ExportError(f"{self.name} cannot hold a {type(model).__name__}", reason)
-        named = {layer.name: layer for layer in layers}
-        for name in schemes:
-            if name not in named:
-                raise ExportError(f"a scheme for {name!r}", "the model has no such layer")
-        for layer in layers:
-            scheme = schemes[layer.name]
-            reason = self.reason(layer, scheme)
-            if reason is not None:
-                raise ExportError(f"{self.name} cannot hold {layer.name!r} as {scheme}", reason)
-            if layer.shares is not None and schemes.get(layer.shares, KEEP) != scheme:
-                raise ExportError(
-                    f"{layer.name!r} as {scheme} shares its weight with {layer.shares!r}",
-                    "give both the same scheme",
-                )
 
     def _plan(
         self,
@@ -189,11 +154,6 @@ class Exporter(ABC):
             return {tensor_name(layer.name, suffix): tensor for suffix, tensor in tensors.items()}
 
         return Unit(specs, make)
-
-
-def tensor_name(layer: str, suffix: str) -> str:
-    """Full name of a layer's tensor; the model itself, when it is a layer, is named ''."""
-    return f"{layer}.{suffix}" if layer else suffix
 
 
 def layer_specs(exporter: Exporter, layer: Layer, scheme: Scheme) -> tuple[Spec, ...]:
@@ -274,16 +234,8 @@ def _layer(name: str, entry: Mapping[str, Any]) -> tuple[Layer, Scheme]:
     return layer, Scheme.parse(entry["scheme"])
 
 
-def _entry(layer: Layer, scheme: Scheme) -> dict[str, Any]:
-    shares = {} if layer.shares is None else {"shares": layer.shares}
-    cache = {} if scheme.cache is None else {"attention": layer.attention, "head": layer.head}
-    return {
-        "scheme": str(scheme), "kind": layer.kind, "shape": [layer.rows, layer.cols],
-        "dtype": layer.dtype, **shares, **cache,
-    }  # fmt: skip
-
-
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of the packages that made a file."""
     found = {}
     for package in _PACKAGES:
         try:

@@ -9,23 +9,27 @@ from torch import nn
 from bitfront.registry import Registry
 from bitfront.types import Layer, Scheme
 
+from .container import Container
 from .costs import other_bytes
 from .export_base import KEEP, Exporter
 from .export_compressed import CompressedTensors, vllm_notes
+from .export_onnx import Onnx
 from .export_safetensors import Safetensors
 from .tensorfiles import SHARD_BYTES, Spec, tensor_bytes
 
-EXPORTERS: Registry[Exporter] = Registry("exporter")
+EXPORTERS: Registry[Container] = Registry("exporter")
 EXPORTERS.register(Safetensors.name)(Safetensors())
 EXPORTERS.register(CompressedTensors.name)(CompressedTensors())
+EXPORTERS.register(Onnx.name)(Onnx())
 
 
 def predicted_bytes(
-    exporter: Exporter, model: nn.Module, layers: Sequence[Layer], schemes: Mapping[str, Scheme]
+    exporter: Container, model: nn.Module, layers: Sequence[Layer], schemes: Mapping[str, Scheme]
 ) -> int:
     """Tensor bytes of the export of ``model``, known before anything is quantized.
 
-    Layers without a scheme are kept. Equals ``tensor_bytes`` of the folder exactly.
+    Layers without a scheme are kept. Equals ``tensor_bytes`` of a folder of tensors exactly; a
+    graph may hold other tensors than the model does besides its layers'.
     """
     stored = (exporter.stored(layer, schemes.get(layer.name, KEEP)) for layer in layers)
     packed = sum(Spec("", *tensor).size for tensors in stored for tensor in tensors.values())
@@ -35,6 +39,7 @@ def predicted_bytes(
 __all__ = [
     "EXPORTERS",
     "SHARD_BYTES",
+    "Container",
     "Exporter",
     "predicted_bytes",
     "tensor_bytes",

@@ -14,11 +14,11 @@ from torch.utils.hooks import RemovableHandle
 from bitfront.errors import ExportError, ModelError
 from bitfront.types import Layer, Scheme
 
-from .export_base import KEEP, identity, read_manifest, tensor_name, tensors_of
+from .export_base import KEEP, identity, read_manifest, tensors_of
 from .formats import dequantize
 from .layers import adapter_for, adapter_of
 from .packed import from_tensors
-from .stored import in_safetensors
+from .stored import in_safetensors, tensor_name
 from .surgery import cache_hook, input_hook
 from .tensorfiles import Spec, TensorFolder, dtype_name
 

@@ -12,6 +12,8 @@ from bitfront.registry import Registry
 from bitfront.scheme import KEEP as KEEP_WORD
 from bitfront.types import Layer, Scheme
 
+from .onnx_stored import in_onnx
+
 Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
 Stored = Callable[[Layer, Scheme], Tensors]
 
@@ -56,6 +58,14 @@ def in_compressed_tensors(layer: Layer, scheme: Scheme) -> Tensors:
     if scheme.activation is not None and scheme.activation.static:
         tensors["input_scale"] = ("F32", (1,))
     return tensors
+
+
+STORED.register("onnx")(in_onnx)
+
+
+def tensor_name(layer: str, suffix: str) -> str:
+    """Full name of a layer's tensor; the model itself, when it is a layer, is named ''."""
+    return f"{layer}.{suffix}" if layer else suffix
 
 
 def compressed_format(scheme: Scheme) -> str:

@@ -13,14 +13,15 @@ import torch
 from bitfront import audit as auditing
 from bitfront.audit import audit, compare, export
 from bitfront.errors import ExportError
-from bitfront.quant.exporters import EXPORTERS
+from bitfront.quant.export_compressed import CompressedTensors
+from bitfront.quant.export_safetensors import Safetensors
 from bitfront.quant.tensorfiles import read_header
 from bitfront.quant.weights import QuantizedLayer, QuantizedWeight
 from bitfront.tasks.base import Batch
 from bitfront.types import Scheme
 from tests import exporting as ex
 
-PACKED, PLAIN = EXPORTERS["compressed-tensors"], EXPORTERS["safetensors"]
+PACKED, PLAIN = CompressedTensors(), Safetensors()
 GATE, DOWN = (f"model.layers.1.mlp.{x}_proj" for x in ("gate", "down"))
 
 

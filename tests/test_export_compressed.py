@@ -14,14 +14,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from bitfront.errors import ExportError
-from bitfront.quant.export_compressed import quantization_config, vllm_notes
-from bitfront.quant.exporters import EXPORTERS, predicted_bytes, tensor_bytes
+from bitfront.quant.export_compressed import CompressedTensors, quantization_config, vllm_notes
+from bitfront.quant.exporters import predicted_bytes, tensor_bytes
 from bitfront.quant.formats import dequantize
 from bitfront.quant.surgery import applied
 from bitfront.types import Layer, Scheme
 from tests import exporting as ex
 
-EXPORTER = EXPORTERS["compressed-tensors"]
+EXPORTER = CompressedTensors()
 TEXTS = "w2 w3 w4 w5 w6 w7 w8 w2g4 w3g16 w5g8 w8a8 w8a8s w4a8 w3g8a6 fp8"
 Q, K, V, O = (f"model.layers.0.self_attn.{x}_proj" for x in "qkvo")
 GATE, UP, DOWN = (f"model.layers.0.mlp.{x}_proj" for x in ("gate", "up", "down"))

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from bitfront.errors import BitfrontError, ExportError, ModelError
-from bitfront.quant.exporters import EXPORTERS, predicted_bytes, tensor_bytes
+from bitfront.quant.export_safetensors import Safetensors
+from bitfront.quant.exporters import predicted_bytes, tensor_bytes
 from bitfront.quant.load import load
 from bitfront.quant.surgery import applied
 from bitfront.types import Scheme
@@ -33,7 +34,7 @@ SCHEMES = {
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     model = ex.odd_net()
-    EXPORTERS["safetensors"].write(
+    Safetensors().write(
         model, ex.layers_of(model), SCHEMES, ex.quantized_by(model, SCHEMES), tmp_path / "out", {}
     )
     return tmp_path / "out"
@@ -63,7 +64,7 @@ def test_first_tokens_stay_as_they_are(tmp_path: Path) -> None:
         model, schemes = ex.tiny_gpt2(), dict.fromkeys(names, Scheme.parse(text))
         layers = [layer for layer in ex.layers_of(model) if layer.name in names]
         quantized = ex.quantized_by(model, schemes)
-        EXPORTERS["safetensors"].write(model, layers, schemes, quantized, tmp_path / text, {})
+        Safetensors().write(model, layers, schemes, quantized, tmp_path / text, {})
         ids = ex.token_ids()
         with applied(model, {name: quantized(name) for name in names}), torch.no_grad():
             found[text] = model(ids).logits
@@ -232,7 +233,7 @@ def test_every_bit_is_guarded(folder: Path) -> None:
 
 def test_a_missing_shard(tmp_path: Path) -> None:
     model = ex.odd_net()
-    EXPORTERS["safetensors"].write(
+    Safetensors().write(
         model, ex.layers_of(model), SCHEMES, ex.quantized_by(model, SCHEMES), tmp_path / "out", {},
         shard_bytes=2_000,
     )  # fmt: skip
@@ -246,7 +247,7 @@ def test_two_tensors_of_one_name(tmp_path: Path) -> None:
     model = ex.odd_net()
     model.stem.register_buffer("weight_codes", torch.zeros(1))
     with pytest.raises(ExportError, match=r"two tensors named 'stem\.weight_codes'"):
-        EXPORTERS["safetensors"].write(
+        Safetensors().write(
             model, ex.layers_of(model), SCHEMES, ex.quantized_by(model, SCHEMES), tmp_path / "o", {}
         )
 
@@ -256,14 +257,14 @@ def test_a_weight_that_is_computed(tmp_path: Path) -> None:
     layers = ex.layers_of(model)
     nn.utils.parametrizations.weight_norm(model.mix)
     with pytest.raises(ExportError, match="layer 'mix' has no plain weight"):
-        EXPORTERS["safetensors"].write(
+        Safetensors().write(
             model, layers, SCHEMES, ex.quantized_by(model, SCHEMES), tmp_path / "out", {}
         )
 
 
 def test_a_model_that_is_one_layer(tmp_path: Path) -> None:
     model, schemes = nn.Linear(7, 3), {"": Scheme.parse("w3")}
-    EXPORTERS["safetensors"].write(
+    Safetensors().write(
         model, ex.layers_of(model), schemes, ex.quantized_by(model, schemes), tmp_path / "out", {}
     )
     fresh = load(nn.Linear(7, 3), tmp_path / "out")
@@ -288,7 +289,7 @@ def test_real_networks(
     make, weights, inputs = made[name]
     model = make().eval()
     model.load_state_dict(load_file(assets / f"{weights}.safetensors"))
-    exporter = EXPORTERS["safetensors"]
+    exporter = Safetensors()
     layers = ex.layers_of(model)
     schemes = ex.mix(exporter, layers, 3)
     quantized = ex.quantized_by(model, schemes)

@@ -42,7 +42,7 @@ def layer_options(
     ] = "allocated",
     container: Annotated[
         str | None,
-        _option(help="Export whose bytes are counted: compressed-tensors or safetensors."),
+        _option(help="Export whose bytes are counted: compressed-tensors, safetensors or onnx."),
     ] = None,
     costs: Annotated[
         Path | None,

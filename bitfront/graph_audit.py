@@ -1,0 +1,277 @@
+"""Exported graphs opened again by their runtime, in a fresh process, and compared with the trial.
+
+1. every tensor's bytes, with the digests taken when they were written, and with the costs
+2. the weights that each layer's tensors stand for, to the bit, with those that were measured
+3. the operator that computes each layer, with what its scheme asks for
+4. each layer alone, on the input that the trial's had: the runtime computes what was measured
+5. the outputs of the first evaluation batch
+
+Sums in another order move a value across the edge of a rounding now and then, and more after it:
+where inputs are rounded, outputs agree as two draws of the same rounding do. So they must be nearer
+to the trial's than ``NEARER`` times what these are from the full model's, and each layer alone but
+for such an edge the same. ``python -m bitfront.graph_audit FOLDER`` is the fresh process.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bitfront.audit import NOTHING, Audit, Quantized, ask
+from bitfront.errors import BitfrontError, ExportError
+from bitfront.observation import weight_matrix
+from bitfront.quant.costs import layer_costs
+from bitfront.quant.export_base import read_manifest
+from bitfront.quant.export_onnx import FILE, Onnx
+from bitfront.quant.exporters import predicted_bytes
+from bitfront.quant.formats import dequantize
+from bitfront.quant.onnx_file import OnnxFile
+from bitfront.quant.onnx_run import Session
+from bitfront.quant.onnx_trace import Signature
+from bitfront.quant.statistics import call_input
+from bitfront.quant.stored import KEEP
+from bitfront.quant.surgery import Lazily, applied
+from bitfront.quant.tensorfiles import digest
+from bitfront.tasks.deployed import signature
+from bitfront.tasks.running import ModelTask
+from bitfront.types import Layer, Scheme
+
+NEARER = 0.5  # root mean squares: export to trial, over trial to full model
+FLOAT = 1e-4  # of the spread of outputs: float32 sums in another order
+EDGE = 2e-2  # of the spread of a layer's outputs: one rounded input across an edge
+
+SAME = 1e-3  # outputs of the same samples, alone and among others
+
+REFERENCE = "reference.safetensors"
+_NAMED = 5  # faults that a failure names
+
+
+def export(
+    task: ModelTask,
+    exporter: Onnx,
+    layers: Sequence[Layer],
+    schemes: Mapping[str, Scheme],
+    quantized: Quantized,
+    folder: str | Path,
+    manifest: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+) -> Audit:
+    """Write the graph and audit it; ``folder`` appears only when the audit finds no fault.
+
+    Arguments and errors are those of ``Onnx.write``; ``ExportError`` names the faults.
+    """
+    called, audits = signature(task), list[Audit]()
+
+    def check(partial: Path) -> None:
+        found = compare(task, exporter, called, partial, layers, schemes, quantized)
+        audits.append(found)
+        if not found.ok:
+            raise ExportError(
+                f"the {exporter.name} export is not what was measured: {'; '.join(found.failures)}",
+                "export it again, keep the named layers, or choose other schemes for them",
+            )
+
+    exporter.write(
+        task.model, layers, schemes, quantized, called, Path(folder), manifest,
+        overwrite=overwrite, check=check,
+    )  # fmt: skip
+    return audits[0]
+
+
+def compare(
+    task: ModelTask,
+    exporter: Onnx,
+    called: Signature,
+    folder: str | Path,
+    layers: Sequence[Layer],
+    schemes: Mapping[str, Scheme],
+    quantized: Quantized,
+) -> Audit:
+    """Compare the export in ``folder`` with the model of ``task`` under ``schemes``.
+
+    called: how the model was traced. The task's model is quantized for a while and comes back bit
+    for bit.
+    """
+    begun = time.perf_counter()
+    schemes = {layer.name: schemes.get(layer.name, KEEP) for layer in layers}
+    with tempfile.TemporaryDirectory(prefix="bitfront-audit-") as name:
+        room = Path(name)
+        request = {
+            "folder": str(Path(folder).absolute()),
+            "threads": torch.get_num_threads(),
+            "layers": {
+                la.name: layer_costs(la, schemes[la.name], exporter.stored)["bytes"]
+                for la in layers
+            },
+            "weights": _reference(task, called, layers, schemes, quantized, room / REFERENCE),
+        }
+        (room / "request.json").write_text(json.dumps(request))
+        answer = ask(room, __name__)
+    return Audit(
+        answer["max_difference"],
+        answer["spread"],
+        answer["bytes"],
+        predicted_bytes(exporter, task.model, layers, schemes),
+        tuple(answer["failures"]),
+        time.perf_counter() - begun,
+    )
+
+
+def _reference(
+    task: ModelTask,
+    called: Signature,
+    layers: Sequence[Layer],
+    schemes: Mapping[str, Scheme],
+    quantized: Quantized,
+    path: Path,
+) -> dict[str, str]:
+    """Write what the trial's model does to ``path``; name -> digest of each layer's weights."""
+    inputs, names = tuple(called.inputs.values()), [layer.name for layer in layers]
+    chosen = Lazily([name for name in names if schemes[name] != KEEP], quantized)
+    tensors = {f"input.{name}": x for name, x in called.inputs.items()}
+    with ExitStack() as stack, torch.no_grad():
+        tensors["full"] = called.run(*inputs)
+        stack.enter_context(applied(task.model, chosen))
+        for name in names:
+            module = task.module(name)
+            before, after = _noting(tensors, name)
+            handles = (
+                module.register_forward_pre_hook(before, with_kwargs=True, prepend=True),
+                module.register_forward_hook(after),
+            )
+            for handle in handles:
+                stack.callback(handle.remove)
+        tensors["outputs"] = called.run(*inputs)
+        weights = {name: digest(weight_matrix(task.model, name) + 0.0) for name in names}
+    save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, path)
+    return weights
+
+
+def _noting(
+    tensors: dict[str, Tensor], name: str
+) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Hooks that note the first sample of a layer's first call: before any rounding, and after."""
+
+    def before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if f"in.{name}" not in tensors:
+            tensors[f"in.{name}"] = call_input(args, kwargs)[:1].clone()
+
+    def after(module: Any, args: tuple[Any, ...], output: Tensor) -> None:
+        if f"out.{name}" not in tensors:
+            tensors[f"out.{name}"] = output[:1].clone()
+
+    return before, after
+
+
+def respond(room: Path) -> dict[str, Any]:
+    """What the fresh process finds for the request in ``room``."""
+    request = json.loads((room / "request.json").read_text())
+    folder, tensors = Path(request["folder"]), load_file(room / REFERENCE)
+    threads: int = request["threads"]
+    torch.set_num_threads(threads)
+    try:
+        manifest = read_manifest(folder)
+        file = OnnxFile(folder)
+        file.verify(manifest.digests)
+        faults = list(_layer_faults(file, manifest.layers, request, tensors))
+        inputs = {name[6:]: x for name, x in tensors.items() if name.startswith("input.")}
+        session = Session(folder / FILE, threads)
+        (outputs,) = session(inputs)
+        fewer = _fewer(session, inputs)
+    except BitfrontError as error:
+        return {**NOTHING, "failures": [str(error)]}
+    trial, full = tensors["outputs"].double(), tensors["full"].double()
+    if fewer is not None and not torch.allclose(fewer, outputs[: len(fewer)], rtol=SAME, atol=SAME):
+        faults.append(f"outputs of {len(fewer)} samples alone are others")
+    spread, difference = float(trial.std()), math.nan
+    if outputs.shape == trial.shape:
+        off = outputs.double() - trial
+        difference, size = float(off.abs().max()), _size(off)
+        limit = FLOAT * spread + NEARER * _size(trial - full)
+        if not size <= limit:
+            faults.append(f"outputs differ by {size:.3g} (root mean square), more than {limit:.3g}")
+    else:
+        faults.append(f"outputs are {tuple(outputs.shape)}, not {tuple(trial.shape)}")
+    more = [f"and {len(faults) - _NAMED} more faults"] if len(faults) > _NAMED else []
+    return {
+        "failures": [*faults[:_NAMED], *more],
+        "bytes": file.bytes,
+        "max_difference": difference,
+        "spread": spread,
+    }
+
+
+def _layer_faults(
+    file: OnnxFile,
+    layers: Sequence[tuple[Layer, Scheme]],
+    request: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+) -> Iterator[str]:
+    if [layer.name for layer, _ in layers] != list(request["layers"]):
+        yield "its layers are not the trial's"
+        return
+    for layer, scheme in layers:
+        if not file.calls(layer.name):
+            if scheme != KEEP:
+                yield f"layer {layer.name!r} is not in the graph"
+            continue
+        bytes, predicted = file.layer_bytes(layer, scheme), request["layers"][layer.name]
+        weight = dequantize(file.quantized(layer, scheme).weight, torch.float32)
+        if bytes != predicted:
+            yield f"layer {layer.name!r} has {bytes} bytes where {predicted:.0f} were predicted"
+        elif digest(weight + 0.0) != request["weights"][layer.name]:
+            yield f"weights of layer {layer.name!r} differ"
+        elif (other := file.other_precision(layer, scheme)) is not None:
+            yield f"layer {layer.name!r} as {scheme} is {other}"
+        elif (fault := _alone(file, layer, scheme, request["threads"], tensors)) is not None:
+            yield f"layer {layer.name!r} as {scheme}, alone, {fault}"
+
+
+def _alone(
+    file: OnnxFile, layer: Layer, scheme: Scheme, threads: int, tensors: Mapping[str, Tensor]
+) -> str | None:
+    """How the layer's own nodes differ from the trial's layer on the same input, if they do."""
+    x, expected = tensors[f"in.{layer.name}"], tensors[f"out.{layer.name}"].double()
+    (found,) = Session(file.alone(layer, tuple(x.shape)), threads)({"x": x})
+    if found.shape != expected.shape:
+        return f"gives {tuple(found.shape)}, not {tuple(expected.shape)}"
+    off, spread = float((found.double() - expected).abs().max()), float(expected.std())
+    limit = (FLOAT if scheme.activation is None else EDGE) * spread
+    return None if off <= limit else f"differs by {off:.3g}, of a spread of {spread:.3g}"
+
+
+def _fewer(session: Session, inputs: Mapping[str, Tensor]) -> Tensor | None:
+    """Outputs of the first samples alone; None where the graph is for one number of samples."""
+    varying = session.varying_samples()
+    count = min((len(inputs[name]) for name in varying), default=1) // 2
+    if not count:
+        return None
+    given = {name: x[:count] if name in varying else x for name, x in inputs.items()}
+    return session(given)[0]
+
+
+def _size(x: Tensor) -> float:
+    """Root mean square."""
+    return float(x.square().mean().sqrt())
+
+
+def main() -> None:
+    """The fresh process."""
+    room = Path(sys.argv[1])
+    (room / "answer.json").write_text(json.dumps(respond(room)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""ONNX models that ONNX Runtime loads: traced once, each layer in the form of its scheme.
+
+A folder holds ``model.onnx`` (with ``model.onnx.data`` beside it where tensors are more than
+``EXTERNAL`` bytes) and ``bitfront.json``. Tensors of layers are named as in ``onnx_forms``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from bitfront.errors import ExportError
+from bitfront.types import Layer, Scheme
+
+from .container import Container, entry
+from .export_base import FORMAT_VERSION, versions
+from .folders import MANIFEST, new_folder
+from .onnx_forms import FORMS
+from .onnx_graph import Fill, filled, holes
+from .onnx_stored import form_of, reason, shares_tensors
+from .onnx_trace import Signature, traced
+from .stored import KEEP
+from .surgery import original
+from .weights import QuantizedLayer, QuantizedWeight
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, TensorProto
+
+FILE, DATA = "model.onnx", "model.onnx.data"
+EXTERNAL = 1_000_000_000  # bytes of tensors that one file holds at most; protobuf's limit is 2 GB
+SMALL = 1024  # bytes of tensors that stay in the file
+
+
+class Onnx(Container):
+    """Any model that torch can trace, in float32; ``onnx_stored`` has the schemes."""
+
+    name = "onnx"
+
+    def reason(self, layer: Layer, scheme: Scheme) -> str | None:
+        return reason(layer, scheme)
+
+    def reason_model(self, model: nn.Module) -> str | None:
+        config = getattr(model, "config", None)
+        if getattr(config, "quantization_config", None) is not None:
+            return "it is quantized already; start from its full-precision weights"
+        return None
+
+    def write(
+        self,
+        model: nn.Module,
+        layers: Sequence[Layer],
+        schemes: Mapping[str, Scheme],
+        quantized: Callable[[str], QuantizedLayer],
+        signature: Signature,
+        folder: Path,
+        manifest: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        external: int = EXTERNAL,
+        check: Callable[[Path], object] | None = None,
+    ) -> None:
+        """Write ``model`` with each layer under its scheme; layers without one are kept.
+
+        signature: how the model is called. quantized, manifest, check, and what appears when: as of
+        ``Exporter.write``. Raises ``ExportError`` for pairs that have no form, for a model that
+        torch cannot trace, and for a target that cannot be written.
+        """
+        require_onnx()
+        schemes = self.completed(model, layers, schemes)
+        with new_folder(folder, overwrite) as partial:
+            trace = traced(model, layers, signature)
+            graph = self.graph(trace, model, layers, schemes, quantized)
+            content = {
+                "format_version": FORMAT_VERSION,
+                "exporter": self.name,
+                "versions": versions(),
+                "tensor_bytes": tensors_size(graph),
+                "layers": {layer.name: entry(layer, schemes[layer.name]) for layer in layers},
+                "aliases": {},
+                "inputs": {name: list(x.shape) for name, x in signature.inputs.items()},
+                "outputs": list(signature.outputs),
+                "opset": {o.domain or "ai.onnx": o.version for o in graph.opset_import},
+                "about": dict(manifest),
+                "digests": {t.name: raw_digest(t) for t in graph.graph.initializer},
+            }
+            save(graph, partial, external)
+            (partial / MANIFEST).write_text(json.dumps(content, indent=1, allow_nan=True) + "\n")
+            if check is not None:
+                check(partial)
+
+    def graph(
+        self,
+        trace: ModelProto,
+        model: nn.Module,
+        layers: Sequence[Layer],
+        schemes: Mapping[str, Scheme],
+        quantized: Callable[[str], QuantizedLayer],
+    ) -> ModelProto:
+        """The traced model with its layers under ``schemes``, one for each."""
+        called = holes(trace)
+        fills = {}
+        for layer in layers:
+            module, scheme = model.get_submodule(layer.name), schemes[layer.name]
+            if layer.name not in called and scheme != KEEP:
+                raise ExportError(
+                    f"the model uses the weight of {layer.name!r} without calling it",
+                    "keep the layer",
+                )
+            make = _lazily(layer, scheme, module, quantized)
+            fills[layer.name] = fill_of(layer, scheme, module, make)
+        return filled(trace, fills)
+
+
+def fill_of(
+    layer: Layer, scheme: Scheme, module: nn.Module, make: Callable[[], QuantizedLayer]
+) -> Fill:
+    """What stands for a layer under a scheme that has a form. make: gives its weights."""
+    form = form_of(layer, scheme)
+    assert form is not None
+    owner = layer.shares if shares_tensors(layer, scheme) else None
+    return Fill(FORMS[form], module, layer, make, owner)
+
+
+def require_onnx() -> None:
+    """Raises ``ExportError`` where the packages are not installed."""
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ExportError(
+            f"{error.name} is not installed", "pip install 'bitfront[onnx]'"
+        ) from error
+
+
+def tensors_size(graph: ModelProto) -> int:
+    """Bytes of a graph's tensors."""
+    return sum(len(tensor.raw_data) for tensor in graph.graph.initializer)
+
+
+def save(graph: ModelProto, folder: Path, external: int = EXTERNAL) -> None:
+    """Write a graph; its larger tensors beside it where all are more than ``external`` bytes."""
+    import onnx
+
+    if tensors_size(graph) <= external:
+        onnx.save_model(graph, folder / FILE)
+        return
+    onnx.save_model(
+        graph, folder / FILE, save_as_external_data=True, location=DATA, size_threshold=SMALL
+    )
+
+
+def _lazily(
+    layer: Layer, scheme: Scheme, module: nn.Module, quantized: Callable[[str], QuantizedLayer]
+) -> Callable[[], QuantizedLayer]:
+    """The layer's weights when they are wanted, so that one layer is made at a time."""
+
+    def make() -> QuantizedLayer:
+        if scheme == KEEP:
+            return QuantizedLayer(QuantizedWeight(scheme, original(layer.name, module)))
+        return quantized(layer.name)
+
+    return make
+
+
+def raw_digest(tensor: TensorProto) -> str:
+    """SHA-256 of a tensor's bytes."""
+    return hashlib.sha256(tensor.raw_data).hexdigest()

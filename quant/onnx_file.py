@@ -1,0 +1,128 @@
+"""An exported graph, read back: its tensors, the weights they stand for, each layer's nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bitfront.errors import ExportError
+from bitfront.types import Layer, Scheme
+
+from .export_onnx import FILE, raw_digest, require_onnx, tensors_size
+from .onnx_forms import FORMS
+from .onnx_parts import LAYER, from_proto
+from .onnx_stored import core_of, form_of, in_onnx, reason, shares_tensors
+from .stored import tensor_name
+from .weights import QuantizedLayer
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
+
+
+class OnnxFile:
+    """``model.onnx`` of a folder. Raises ``ExportError`` where it does not open."""
+
+    def __init__(self, folder: Path) -> None:
+        require_onnx()
+        import onnx
+
+        try:
+            self.graph = onnx.load(folder / FILE)
+        except Exception as error:  # protobuf, onnx and the file system each have their own
+            raise ExportError(
+                f"{FILE} in {folder.name!r} does not open: {error}", "export the model again"
+            ) from error
+        self._tensors = {t.name: t for t in self.graph.graph.initializer}
+        self._nodes: dict[str, list[NodeProto]] = {}
+        for node in self.graph.graph.node:
+            for prop in node.metadata_props:
+                if prop.key == LAYER:
+                    self._nodes.setdefault(prop.value, []).append(node)
+
+    @property
+    def bytes(self) -> int:
+        """Of all tensors."""
+        return tensors_size(self.graph)
+
+    def verify(self, digests: Mapping[str, str]) -> None:
+        """Raises ``ExportError`` unless the tensors are those of ``digests``, to the bit."""
+        for name in digests.keys() | self._tensors.keys():
+            if name not in digests:
+                raise ExportError(f"tensor {name!r} is not of this export", "export it again")
+            if raw_digest(self._tensor(name)) != digests[name]:
+                raise ExportError(
+                    f"tensor {name!r} has changed since it was written", "export it again"
+                )
+
+    def calls(self, layer: str) -> bool:
+        """Whether the graph computes the layer, rather than only using its weight."""
+        return layer in self._nodes
+
+    def layer_bytes(self, layer: Layer, scheme: Scheme) -> int:
+        """Of the layer's tensors that ``in_onnx`` counts."""
+        names = (tensor_name(layer.name, suffix) for suffix in in_onnx(layer, scheme))
+        return sum(len(self._tensor(name).raw_data) for name in names)
+
+    def quantized(self, layer: Layer, scheme: Scheme) -> QuantizedLayer:
+        """What the tensors of a layer stand for. Raises ``ExportError`` where one is missing."""
+        form = form_of(layer, scheme)
+        if form is None:
+            raise ExportError(f"{layer.name!r} as {scheme}", str(reason(layer, scheme)))
+        owner = layer.shares if shares_tensors(layer, scheme) else layer.name
+        assert owner is not None
+        suffixes = in_onnx(Layer(owner, layer.kind, layer.rows, layer.cols), scheme)
+        named = {s: from_proto(self._tensor(tensor_name(owner, s))) for s in suffixes}
+        return QuantizedLayer(FORMS[form].weight(layer, scheme, named), named.get("step"))
+
+    def other_precision(self, layer: Layer, scheme: Scheme) -> str | None:
+        """What the layer is computed by, where that is not what its scheme asks for."""
+        from onnx import helper
+
+        operator, attributes = core_of(layer, scheme)
+        nodes = self._nodes[layer.name]
+        for node in nodes:
+            if node.op_type == operator:
+                found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+                wrong = {n: found.get(n) for n, v in attributes.items() if found.get(n) != v}
+                return f"{operator} with {wrong}" if wrong else None
+        return f"computed by {', '.join(node.op_type for node in nodes)}, not {operator}"
+
+    def alone(self, layer: Layer, shape: tuple[int, ...]) -> ModelProto:
+        """The layer's own nodes as a graph from ``x`` (of ``shape``) to ``y``."""
+        from onnx import NodeProto, TensorProto, helper
+
+        nodes = self._nodes[layer.name]
+        made = {name for node in nodes for name in node.output}
+        (given,) = {
+            name
+            for node in nodes
+            for name in node.input
+            if name and name not in made and name not in self._tensors
+        }
+        last = nodes[-1].output[0]
+        renamed = {given: "x", last: "y"}
+        copies = []
+        for node in nodes:
+            copy = NodeProto()
+            copy.CopyFrom(node)
+            copy.input[:] = [renamed.get(name, name) for name in node.input]
+            copy.output[:] = [renamed.get(name, name) for name in node.output]
+            copies.append(copy)
+        used = {name for node in copies for name in node.input}
+        kind = TensorProto.INT64 if layer.kind == "embedding" else TensorProto.FLOAT
+        graph = helper.make_graph(
+            copies,
+            "layer",
+            [helper.make_tensor_value_info("x", kind, list(shape))],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+            [tensor for name, tensor in self._tensors.items() if name in used],
+        )
+        return helper.make_model(
+            graph, opset_imports=self.graph.opset_import, ir_version=self.graph.ir_version
+        )
+
+    def _tensor(self, name: str) -> Any:
+        if name not in self._tensors:
+            raise ExportError(f"tensor {name!r} is missing", "export the model again")
+        return self._tensors[name]

@@ -1,0 +1,61 @@
+"""Graphs in ONNX Runtime, on CPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from bitfront.errors import ExportError
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+
+class Session:
+    """A loaded graph. model: a file, or a graph. threads: of one operator.
+
+    Raises ``ExportError`` where ONNX Runtime is not installed, or does not take the graph.
+    """
+
+    def __init__(self, model: Path | ModelProto, threads: int) -> None:
+        try:
+            import onnxruntime as ort
+        except ImportError as error:
+            raise ExportError(
+                "onnxruntime is not installed", "pip install 'bitfront[onnx]'"
+            ) from error
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors
+        source: Any = str(model) if isinstance(model, Path) else model.SerializeToString()
+        try:
+            self._session = ort.InferenceSession(
+                source, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # of its own classes, which it does not document
+            raise ExportError(
+                f"ONNX Runtime does not load it: {str(error).splitlines()[0]}",
+                "export it again, or choose other schemes",
+            ) from error
+
+    def varying_samples(self) -> list[str]:
+        """Names of the inputs whose first size may vary."""
+        inputs = self._session.get_inputs()
+        return [x.name for x in inputs if x.shape and not isinstance(x.shape[0], int)]
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """The outputs, in order. Raises ``ExportError`` where the runtime fails."""
+        given = {name: x.detach().cpu().numpy() for name, x in inputs.items()}
+        try:
+            found = self._session.run(None, given)
+        except Exception as error:
+            raise ExportError(
+                f"ONNX Runtime fails: {str(error).splitlines()[0]}",
+                "give inputs of the sizes that it was traced with",
+            ) from error
+        return tuple(torch.from_numpy(y) for y in found)
