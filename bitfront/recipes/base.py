@@ -111,19 +111,21 @@ def patterns(names: Iterable[str]) -> list[str]:
 
     Names that differ in their first number alone (``layers.1.mlp``, ``layers.10.mlp``) share one.
     """
-    numbers: dict[tuple[str, str], list[str]] = {}
+    indices: dict[tuple[str, str], list[str]] = {}
+    found = []
     for name in names:
         parts = name.split(".")
-        at = next((i for i, part in enumerate(parts) if re.fullmatch("[0-9]+", part)), len(parts))
-        before = "".join(f"{part}." for part in parts[:at]) if at < len(parts) else name
+        at = next((i for i, part in enumerate(parts) if re.fullmatch("[0-9]+", part)), None)
+        if at is None:
+            found.append(re.escape(name))
+            continue
+        before = "".join(f"{part}." for part in parts[:at])
         after = "".join(f".{part}" for part in parts[at + 1 :])
-        numbers.setdefault((before, after), []).extend(parts[at : at + 1])
-    return [_pattern(before, found, after) for (before, after), found in numbers.items()]
-
-
-def _pattern(before: str, found: Sequence[str], after: str) -> str:
-    middle = f"(?:{'|'.join(found)})" if len(found) > 1 else "".join(found)
-    return re.escape(before) + middle + re.escape(after)
+        indices.setdefault((before, after), []).append(parts[at])
+    for (before, after), among in indices.items():
+        middle = f"(?:{'|'.join(among)})" if len(among) > 1 else among[0]
+        found.append(re.escape(before) + middle + re.escape(after))
+    return found
 
 
 def quoted(value: Any) -> str:
