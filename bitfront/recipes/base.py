@@ -106,25 +106,26 @@ def grouped(pairs: Pairs) -> dict[Scheme, list[str]]:
     return found
 
 
-def patterns(names: Iterable[str]) -> list[str]:
-    """Regular expressions that together match, as a whole, these names and nothing else.
+def patterns(names: Iterable[str]) -> dict[str, list[str]]:
+    """Regular expressions, each of which matches, as a whole, its names and nothing else.
 
     Names that differ in their first number alone (``layers.1.mlp``, ``layers.10.mlp``) share one.
     """
-    indices: dict[tuple[str, str], list[str]] = {}
-    found = []
+    found: dict[str, list[str]] = {}
+    families: dict[tuple[str, str], list[tuple[str, str]]] = {}  # (number, name) of each
     for name in names:
         parts = name.split(".")
         at = next((i for i, part in enumerate(parts) if re.fullmatch("[0-9]+", part)), None)
         if at is None:
-            found.append(re.escape(name))
+            found[re.escape(name)] = [name]
             continue
         before = "".join(f"{part}." for part in parts[:at])
         after = "".join(f".{part}" for part in parts[at + 1 :])
-        indices.setdefault((before, after), []).append(parts[at])
-    for (before, after), among in indices.items():
-        middle = f"(?:{'|'.join(among)})" if len(among) > 1 else among[0]
-        found.append(re.escape(before) + middle + re.escape(after))
+        families.setdefault((before, after), []).append((parts[at], name))
+    for (before, after), members in families.items():
+        numbers = "|".join(number for number, _ in members)
+        middle = f"(?:{numbers})" if len(members) > 1 else numbers
+        found[re.escape(before) + middle + re.escape(after)] = [name for _, name in members]
     return found
 
 

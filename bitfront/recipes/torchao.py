@@ -3,15 +3,16 @@
     quantize_(model, config_from_dict(json.load(file)), filter_fn=None)
     AutoModelForCausalLM.from_pretrained(..., quantization_config=TorchAoConfig(config))
 
-Read from the source of 0.18.0. A key ``re:PATTERN`` is matched with ``re.fullmatch``, and the first
-that matches counts. A layer under ``null`` is left alone, like one under no key. Widths below 8
+Read from the source of 0.18.0. A key is a name, or ``re:PATTERN``, matched with ``re.fullmatch``;
+names come first, then the first pattern that matches. A layer under ``null`` is left alone, like one under no key. Widths below 8
 bits are stored as int8. A convolution would get scales for each position of its kernel, which no
 scheme here means, and a Conv1D of transformers has its weight the other way round.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bitfront.types import Layer, Scheme
@@ -50,10 +51,10 @@ class TorchAo(Recipe):
         return None
 
     def render(self, quantized: Pairs, kept: Sequence[Layer], about: About) -> str:
-        rules = [(p, "null") for p in patterns(layer.name for layer in kept)]
+        rules = [(key, "null") for key in _keys(layer.name for layer in kept)]
         for scheme, names in grouped(quantized).items():
-            rules += [(p, quoted(_config(scheme))) for p in patterns(names)]
-        lines = [f"   {quoted(f're:{pattern}')}: {config}" for pattern, config in rules]
+            rules += [(key, quoted(_config(scheme))) for key in _keys(names)]
+        lines = [f"   {quoted(key)}: {config}" for key, config in rules]
         return (
             '{\n "_type": "FqnToConfig",\n "_version": 1,\n'
             + f' "bitfront": {quoted(about)},\n'
@@ -61,6 +62,14 @@ class TorchAo(Recipe):
             + ",\n".join(lines)
             + "\n  }\n }\n}\n"
         )
+
+
+def _keys(names: Iterable[str]) -> list[str]:
+    """A name where one is alone, else a pattern; a name that would mean something else, too."""
+    return [
+        f"re:{pattern}" if len(found) > 1 or re.match("re:|_default$", found[0]) else found[0]
+        for pattern, found in patterns(names).items()
+    ]
 
 
 def _config(scheme: Scheme) -> dict[str, Any]:
