@@ -106,7 +106,7 @@ def check_compressed(module: Any, scheme: Scheme) -> None:
 def test_compressed_tensors_finds_the_layers() -> None:
     text, schemes = allocated("llm-compressor")
     net = Net()
-    seen = {}
+    seen: dict[str, str] = {}
     for group in yaml.safe_load(text)["default_stage"].values():
         for words in group.values():
             for spelled, config in words["config_groups"].items():

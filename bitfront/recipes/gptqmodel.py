@@ -35,9 +35,7 @@ class GptqModel(Recipe):
 
     def refusal(self, layer: Layer, scheme: Scheme) -> str | None:
         if layer.kind not in _KINDS:
-            return (
-                f"it quantizes the Linear layers of a language model's blocks, not a {layer.kind}"
-            )
+            return f"it quantizes Linear layers of a language model's blocks, not {layer.kind} ones"
         if scheme.format != "int":
             return "GPTQ is for integers"
         if scheme.activation is not None:

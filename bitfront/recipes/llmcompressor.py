@@ -31,11 +31,11 @@ _FLOATS = {
         "zp_dtype": "torch.uint8",
     },
 }  # fmt: skip
-# quantizer -> a group of modifiers, whose names are single in it, and the modifier
+# quantizer -> a group of modifiers, in which each has a kind of its own, and the modifier
 _MODIFIERS = {
-    "rtn": ("default_modifiers", "    QuantizationModifier:\n"),
-    "gptq": ("gptq_modifiers", "    GPTQModifier:\n      actorder: null\n"),
-    "gptq:act": ("ordered_gptq_modifiers", "    GPTQModifier:\n      actorder: static\n"),
+    "rtn": "  default_modifiers:\n    QuantizationModifier:\n",
+    "gptq": "  gptq_modifiers:\n    GPTQModifier:\n      actorder: null\n",
+    "gptq:act": "  ordered_gptq_modifiers:\n    GPTQModifier:\n      actorder: static\n",
 }
 _OBSERVER = "memoryless_mse"  # scales of least squared error, as Bitfront's are
 
@@ -49,20 +49,17 @@ class LlmCompressor(Recipe):
 
     def refusal(self, layer: Layer, scheme: Scheme) -> str | None:
         if layer.kind != "linear":
-            return f"its checkpoints are loaded with Linear layers quantized, not a {layer.kind}"
+            return f"its checkpoints are loaded with quantized Linear layers, not {layer.kind} ones"
         return None
 
     def render(self, quantized: Pairs, kept: Sequence[Layer], about: About) -> str:
         groups = grouped(quantized)
         ignored = [_target(layer.name) for layer in kept if layer.kind == "linear"]
         text = comment(about) + "default_stage:\n"
-        for quantizer, (stage_group, modifier) in _MODIFIERS.items():
-            of = {
-                scheme: names for scheme, names in groups.items() if scheme.quantizer == quantizer
-            }
-            if of:
-                text += f"  {stage_group}:\n{modifier}      config_groups:\n"
-                text += "".join(_group(scheme, names) for scheme, names in of.items())
+        for quantizer, beginning in _MODIFIERS.items():
+            found = [_group(s, names) for s, names in groups.items() if s.quantizer == quantizer]
+            if found:
+                text += beginning + "      config_groups:\n" + "".join(found)
                 text += "      ignore:\n" + _items(ignored, 8) if ignored else ""
         return text
 

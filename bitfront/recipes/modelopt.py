@@ -36,7 +36,7 @@ class ModelOpt(Recipe):
 
     def refusal(self, layer: Layer, scheme: Scheme) -> str | None:
         if layer.kind not in _KINDS:
-            return f"its scales are not of the rows of a {layer.kind}"
+            return f"its scales are not of the rows of {layer.kind} layers"
         if not scheme.symmetric:
             return "its integers have no zero points; use symmetric schemes"
         if scheme.quantizer != "rtn":

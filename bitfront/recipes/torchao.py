@@ -4,9 +4,10 @@
     AutoModelForCausalLM.from_pretrained(..., quantization_config=TorchAoConfig(config))
 
 Read from the source of 0.18.0. A key is a name, or ``re:PATTERN``, matched with ``re.fullmatch``;
-names come first, then the first pattern that matches. A layer under ``null`` is left alone, like one under no key. Widths below 8
-bits are stored as int8. A convolution would get scales for each position of its kernel, which no
-scheme here means, and a Conv1D of transformers has its weight the other way round.
+names come first, then the first pattern that matches. A layer under ``null`` is left alone, like
+one under no key. Widths below 8 bits are stored as int8. A convolution would get scales for each
+position of its kernel, which no scheme here means, and a Conv1D of transformers has its weight the
+other way round.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ class TorchAo(Recipe):
 
     def refusal(self, layer: Layer, scheme: Scheme) -> str | None:
         if layer.kind not in ("linear", "embedding"):
-            return f"it quantizes Linear layers and embeddings by rows, not a {layer.kind}"
+            return f"it quantizes Linear layers and embeddings by rows, not {layer.kind} ones"
         if scheme.quantizer != "rtn":
             return "it rounds to nearest; use schemes without +gptq"
         if scheme.format == "mxfp4":
             return "it has mxfp4 for weights with activations only"
         if scheme.format == "nvfp4":
             if layer.kind != "linear":
-                return f"its nvfp4 is for Linear layers, not a {layer.kind}"
+                return f"its nvfp4 is for Linear layers, not {layer.kind} ones"
             if layer.rows % _NVFP4_UNIT or layer.cols % _NVFP4_UNIT:
                 return (
                     f"its nvfp4 wants multiples of {_NVFP4_UNIT}, not {layer.rows} × {layer.cols}"
