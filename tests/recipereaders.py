@@ -143,6 +143,9 @@ def modelopt(text: str, name: str, kind: str) -> str | None:
     if state["weight_quantizer"] is None:
         assert state["input_quantizer"] is None
         return None
+    if kind in ("conv1d", "conv2d"):  # the last dimension is a kernel's width, or a sample's
+        for words in (state["weight_quantizer"], state["input_quantizer"] or {}):
+            assert "block_sizes" not in words
     return _modelopt_words(state["weight_quantizer"], state["input_quantizer"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -61,9 +62,22 @@ def said(recipe: Recipe, text: str, layer: Layer) -> str | None:
 @pytest.mark.parametrize("name", RECIPES)
 @given(layers, schemes | fitting)
 def test_every_scheme_is_mapped_exactly_or_refused(name: str, layer: Layer, scheme: Scheme) -> None:
-    recipe = RECIPES[name]
-    if scheme.activation is not None and scheme.activation.bos and layer.kind == "embedding":
-        return
+    check(RECIPES[name], layer, scheme)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_usual_schemes_of_each_kind_of_layer(recipe: Recipe, kind: str) -> None:
+    """All combinations: random ones are mostly refused."""
+    words = itertools.product(
+        ("w2", "w3", "w4", "w6", "w8"), ("", "g16", "g32"), ("", "z"), ("", "a8", "a8s", "a4"),
+        ("", "+gptq", "+gptq:act"),
+    )  # fmt: skip
+    for scheme in [*map("".join, words), "bf16", "fp8", "mxfp4", "nvfp4"]:
+        check(recipe, Layer("a.b", kind, 64, 64), Scheme.parse(scheme))
+
+
+def check(recipe: Recipe, layer: Layer, scheme: Scheme) -> None:
+    """``scheme`` is refused with a reason, or what the tool reads is ``scheme``."""
     reason = recipe.reason(layer, scheme)
     pairs = {"a.b": scheme, "other.c": Scheme.parse("w8")}
     both = [layer, linear("other.c")]
