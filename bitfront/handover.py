@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,15 +65,17 @@ def about(record: StudyRecord, trial: Trial, tool: str) -> dict[str, Any]:
     """Where a recipe is from: study and trial, what was predicted, and what was measured."""
     from bitfront import __version__
 
-    figures = {
-        "predicted": trial.predicted,
-        **trial.costs,
-        **{name: estimate.value for name, estimate in trial.metrics.items()},
-    }
+    metrics = {name: estimate.value for name, estimate in trial.metrics.items()}
     return {
         "bitfront": __version__,
         "study": record.name,
         "trial": trial.id,
         "for": RECIPES[tool].versions,
-        **{name: value for name, value in figures.items() if math.isfinite(value)},
+        **_known({"predicted": trial.predicted}),
+        "costs": _known(trial.costs),
+        "metrics": _known(metrics),
     }
+
+
+def _known(figures: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if math.isfinite(value)}

@@ -46,13 +46,16 @@ class Recipe(ABC):
             return f"its weight is tied to {layer.shares!r}, which must stay in one piece"
         if scheme.activation is not None and scheme.activation.bos:
             return "it quantizes every token alike; use schemes without b"
+        if scheme.activation is not None and scheme.activation.group is not None:
+            return "no recipe has activations in groups; use them without g"
         if scheme.cache is not None:
             return "it quantizes no outputs of single projections; use schemes without kv"
         return takes(layer, scheme) or self.refusal(layer, scheme)
 
     @abstractmethod
     def refusal(self, layer: Layer, scheme: Scheme) -> str | None:
-        """``reason`` of a pair that ``takes`` allows: no cast, tied weight, ``b`` or ``kv``."""
+        """``reason`` of a pair that ``takes`` allows: no cast or tied weight, no ``b`` or ``kv``,
+        no activations in groups."""
 
     @abstractmethod
     def render(self, quantized: Pairs, kept: Sequence[Layer], about: About) -> str:

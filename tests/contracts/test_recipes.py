@@ -41,9 +41,16 @@ layers = st.builds(
     attention=st.sampled_from(["", "key"]),
 )
 small = st.sampled_from([None, 1, 16, 32, 64, 128])
-fitting = st.tuples(schemes, small).map(
-    lambda pair: replace(pair[0], group=pair[1]) if pair[0].format == "int" else pair[0]
-)
+
+
+def fitted(pair: tuple[Scheme, int | None]) -> Scheme:
+    """The scheme with another group size, if it is one that may have any."""
+    scheme, group = pair
+    grouped = scheme.activation is not None and scheme.activation.group is not None
+    return scheme if scheme.format != "int" or grouped else replace(scheme, group=group)
+
+
+fitting = st.tuples(schemes, small).map(fitted)
 
 
 @pytest.fixture(params=list(RECIPES))
@@ -72,7 +79,7 @@ def test_usual_schemes_of_each_kind_of_layer(recipe: Recipe, kind: str) -> None:
         ("w2", "w3", "w4", "w6", "w8"), ("", "g16", "g32"), ("", "z"), ("", "a8", "a8s", "a4"),
         ("", "+gptq", "+gptq:act"),
     )  # fmt: skip
-    for scheme in [*map("".join, words), "bf16", "fp8", "mxfp4", "nvfp4"]:
+    for scheme in [*map("".join, words), "w4g32a8g", "bf16", "fp8", "mxfp4", "nvfp4"]:
         check(recipe, Layer("a.b", kind, 64, 64), Scheme.parse(scheme))
 
 
