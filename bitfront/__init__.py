@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bitfront.answering import Answer
     from bitfront.deploy import export
+    from bitfront.handover import recipe
     from bitfront.pipeline import Choices, cost, profile
     from bitfront.quant.load import load
     from bitfront.queries import Front, front, show, studies
@@ -41,6 +42,7 @@ __all__ = [
     "open_study",
     "profile",
     "profile_until",
+    "recipe",
     "report",
     "search",
     "show",
@@ -64,6 +66,7 @@ _LAZY = {
     "open_study": "study",
     "profile": "pipeline",
     "profile_until": "settling",
+    "recipe": "handover",
     "report": "reporting",
     "search": "searching",
     "show": "queries",

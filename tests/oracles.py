@@ -39,6 +39,12 @@ def lxt(*modules: str) -> list[Any]:
     return [_module(f"lxt.{name}", "lxt==2.1") for name in modules]
 
 
+def tools(*names: str) -> list[Any]:
+    """Modules of tools that recipes are for; each wants an environment of its own."""
+    reason = "no tool to give a recipe to: docs/recipes.md says how to install it"
+    return [pytest.importorskip(name, reason=reason) for name in names]
+
+
 def _module(name: str, requirement: str) -> Any:
     return pytest.importorskip(
         name, reason=f"nothing to compare with: pip install --no-deps {requirement}"

@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sensitivity": NOUNS | {"quant", "tasks"},
     "search": NOUNS,
     "storage": NOUNS,
+    "recipes": NOUNS | {"quant"},
 }
 TOP = {"cli", "service"}  # nobody below imports these
 NO_TENSORS = {"search", "storage"}
@@ -139,6 +140,7 @@ def test_the_links_lead_to_the_rooms() -> None:
         ("bitfront.storage.store", HEAVY - {"sqlalchemy", "alembic"}),
         ("bitfront.queries", HEAVY - {"sqlalchemy", "alembic"}),
         ("bitfront.trialcosts", HEAVY),
+        ("bitfront.handover", HEAVY),
         ("bitfront.search", TENSORS | {"sqlalchemy", "alembic"}),
     ],
 )

@@ -29,6 +29,7 @@ from .jobs import app as jobs
 from .optuna import optuna
 from .output import STDOUT, naming
 from .profile import profile
+from .recipe import recipe
 from .remote import SERVER
 from .report import report
 from .search import search
@@ -48,8 +49,8 @@ app = typer.Typer(
     name="bitfront", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
 )
 for command in (
-    profile, search, front, show, report, export, optuna, solve, studies, serve, worker, workers,
-    doctor, demo,
+    profile, search, front, show, report, export, recipe, optuna, solve, studies, serve, worker,
+    workers, doctor, demo,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(jobs)

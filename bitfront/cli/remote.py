@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from bitfront.queries import Front, Shown
     from bitfront.remote import Server
     from bitfront.sensitivity import Profiler
+    from bitfront.storage import StudyRecord
+    from bitfront.types import Trial
 
 SERVER, TOKEN = "BITFRONT_SERVER", "BITFRONT_TOKEN"
 
@@ -73,6 +75,17 @@ def show(at: Server, study: str, trial: int, metric: str) -> Shown:
     path = study_path(study)
     document = at.get(f"{path}/trials/{trial}", metric=metric)
     return shown_from(document, study_of(at.get(path)), metric)
+
+
+def trial(at: Server, study: str, trial: int) -> tuple[StudyRecord, Trial]:
+    """A service's study, and one of its trials with its schemes."""
+    from bitfront.fromdocuments import study_of, trial_of
+
+    path = study_path(study)
+    record = study_of(at.get(path))
+    metric = next(iter(record.settings.get("metrics", ())), None)
+    document = at.get(f"{path}/trials/{trial}", metric=metric)
+    return record, trial_of(document)
 
 
 def task_body(task: Given) -> dict[str, Any]:

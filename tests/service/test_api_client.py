@@ -105,6 +105,19 @@ def test_a_front_from_a_service_is_written_to_files(
         assert there.read_text() == here.read_text()
 
 
+def test_a_recipe_of_a_service_is_that_of_the_database(
+    bitfront: Commands, url: str, tmp_path: Path
+) -> None:
+    with Store.open(bitfront.db) as store:
+        fill(store)
+    for tool, end in (("torchao", "json"), ("modelopt", "yaml")):
+        here, there = tmp_path / f"here.{end}", tmp_path / f"there.{end}"
+        words = ["recipe", "llama", 2, "--for", tool, "--out"]
+        bitfront.ok(*words, here)
+        bitfront.ok("--server", url, *words, there)
+        assert there.read_text() == here.read_text()
+
+
 def test_what_is_wrong_is_said_as_by_the_database(bitfront: Commands, url: str) -> None:
     with Store.open(bitfront.db) as store:
         fill(store)
@@ -112,6 +125,8 @@ def test_what_is_wrong_is_said_as_by_the_database(bitfront: Commands, url: str) 
         ["front", "lama"], ["front", "llama", "--metric", "speed"], ["show", "llama", 99],
         ["show", "llama", 1, "--metric", "x"], ["front", "llama", "--within", "kl<=0"],
         ["jobs", "show", 9], ["jobs", "logs", 9], ["jobs", "pause", 9],
+        ["recipe", "llama", 99, "--for", "torchao", "--out", "x.json"],
+        ["recipe", "llama", 6, "--for", "gptqmodel", "--out", "x.json"],
     ):  # fmt: skip
         assert bitfront.refused("--server", url, *words) == bitfront.refused(*words)
 
