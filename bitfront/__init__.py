@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bitfront.answering import Answer
     from bitfront.deploy import export
+    from bitfront.importing import Import, import_scores
     from bitfront.pipeline import Choices, cost, profile
     from bitfront.quant.load import load
     from bitfront.queries import Front, front, show, studies
@@ -29,6 +30,7 @@ __all__ = [
     "Answer",
     "Choices",
     "Front",
+    "Import",
     "Report",
     "Settled",
     "Smallest",
@@ -37,6 +39,7 @@ __all__ = [
     "cost",
     "export",
     "front",
+    "import_scores",
     "load",
     "open_study",
     "profile",
@@ -52,6 +55,7 @@ _LAZY = {
     "Answer": "answering",
     "Choices": "pipeline",
     "Front": "queries",
+    "Import": "importing",
     "Report": "reporting",
     "Settled": "settling",
     "Smallest": "smallest",
@@ -60,6 +64,7 @@ _LAZY = {
     "cost": "pipeline",
     "export": "deploy",
     "front": "queries",
+    "import_scores": "importing",
     "load": "quant.load",
     "open_study": "study",
     "profile": "pipeline",

@@ -58,7 +58,7 @@ def profile(
         from bitfront.types import parse_schemes
 
         wanted = parse_schemes(schemes)
-        check_until(until, budget, solver, choices)
+        check_until(until, budget, solver, choices, profiler)
         if at := remote.server(db):
             remote.refuse_executor(executor)
             body = {
