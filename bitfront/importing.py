@@ -63,8 +63,8 @@ def import_scores(
     format: of ``bitfront.importers.IMPORTERS``; recognised by content if None. label: what searches
     name them by; by default the format and the beginning of a key of their content. table: which
     table of a CSV file; the first if None. schemes: the low and the high format of a file of
-    mlx-lm's. per: of sums of KL (ModelOpt's ``kl_div``), the number of positions that they are over,
-    which makes them ``kl``.
+    mlx-lm's. per: of sums of KL (ModelOpt's ``kl_div``), the number of positions that they are
+    over, which makes them ``kl``.
 
     The same scores again record nothing; they are there whole or not at all. What could not be
     mapped is in the result. Raises ``InvalidInput`` for files that cannot be read, hold something
@@ -84,9 +84,7 @@ def import_scores(
     names = [layer.name for layer in study.task.layers]
     having = {layer for layer, _ in found.values}
     barred = study.unsuitable(map(Scheme.parse, used))
-    lacking = sum(
-        (n, s) not in found.values and (n, s) not in barred for n in having for s in used
-    )
+    lacking = sum((n, s) not in found.values and (n, s) not in barred for n in having for s in used)
     return Import(
         kept.label, kind, scores.metric, scores.unit, new, tuple(used), len(having),
         tuple(n for n in names if n not in having), lacking, found, dict(scores.unscored),

@@ -73,10 +73,10 @@ def profile(
 ) -> dict[str, Sensitivities]:
     """Tables of a profiler, the most trustworthy first; only what is not recorded is measured.
 
-    Pairs that cannot be are nan, and those that an import has no score of. Warns (``BitfrontWarning``) when a few samples hold most of the
-    score. Raises ``UnknownName`` for a profiler that is not registered, ``SchemeError`` when no
-    layer can take any of the schemes, ``InvalidInput`` when an import has no score of any, and what
-    the profiler raises.
+    Pairs that cannot be are nan, and those that an import has no score of. Warns
+    (``BitfrontWarning``) when a few samples hold most of the score. Raises ``UnknownName`` for a
+    profiler that is not registered, ``SchemeError`` when no layer can take any of the schemes,
+    ``InvalidInput`` when an import has no score of any, and what the profiler raises.
     """
     chosen = chosen_profiler(study, profiler)
     layers = study.task.layers if layers is None else layers

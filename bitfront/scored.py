@@ -1,7 +1,7 @@
 """Searching by scores that were imported: which import it is, and what it has no scores of.
 
-A pair without a score is no candidate. A layer without any is refused, since nothing says how much it
-would lose: it has to be pinned or kept out by whoever asks.
+A pair without a score is no candidate. A layer without any is refused, since nothing says how much
+it would lose: it has to be pinned or kept out by whoever asks.
 """
 
 from __future__ import annotations
@@ -63,18 +63,23 @@ def recorded_scores(
 def scored(study: Study, profiler: Profiler, costs: Costs, pins: Mapping[str, str]) -> Costs:
     """``costs`` without the pairs that an import has no score of; of other profilers as they are.
 
-    Warns (``BitfrontWarning``) of such pairs. Raises ``InvalidInput`` for layers without any score
-    that are not pinned to ``keep``.
+    Warns (``BitfrontWarning``) of such pairs, but for those that pins bar. Raises ``InvalidInput``
+    for layers without any score that may take something else than ``keep``.
     """
     if profiler.measures:
         return costs
     found = study.measurements(profiler.name, profiler.settings_key)
     schemes = [s for s in costs.schemes if s != KEEP]
-    possible = [(n, s) for n in costs.layers for s in schemes if (n, s) not in costs.reasons]
+    possible = [
+        (n, s)
+        for n in costs.layers
+        for s in schemes
+        if (n, s) not in costs.reasons and pins.get(n, s) == s
+    ]
     lacking = [pair for pair in possible if pair not in found]
     label = getattr(profiler, "label", profiler.name)
     having = {layer for layer, scheme in found if scheme in schemes}
-    without = [n for n in costs.layers if n not in having and pins.get(n) != KEEP]
+    without = [n for n in dict.fromkeys(n for n, _ in possible) if n not in having]
     if without:
         more = f" (and {len(without) - 1} more)" if len(without) > 1 else ""
         raise InvalidInput(

@@ -91,8 +91,9 @@ def search(
     By scores that were imported, pairs without one are no candidates (``scored``).
 
     Before anything is profiled, raises ``Infeasible`` for a point that cannot be met, and
-    ``InvalidInput`` for a layer that an import has no score of, for a ``metric`` that the profiler gives no table of, and for a solver that
-    needs interactions with a profiler without; ``UnknownName`` for an explorer there is none of.
+    ``InvalidInput`` for a layer that an import has no score of, for a ``metric`` that the profiler
+    gives no table of, and for a solver that needs interactions with a profiler without;
+    ``UnknownName`` for an explorer there is none of.
     """
     chosen = chosen_profiler(study, profiler)
     wanted = parse_schemes(schemes)

@@ -114,7 +114,8 @@ def profile_until(
 
     It ends also where all data are used: see ``Settled.reached``. Before anything is profiled,
     raises ``Infeasible`` for a point that cannot be met and ``InvalidInput`` for ``until``, for
-    imported scores and for a solver that needs interactions; then what ``profile`` does, and what the solver does.
+    imported scores and for a solver that needs interactions; then what ``profile`` does, and what
+    the solver does.
     """
     if not 0 <= until < 1:
         raise InvalidInput(f"until {until}", "give a share of the weights from 0 to 1, like 0.05")

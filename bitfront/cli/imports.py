@@ -27,7 +27,8 @@ def import_scores(
         list[Path],
         typer.Argument(
             metavar="FILE...",
-            help="Scores of ModelOpt, AutoRound, exllamav2 or mlx-lm, or CSV; several are one import.",
+            help="Scores of ModelOpt, AutoRound, exllamav2 or mlx-lm, or CSV; several make one "
+            "import.",
         ),
     ],
     task: Given,
@@ -71,9 +72,7 @@ def import_scores(
         given = () if schemes is None else parse_schemes(schemes)
         read(files, format, Asked(table, given))  # refused before a model is loaded
         with task.open(study, db, progress) as opened:
-            found = record(
-                opened, files, format, label=label, table=table, schemes=given, per=per
-            )
+            found = record(opened, files, format, label=label, table=table, schemes=given, per=per)
     document = {"study": study, **import_document(found)}
     if as_json:
         emit(document)
@@ -95,8 +94,8 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"names begin with {found['prefix']}, which the model's do not: left out"
     if found["shared"]:
         yield (
-            f"{found['shared']} scores are of several layers together, shared out by their weights; "
-            f"{found['untied']} of them of layers that the study does not tie"
+            f"{found['shared']} scores are of several layers together, shared out by their "
+            f"weights; {found['untied']} of them of layers that the study does not tie"
         )
     for what, why in (
         ("formats", "in a format without a scheme"),
@@ -109,7 +108,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     if found["lacking"]:
         yield f"{found['lacking']} pairs of these layers and schemes have no score: no candidates"
     if found["without"]:
-        yield f"layers without a score: {_some(found['without'])}; pin them to keep, or exclude them"
+        yield f"layers without a score: {_some(found['without'])}; exclude or pin them to keep"
     yield (
         f"search by it: --profiler imported --setting label={found['label']} "
         f"--schemes '{' '.join(found['schemes'])}'"

@@ -5,7 +5,8 @@
 inputs where these are quantized, added up over calibration batches: a first-order change of the
 training loss with every term taken as harm. No nats, and on no scale with KL.
 
-A loss of exactly 0 is a layer that AutoRound left at 16 bits, or that no gradient reached: no score.
+A loss of exactly 0 is a layer that AutoRound left at 16 bits, or that no gradient reached: no
+score.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ _FORM = "give a JSON file that AutoScheme wrote, with scheme and layer_scores"
 _OF_SCHEME = ("scheme", "need_weight_grad")  # differ between the schemes of one run
 _ROW, _TENSOR = -1, 0  # as group sizes
 FULL_BITS = 16
+_FLOATS: dict[Any, str] = {  # data type, bits, group
+    ("mx_fp", 4, 32): "mxfp4",
+    ("nv_fp", 4, 16): "nvfp4",
+    ("fp", 8, _ROW): "fp8",
+}
 
 
 @IMPORTERS.register("autoround")
@@ -45,10 +51,10 @@ class AutoRound(Importer):
         given, scored = data.get("scheme"), data.get("layer_scores")
         if not isinstance(given, dict) or not isinstance(scored, dict):
             raise InvalidInput("it has no object of scheme, or of layer_scores", _FORM)
-        if data.get("version", 1) != 1 or data.get("score_granularity", "per_op") != "per_op":
+        of = data.get("version", 1), data.get("score_granularity", "per_op")
+        if of != (1, "per_op"):
             raise InvalidInput(
-                f"it is of version {shown(data.get('version'))}, "
-                f"{shown(data.get('score_granularity'))}",
+                f"it is of version {shown(of[0])}, {shown(of[1])}",
                 "give one of version 1, per_op, as AutoRound 0.16 writes",
             )
         scheme, found = scheme_of(given), []
@@ -83,9 +89,8 @@ def scheme_of(given: Mapping[str, Any]) -> Scheme | str:
         return f"{words}, with blocks of blocks or a rotation"
     if acts != FULL_BITS and kind != "int":
         return words
-    floats = {("mx_fp", 4, 32): "mxfp4", ("nv_fp", 4, 16): "nvfp4", ("fp", 8, _ROW): "fp8"}
-    if isinstance(group, int) and (kind, bits, group) in floats:
-        return Scheme.parse(floats[kind, bits, group])
+    if isinstance(group, int) and (kind, bits, group) in _FLOATS:
+        return Scheme.parse(_FLOATS[kind, bits, group])
     if kind != "int" or type(group) is not int or group == _TENSOR or group < _ROW:
         return words
     activation = None

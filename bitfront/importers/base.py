@@ -1,8 +1,9 @@
 """The contract of importers: a file of another program in, what it says of layers out.
 
 An importer knows one file format: how it is recognised, what an entry is, and which scheme of
-Bitfront's stands for which of its formats. It knows no model: which of the names are layers, and how
-a score of several layers is shared out, is ``mapping``'s business. It runs nothing that is in a file.
+Bitfront's stands for which of its formats. It knows no model: which of the names are layers, and
+how a score of several layers is shared out, is ``mapping``'s business. It runs nothing that is in a
+file.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Scores:
     metric: ``kl`` for mean KL in nats, the file's own word where it has one, else a name that no
     task's metric has. unit: what the values are, in words. summed: KL added up over positions.
     per_million: values are for each million weights of their layer. last_axis: groups run along the
-    weight's last axis, which of a convolution is the kernel's, not its inputs. run: equal for files of one
-    run, which may be imported together. unscored: why an entry has no score -> how many.
+    weight's last axis, which of a convolution is the kernel's, not its inputs. run: equal for files
+    of one run, which may be imported together. unscored: why an entry has no score -> how many.
     """
 
     metric: str

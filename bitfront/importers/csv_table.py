@@ -4,7 +4,8 @@
     sample@2,kl,blocks.0,w4,0.0123,0.0004,512
 
 ``layer``, ``scheme`` and ``value`` must be there. Without ``metric`` the values are ``score``,
-of no known unit; without ``table`` the metric tells tables apart. Empty and nan values are no scores.
+of no known unit; without ``table`` the metric tells tables apart. Empty and nan values are no
+scores.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def _metric(rows: list[tuple[int, Row]]) -> str:
     for line, row in rows:
         if (row["metric"] or UNKNOWN) != metric:
             raise InvalidInput(
-                f"line {line} is of {shown(row['metric'])}, earlier ones of the table of {metric!r}",
+                f"line {line} is of {shown(row['metric'])}, the table's first of {metric!r}",
                 "give each metric a table of its own",
             )
     return metric
@@ -114,6 +115,8 @@ def _score(line: int, row: Row) -> Score | None:
     """None where there is no value."""
     if not row["layer"] or not row["scheme"]:
         raise InvalidInput(f"line {line} names no layer or no scheme", "name both")
+    if "*" in row["layer"]:
+        raise InvalidInput(f"line {line} has the layer {shown(row['layer'])}", "name each layer")
     value = _figure(line, row, "value")
     if math.isnan(value):
         return None

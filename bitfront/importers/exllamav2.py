@@ -1,7 +1,8 @@
 """exllamav2's ``measurement.json``: options of whole sublayers, each with the error of its output.
 
     {"measurement": {"model.layers.0.self_attn": [{"accuracy": 0.98, "total_bits": 123456,
-        "q_proj": {"group_size": {"4": 128}, "bits": [4], "bits_prop": [1], "scale_bits": 4}, ...}]}}
+        "q_proj": {"group_size": {"4": 128}, "bits": [4], "bits_prop": [1], "scale_bits": 4},
+        "k_proj": ...}, ...]}}
 
 An entry says how all matrices of an attention or MLP sublayer were quantized *together*, and
 ``accuracy`` = 1 − mean over rows of ‖x' − x‖ / ‖x‖ of the hidden states behind it, the residual

@@ -4,8 +4,8 @@
     w_i      weights of layer i
     v_i      e · w_i / Σ w: what layer i is given of it
 
-With n = 1 that is the entry's own value. With more, sums over layers that take the scheme together are
-the file's; how much each of them loses alone is not known, and the shares are a convention.
+With n = 1 that is the entry's own value. With more, sums over layers that take the scheme together
+are the file's; how much each of them loses alone is not known, and the shares are a convention.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ from bitfront.types import Estimate, Layer
 
 from .base import Score, Scores
 
-SUFFIXES = (".quant_recipe", ".weight_quantizer", ".weight")  # of a layer's parts, in other programs
+SUFFIXES = (
+    ".quant_recipe",
+    ".weight_quantizer",
+    ".weight",
+)  # of a layer's parts, in other programs
 SHOWN = 3
 MILLION = 1e6
 
@@ -34,9 +38,9 @@ class Mapped:
     """What of a file is a model's.
 
     values: (layer, scheme) -> value. unknown: names that the model does not have. formats: formats
-    without a scheme -> entries. barred: why a layer cannot take its scheme -> pairs. shared: entries
-    of several layers, and ``untied`` those of layers that the study does not tie. prefix: what was
-    left out at the beginning of every name.
+    without a scheme -> entries. barred: why a layer cannot take its scheme -> pairs. shared:
+    entries of several layers, and ``untied`` those of layers that the study does not tie. prefix:
+    what was left out at the beginning of every name.
     """
 
     values: Mapping[Pair, Estimate]

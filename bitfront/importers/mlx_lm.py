@@ -3,9 +3,9 @@
     s[l] = ⟨∇KL, W_low[l] − W_high[l]⟩ / (weights of l / 10⁶)
 
 with the gradient of KL(full ‖ model) at the model whose layers all are in the low format (mlx-lm
-0.32.2, ``quant/dynamic_quant.py``). So s times the layer's millions of weights is, to first order, the
-nats that the layer gains when it goes from the low format to the high one: the difference of the two
-is known, and nothing of either against full precision. Here the high format counts as zero.
+0.32.2, ``quant/dynamic_quant.py``). So s times the layer's millions of weights is, to first order,
+the nats that the layer gains when it goes from the low format to the high one: the difference of
+the two is known, and nothing of either against full precision. Here the high format counts as zero.
 
 The file does not say which formats they were. MLX quantizes with a scale and an offset for each
 group, so the defaults of its ``--low-bits`` and ``--high-bits`` are ``w4g64z`` and ``w5g64z``.
@@ -49,10 +49,12 @@ class MlxLm(Importer):
             layer, value = entry
             figure = number(value, f"the sensitivity of {layer!r}")
             scores += [Score((layer,), low, figure), Score((layer,), high, 0.0)]
-        notes = [f"{low} counts against {high}, which counts as zero: keep is no better than {high}"]
+        notes = [
+            f"{low} counts against {high}, which counts as zero: keep is no better than {high}"
+        ]
         if not asked.schemes:
             notes.append(
-                f"the file does not say its formats: mlx-lm's defaults, {low} and {high}, were taken"
+                f"the file names no formats: mlx-lm's defaults, {low} and {high}, are taken"
             )
         return Scores(
             "kl-difference", f"nats of KL, to first order, that {low} loses against {high}",

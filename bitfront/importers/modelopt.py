@@ -1,4 +1,4 @@
-"""NVIDIA ModelOpt's ``auto_quantize``: its ``checkpoint=`` file, the state it returns, or JSON of it.
+"""NVIDIA ModelOpt's ``auto_quantize``: its ``checkpoint=`` file, the state it returns, or as JSON.
 
     state["method"]             "gradient" or "kl_div"
     state["candidate_stats"]    group -> {"formats": [recipe, ...], "scores": [float, ...],
@@ -106,7 +106,9 @@ def _loaded(source: Source) -> Any:
     except Exception as error:  # noqa: BLE001 (whatever a file that is none makes torch raise)
         said = [line for line in str(error).splitlines() if "GLOBAL" in line or "ccess" in line]
         why = " ".join((said or str(error).splitlines() or [type(error).__name__])[0].split())
-        raise InvalidInput(f"it cannot be loaded without running what is in it ({why[:120]})", _FORM)
+        raise InvalidInput(
+            f"it cannot be loaded without running what is in it ({why[:120]})", _FORM
+        ) from None
 
 
 def _stand_ins() -> list[Any]:
@@ -125,9 +127,8 @@ def _scores(group: str, given: Any, least: float, unscored: Counter[str]) -> lis
     """Those of one group of modules. least: that a score may be."""
     if not isinstance(given, Mapping):
         raise InvalidInput(f"{_STATS} of {group!r} are {shown(given)}", _FORM)
-    formats, values, names = (given.get(k) for k in ("formats", "scores", "module_names"))
-    lists = all(isinstance(part, list | tuple) for part in (formats, values, names))
-    if not lists or not names or not all(isinstance(name, str) for name in names):
+    formats, values, names = (_list(given.get(k)) for k in ("formats", "scores", "module_names"))
+    if not names or not formats or not all(isinstance(name, str) for name in names):
         raise InvalidInput(f"{_STATS} of {group!r} lack formats, scores or module_names", _FORM)
     if len(formats) != len(values):
         raise InvalidInput(
@@ -141,6 +142,11 @@ def _scores(group: str, given: Any, least: float, unscored: Counter[str]) -> lis
     keep = Scheme.parse(KEEP)
     pairs = zip(schemes, figures, strict=True)
     return [Score(tuple(names), scheme, value) for scheme, value in pairs if scheme != keep]
+
+
+def _list(value: Any) -> list[Any]:
+    """The items of a list or tuple; none of anything else."""
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def _recipe(stored: Any, group: str) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""From files to what they say together: which format each is of, and whether they may be one import."""
+"""From files to what they say together: the format of each, and whether they may be one import."""
 
 from __future__ import annotations
 

@@ -29,7 +29,8 @@ Quantizer = Mapping[str, Any]
 def scheme_of(recipe: Mapping[str, Any]) -> Scheme | str:
     """The scheme of a recipe's configuration; in words where Bitfront has none."""
     weight, given, output = (
-        _quantizer(recipe["quant_cfg"], f"{part}_quantizer") for part in ("weight", "input", "output")
+        _quantizer(recipe["quant_cfg"], f"{part}_quantizer")
+        for part in ("weight", "input", "output")
     )
     if weight is None and given is None and output is None:
         return Scheme.parse(KEEP)
@@ -51,7 +52,9 @@ def _quantizer(entries: Any, name: str) -> Quantizer | None:
     now: dict[str, Any] = {}
     on = True  # as a quantizer is made
     for entry in entries:
-        if not isinstance(entry, Mapping) or not fnmatchcase(name, str(entry.get("quantizer_name"))):
+        if not isinstance(entry, Mapping) or not fnmatchcase(
+            name, str(entry.get("quantizer_name"))
+        ):
             continue
         cfg, enabled = entry.get("cfg"), entry.get("enable", True)
         if entry.get("parent_class"):
@@ -76,7 +79,7 @@ def _weights(given: Quantizer, activation: Activation | None) -> Scheme | None:
             return Scheme.parse("fp8") if per_row else None
         scale = blocks.get("scale_bits")
         key = bits, _last(blocks), tuple(scale) if isinstance(scale, list | tuple) else None
-        return Scheme.parse(_FLOATS[key]) if key in _FLOATS else None  # type: ignore[index]
+        return Scheme.parse(_FLOATS[key]) if key in _FLOATS else None
     if blocks is None:
         return integer(bits, activation=activation) if given.get("axis") in _ROWS else None
     if blocks.get("scale_bits") is not None or type(_last(blocks)) is not int:

@@ -57,7 +57,9 @@ class Source:
         except (ValueError, RecursionError) as error:
             if isinstance(error, InvalidInput):
                 raise
-            raise InvalidInput(f"it is not JSON ({error})", "give the file as it was written") from None
+            raise InvalidInput(
+                f"it is not JSON ({error})", "give the file as it was written"
+            ) from None
 
     def _unreadable(self, error: OSError) -> InvalidInput:
         why = error.strerror or str(error)
