@@ -133,3 +133,41 @@ def written(path: Path, value: Any) -> Path:
     text = value if isinstance(value, str) else json.dumps(value, indent=4)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def autoround(scheme: str = "w4") -> dict[str, Any]:
+    """A file of AutoRound's for the network, of the fields that matter."""
+    return {
+        "version": 1,
+        "score_granularity": "per_op",
+        "cache_config": {"model_id": "net", "nsamples": 12},
+        "scheme": {"bits": int(scheme[1]), "group_size": -1, "sym": True, "data_type": "int"},
+        "layer_scores": {layer: [1024, 0.5 * (i + 1)] for i, layer in enumerate(LAYERS)},
+    }
+
+
+def modelopt() -> dict[str, Any]:
+    """ModelOpt's state for the network as JSON, of the fields that matter."""
+    off = {"quantizer_name": "*", "enable": False}
+    formats: list[dict[str, Any]] = [
+        {"quant_cfg": [off, {"quantizer_name": "*weight_quantizer", "cfg": {**cfg, "axis": 0}}]}
+        for cfg in ({"num_bits": 4}, {"num_bits": 8})
+    ]
+    formats.append({"quant_cfg": [off]})
+    together = [ATTENTION[:3], ATTENTION[3:], MLP[:2], MLP[2:], ("head",)]
+    stats = {
+        f"{names[0]}.quant_recipe": {
+            "formats": formats, "scores": [0.5, 0.25, 0.0], "module_names": list(names),
+        }
+        for names in together
+    }  # fmt: skip
+    return {"method": "gradient", "candidate_stats": stats}
+
+
+EXAMPLES: dict[str, Any] = {  # format -> a file of it for the network
+    "csv": table(),
+    "autoround": autoround(),
+    "modelopt": modelopt(),
+    "exllamav2": measurement(),
+    "mlx-lm": [[layer, 10.0 * (i + 1)] for i, layer in enumerate(LAYERS)],
+}

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bitfront.errors import BitfrontError, InvalidInput
-from bitfront.importers import IMPORTERS, Asked, Scores, read
+from bitfront.importers import Asked, Scores, read
 from bitfront.importers.autoround import scheme_of as of_autoround
 from bitfront.importers.recipes import scheme_of as of_recipe
 from bitfront.scheme import Scheme
@@ -297,7 +297,7 @@ MO: dict[str, Any] = {"method": "gradient", "candidate_stats": {"x": {
 EX = {"measurement": {"l.mlp": [option(0.9, "up_proj", W4)]}}
 
 
-def modelopt(**changed: Any) -> dict[str, Any]:
+def state(**changed: Any) -> dict[str, Any]:
     return {**MO, "candidate_stats": {"x": {**MO["candidate_stats"]["x"], **changed}}}
 
 
@@ -335,11 +335,11 @@ BAD: dict[str, tuple[Any, str | None]] = {
     "AutoRound: true": ({**AR, "layer_scores": {"x": [8, True]}}, "loss of 'x' is True: a score"),
     "ModelOpt: no method": ({**MO, "method": None}, "its method is None: give one of gradient"),
     "ModelOpt: a number": ({**MO, "candidate_stats": {"x": 1}}, "candidate_stats of 'x' are 1"),
-    "ModelOpt: no names": (modelopt(module_names=[]), "of 'x' lack formats, scores or module"),
-    "ModelOpt: too few": (modelopt(scores=[1]), "'x' has 2 formats and 1 scores: give as many"),
-    "ModelOpt: a word": (modelopt(formats=["INT8", "NONE"]), "a format of 'x' is 'INT8'"),
-    "ModelOpt: nan": (modelopt(scores=[float("nan"), 0]), "a score of 'x' is nan: a score is"),
-    "ModelOpt: negative": (modelopt(scores=[-1.0, 0]), "a score of 'x' is -1.0: .* at least 0"),
+    "ModelOpt: no names": (state(module_names=[]), "of 'x' lack formats, scores or module"),
+    "ModelOpt: too few": (state(scores=[1]), "'x' has 2 formats and 1 scores: give as many"),
+    "ModelOpt: a word": (state(formats=["INT8", "NONE"]), "a format of 'x' is 'INT8'"),
+    "ModelOpt: nan": (state(scores=[float("nan"), 0]), "a score of 'x' is nan: a score is"),
+    "ModelOpt: negative": (state(scores=[-1.0, 0]), "a score of 'x' is -1.0: .* at least 0"),
     "exllamav2: a list": ({"measurement": {"l.mlp": {}}}, "the options of 'l.mlp' are {}: give"),
     "exllamav2: no accuracy": ({"measurement": {"l.mlp": [{}]}}, "an option of 'l.mlp' is {}"),
     "exllamav2: no format": (
@@ -365,23 +365,6 @@ def test_what_is_malformed_is_refused(case: str, tmp_path: Path) -> None:
         assert read([path])[1].scores == ()
     else:
         refused(path, says)
-
-
-@pytest.mark.parametrize("format", IMPORTERS)
-def test_a_format_that_is_named_has_to_be_it(format: str, tmp_path: Path) -> None:
-    refused(written(tmp_path / "s", "hello"), "'.*s': .*: ", format)
-    refused(written(tmp_path / "n", "17"), "'.*n': .*: ", format)
-    (tmp_path / "b").write_bytes(b"\xff\xfe\x00\x01")
-    refused(tmp_path / "b", "'.*b': .*: ", format)
-
-
-@pytest.mark.parametrize("format", IMPORTERS)
-def test_each_format_is_recognised_as_itself_alone(format: str, tmp_path: Path) -> None:
-    contents: dict[str, Any] = {
-        "csv": table(), "autoround": AR, "modelopt": MO, "exllamav2": EX, "mlx-lm": [["a", 1.0]],
-    }  # fmt: skip
-    path = written(tmp_path / "s", contents[format])
-    assert read([path])[0] == format
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from . import autoround, csv_table, exllamav2, mlx_lm, modelopt
 from .base import IMPORTERS, Asked, Importer, Score, Scores
 from .mapping import Mapped, mapped
 from .reading import read
+from .source import Source
 
 __all__ = [
     "IMPORTERS",
@@ -12,6 +13,7 @@ __all__ = [
     "Mapped",
     "Score",
     "Scores",
+    "Source",
     "autoround",
     "csv_table",
     "exllamav2",

@@ -19,18 +19,14 @@ from bitfront.errors import InvalidInput
 from bitfront.scheme import KEEP, Activation, Scheme
 from bitfront.types import content_key
 
-from .base import IMPORTERS, Asked, Importer, Score, Scores, integer, number, shown
+from .base import IMPORTERS, Asked, Importer, Score, Scores, activation, integer, number, shown
 from .source import Source
 
 _FORM = "give a JSON file that AutoScheme wrote, with scheme and layer_scores"
 _OF_SCHEME = ("scheme", "need_weight_grad")  # differ between the schemes of one run
 _ROW, _TENSOR = -1, 0  # as group sizes
 FULL_BITS = 16
-_FLOATS: dict[Any, str] = {  # data type, bits, group
-    ("mx_fp", 4, 32): "mxfp4",
-    ("nv_fp", 4, 16): "nvfp4",
-    ("fp", 8, _ROW): "fp8",
-}
+_FLOATS = {"mx_fp 4 32": "mxfp4", "nv_fp 4 16": "nvfp4", "fp 8 -1": "fp8"}  # type, bits, group
 
 
 @IMPORTERS.register("autoround")
@@ -89,28 +85,28 @@ def scheme_of(given: Mapping[str, Any]) -> Scheme | str:
         return f"{words}, with blocks of blocks or a rotation"
     if acts != FULL_BITS and kind != "int":
         return words
-    if isinstance(group, int) and (kind, bits, group) in _FLOATS:
-        return Scheme.parse(_FLOATS[kind, bits, group])
-    if kind != "int" or type(group) is not int or group == _TENSOR or group < _ROW:
+    if type(bits) is not int or type(group) is not int:
         return words
-    activation = None
+    if kind != "int":
+        spelled = _FLOATS.get(f"{kind} {bits} {group}")
+        return words if spelled is None else Scheme.parse(spelled)
+    if group == _TENSOR or group < _ROW:
+        return words
+    inputs = None
     if acts != FULL_BITS:
-        activation = _activation(given, acts)
-        if activation is None:
+        inputs = _inputs(given, acts)
+        if inputs is None:
             return f"{words} ({'dynamic' if given.get('act_dynamic') else 'static'})"
     symmetric = given.get("sym") is not False
     per = None if group == _ROW else group
-    found = integer(bits, group=per, symmetric=symmetric, activation=activation)
+    found = integer(bits, group=per, symmetric=symmetric, activation=inputs)
     return words if found is None else found
 
 
-def _activation(given: Mapping[str, Any], bits: Any) -> Activation | None:
+def _inputs(given: Mapping[str, Any], bits: Any) -> Activation | None:
     """Symmetric integers, one step for a token or for all inputs; else None."""
     static = given.get("act_dynamic") is False
     plain = given.get("act_data_type") in (None, "int") and given.get("act_sym") is not False
     if not plain or given.get("act_group_size") != (_TENSOR if static else _ROW):
         return None
-    try:
-        return Activation(bits, static)
-    except InvalidInput:
-        return None
+    return activation(bits, static)

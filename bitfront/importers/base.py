@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from bitfront.errors import InvalidInput
 from bitfront.registry import Registry
-from bitfront.scheme import Scheme
+from bitfront.scheme import Activation, Scheme
 
 from .source import Source
 
@@ -111,6 +111,15 @@ def shown(value: Any) -> str:
 def integer(bits: Any, **other: Any) -> Scheme | None:
     """The integer scheme of so many bits; None where there is none."""
     try:
-        return Scheme("int", bits, **other)
+        return Scheme("int", bits, **other) if type(bits) is int else None
+    except InvalidInput:
+        return None
+
+
+def activation(bits: Any, static: bool) -> Activation | None:
+    """Inputs of so many bits, with one step for all of them or for each token; None if there is
+    no such format."""
+    try:
+        return Activation(bits, static) if type(bits) is int else None
     except InvalidInput:
         return None

@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from bitfront.errors import InvalidInput
 from bitfront.scheme import KEEP, Activation, Scheme
 
-from .base import integer
+from .base import activation, integer
 
 PLAIN = (None, "max", "mse")  # how scales are chosen, the weights staying as they are
 _ROWS = (0, [0])  # axes of a scale for each output channel
-_FLOATS = {((2, 1), 16, (4, 3)): "nvfp4", ((2, 1), 32, (8, 0)): "mxfp4"}  # bits, block, its scale
+# bits, block, bits of its scale
+_FLOATS = {"[2, 1] 16 [4, 3]": "nvfp4", "[2, 1] 32 [8, 0]": "mxfp4"}
 
 Quantizer = Mapping[str, Any]
 
@@ -41,10 +41,10 @@ def scheme_of(recipe: Mapping[str, Any]) -> Scheme | str:
         return f"{words}, outputs {_words(output)}"
     if name not in PLAIN:
         return f"{words}, by {name}"
-    activation = None if given is None else _activation(given)
-    if weight is None or (given is not None and activation is None) or "sequence" in weight:
+    inputs = None if given is None else _inputs(given)
+    if weight is None or (given is not None and inputs is None) or "sequence" in weight:
         return words
-    return _weights(weight, activation) or words
+    return _weights(weight, inputs) or words
 
 
 def _quantizer(entries: Any, name: str) -> Quantizer | None:
@@ -67,27 +67,28 @@ def _quantizer(entries: Any, name: str) -> Quantizer | None:
     return now if on else None
 
 
-def _weights(given: Quantizer, activation: Activation | None) -> Scheme | None:
+def _weights(given: Quantizer, inputs: Activation | None) -> Scheme | None:
     bits, blocks = _bits(given), _blocks(given)
     if given.get("unsigned") or given.get("bias") or given.get("rotate"):
         return None
     if isinstance(bits, tuple):
-        if activation is not None:
+        if inputs is not None:
             return None
         if blocks is None:
             per_row = bits == (4, 3) and given.get("axis") in _ROWS
             return Scheme.parse("fp8") if per_row else None
-        scale = blocks.get("scale_bits")
-        key = bits, _last(blocks), tuple(scale) if isinstance(scale, list | tuple) else None
-        return Scheme.parse(_FLOATS[key]) if key in _FLOATS else None
+        given_scale = blocks.get("scale_bits")
+        scale = given_scale if isinstance(given_scale, list | tuple) else ()
+        spelled = _FLOATS.get(f"{list(bits)} {_last(blocks)} {list(scale)}")
+        return None if spelled is None else Scheme.parse(spelled)
     if blocks is None:
-        return integer(bits, activation=activation) if given.get("axis") in _ROWS else None
+        return integer(bits, activation=inputs) if given.get("axis") in _ROWS else None
     if blocks.get("scale_bits") is not None or type(_last(blocks)) is not int:
         return None
-    return integer(bits, group=_last(blocks), activation=activation)
+    return integer(bits, group=_last(blocks), activation=inputs)
 
 
-def _activation(given: Quantizer) -> Activation | None:
+def _inputs(given: Quantizer) -> Activation | None:
     """Symmetric integers with one step for all inputs, or for each token; else None."""
     bits, blocks, dynamic = _bits(given), _blocks(given), given.get("type") == "dynamic"
     if isinstance(bits, tuple) or given.get("unsigned") or given.get("bias") or given.get("rotate"):
@@ -97,10 +98,7 @@ def _activation(given: Quantizer) -> Activation | None:
             return None
     elif dynamic or given.get("axis") is not None:
         return None
-    try:
-        return Activation(bits, static=blocks is None)
-    except InvalidInput:
-        return None
+    return activation(bits, static=blocks is None)
 
 
 def _bits(given: Quantizer) -> Any:
