@@ -10,7 +10,7 @@ from pathlib import Path
 from bitfront.errors import InvalidInput
 from bitfront.importers import Asked, Mapped, Scores, mapped, read
 from bitfront.scheme import Scheme
-from bitfront.sensitivity.imported import Imported
+from bitfront.sensitivity.imported import Imported, check_label
 from bitfront.study import Study
 from bitfront.tasks.numbers import require
 from bitfront.types import Estimate, content_key, parse_schemes
@@ -48,6 +48,15 @@ class Import:
         return len(self.found.values)
 
 
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """What files say, of whichever model. label: None for one made up of the content."""
+
+    format: str
+    scores: Scores
+    label: str | None
+
+
 def import_scores(
     study: Study,
     path: str | Path | Sequence[str | Path],
@@ -71,14 +80,32 @@ def import_scores(
     else than finite scores, or nothing of this model's, and for other scores under a label that is
     taken; ``UnknownName`` for a format or table there is none of.
     """
+    return recorded(study, gathered(path, format, label, table, schemes, per))
+
+
+def gathered(
+    path: str | Path | Sequence[str | Path],
+    format: str | None = None,
+    label: str | None = None,
+    table: str | None = None,
+    schemes: str | Iterable[str | Scheme] = (),
+    per: int | None = None,
+) -> Gathered:
+    """The files of ``import_scores``, read and checked as far as no model is needed."""
+    if label is not None:
+        check_label(label)
+    require(1, per=per)
     paths = [path] if isinstance(path, str | Path) else list(path)
     given = parse_schemes(schemes) if schemes else ()
     kind, scores = read(paths, format, Asked(table, given))
-    scores = _mean(scores, per)
+    return Gathered(kind, _mean(scores, per), label)
+
+
+def recorded(study: Study, files: Gathered) -> Import:
+    """``files`` in ``study``, as ``import_scores`` says."""
+    scores = files.scores
     found = mapped(scores, study.task.layers, study.task.groups, study.unsuitable)
-    kept = Imported(_label(kind, scores, found) if label is None else label)
-    if not kept.label:
-        raise InvalidInput("an empty label", "leave it out, or give a name")
+    kept = Imported(_label(files.format, scores, found) if files.label is None else files.label)
     new = _record(study, kept, scores.metric, found.values)
     used = dict.fromkeys(scheme for _, scheme in found.values)
     names = [layer.name for layer in study.task.layers]
@@ -86,7 +113,7 @@ def import_scores(
     barred = study.unsuitable(map(Scheme.parse, used))
     lacking = sum((n, s) not in found.values and (n, s) not in barred for n in having for s in used)
     return Import(
-        kept.label, kind, scores.metric, scores.unit, new, tuple(used), len(having),
+        kept.label, files.format, scores.metric, scores.unit, new, tuple(used), len(having),
         tuple(n for n in names if n not in having), lacking, found, dict(scores.unscored),
         scores.notes,
     )  # fmt: skip
@@ -94,7 +121,6 @@ def import_scores(
 
 def _mean(scores: Scores, per: int | None) -> Scores:
     """Sums of KL over ``per`` positions as means of one; all else as it is."""
-    require(1, per=per)
     if per is None:
         return scores
     if not scores.summed:

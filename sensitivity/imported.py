@@ -33,11 +33,8 @@ class Imported(Profiler):
     measures: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.label and not _LABEL.fullmatch(self.label):
-            raise InvalidInput(
-                f"label {self.label!r} of an import",
-                "begin it with a letter; letters, digits and . _ - may follow, up to 64",
-            )
+        if self.label:
+            check_label(self.label)
 
     @classmethod
     def reader(cls, measurements: Iterable[Measurement]) -> Profiler:
@@ -83,6 +80,15 @@ class Imported(Profiler):
             )
             for name in names
         }  # fmt: skip
+
+
+def check_label(label: str) -> None:
+    """Raises ``InvalidInput`` for what no import can be called."""
+    if not _LABEL.fullmatch(label):
+        raise InvalidInput(
+            f"label {label!r} of an import",
+            "begin it with a letter; letters, digits and . _ - may follow, up to 64 in all",
+        )
 
 
 def labels(measurements: Iterable[Measurement]) -> list[str]:

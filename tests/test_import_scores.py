@@ -235,6 +235,12 @@ def test_groups_of_a_convolutions_kernel_are_not_ours() -> None:
     assert list(found.barred.values()) == [1]
 
 
+def test_scores_that_are_too_large_in_all_are_refused() -> None:
+    large = [Layer("a", "linear", 4096, 4096)]
+    with pytest.raises(InvalidInput, match=r"the score of layer 'a' under w4 is inf, in all: give"):
+        mapped(of(Score(("a",), W4, 1e308), per_million=True), large, [], lambda _: {})
+
+
 def test_two_scores_of_a_pair_have_to_agree() -> None:
     twice = (Score(("a",), W4, 1.0), Score(("a.weight",), W4, 1.0))
     assert len(mapped(of(*twice), layers("a"), [], lambda _: {}).values) == 1

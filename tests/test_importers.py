@@ -315,6 +315,7 @@ BAD: dict[str, tuple[Any, str | None]] = {
     "CSV: a word": (CSV + "x,w4,kl,low,,\n", "line 2 has the value 'low': give a number"),
     "CSV: a negative error": (CSV + "x,w4,kl,1,-1,\n", "the stderr '-1': give a finite number"),
     "CSV: half a sample": (CSV + "x,w4,kl,1,0,1.5\n", "line 2 has 1.5 samples: give a whole"),
+    "CSV: endless samples": (CSV + "x,w4,kl,1,0,1e300\n", "line 2 has 1e300 samples: give a"),
     "CSV: a cell too few": (CSV + "x,w4,kl\n", "line 2 has 3 cells, not 6: give each column"),
     "CSV: no layer": (CSV + ",w4,kl,1,,\n", "line 2 names no layer or no scheme: name both"),
     "CSV: a glob": (CSV + "x*,w4,kl,1,,\n", r"line 2 has the layer 'x\*': name each layer"),

@@ -55,7 +55,9 @@ def import_scores(
     per: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="modelopt, kl_div: positions that KL was added up over; makes it kl."
+            metavar="N",
+            min=1,
+            help="modelopt, kl_div: positions that KL was added up over; makes it kl.",
         ),
     ] = None,
     db: Db = None,
@@ -64,15 +66,15 @@ def import_scores(
     """Record scores that another program measured, to search by: --profiler imported."""
     refuse("import")
     with quiet_stdout(), shown() as progress:
-        from bitfront.importers import IMPORTERS, Asked, read
-        from bitfront.importing import import_scores as record
+        from bitfront.importers import IMPORTERS
+        from bitfront.importing import gathered, recorded
         from bitfront.types import parse_schemes
 
         check_names((IMPORTERS, format))
         given = () if schemes is None else parse_schemes(schemes)
-        read(files, format, Asked(table, given))  # refused before a model is loaded
+        scores = gathered(files, format, label, table, given, per)
         with task.open(study, db, progress) as opened:
-            found = record(opened, files, format, label=label, table=table, schemes=given, per=per)
+            found = recorded(opened, scores)
     document = {"study": study, **import_document(found)}
     if as_json:
         emit(document)

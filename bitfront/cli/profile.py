@@ -80,7 +80,7 @@ def profile(
                     )  # fmt: skip
                     document = profile_document(settled.last.profiler, settled.tables, settled)
     if csv_file is not None:
-        write_file(csv_file, _csv(document["tables"]))
+        write_file(csv_file, as_csv(document["tables"]))
     if as_json:
         emit({"study": study, **document})
         return
@@ -98,7 +98,8 @@ def profile(
         show_settled(document["until"])
 
 
-def _csv(tables: Mapping[str, Any]) -> str:
+def as_csv(tables: Mapping[str, Any]) -> str:
+    """The tables of a ``profile_document``, a row for each pair; nan for what is unknown."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["table", "metric", "layer", "scheme", "value", "stderr", "samples"])

@@ -25,6 +25,7 @@ from .source import Source
 
 NEEDED = ("layer", "scheme", "value")
 KNOWN = (*NEEDED, "table", "metric", "stderr", "samples")
+MOST = 2.0**53  # samples, beyond which floats skip numbers
 UNKNOWN = "score"  # the metric of values whose unit nobody says
 _METRIC = re.compile(r"[\w.:+-]{1,64}")
 _HEAD = "begin it with a line of column names: layer,scheme,value, and maybe metric,stderr,samples"
@@ -121,7 +122,7 @@ def _score(line: int, row: Row) -> Score | None:
     if math.isnan(value):
         return None
     stderr, samples = _figure(line, row, "stderr", 0.0), _figure(line, row, "samples", 0.0)
-    if not math.isnan(samples) and not samples.is_integer():
+    if not math.isnan(samples) and not (samples.is_integer() and samples < MOST):
         raise InvalidInput(f"line {line} has {row['samples']} samples", "give a whole number")
     scheme: Scheme | str
     try:

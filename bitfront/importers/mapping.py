@@ -155,6 +155,11 @@ def _shares(
 
 
 def _put(values: dict[Pair, Estimate], pair: Pair, estimate: Estimate) -> None:
+    if not math.isfinite(estimate.value):
+        raise InvalidInput(
+            f"the score of layer {pair[0]!r} under {pair[1]} is {estimate.value}, in all",
+            "give scores that can be added up",
+        )
     before = values.setdefault(pair, estimate)
     if before.value != estimate.value:
         raise InvalidInput(

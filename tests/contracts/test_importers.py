@@ -23,7 +23,9 @@ from tests.imports import EXAMPLES, task, written
 
 every = pytest.mark.parametrize("format", IMPORTERS)
 JSON = [name for name, example in EXAMPLES.items() if not isinstance(example, str)]
-MORE: dict[str, Any] = {"mlx-lm": {"schemes": "w4g8z w8g8z"}}  # its default groups do not fit the network
+MORE: dict[str, Any] = {
+    "mlx-lm": {"schemes": "w4g8z w8g8z"}
+}  # its default groups do not fit the network
 
 # what may stand in place of any value of a file
 junk = st.one_of(
