@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,19 @@ def test_exllamav2s_options_are_of_a_sublayer(tmp_path: Path) -> None:
     assert [name for name, _, _ in found] == [q] * 4 + [gate] * 2
     assert found[1][2] == pytest.approx(0.05**2)
     assert scores.scores[1].layers == tuple(f"block.self_attn.{n}" for n in QKVO.split())
+
+
+def test_few_of_exllamav2s_own_options_have_one_width() -> None:
+    _, scores = read([GOLDEN / "exllamav2_options.json"])
+    counts = {
+        place: Counter(str(s.scheme) for s in scores.scores if place in s.layers[0])
+        for place in ("self_attn", "mlp")
+    }
+    assert counts["self_attn"] == {
+        "several widths within a matrix": 12, "matrices of a sublayer in different formats": 3,
+        **dict.fromkeys((f"{s}+gptq:act" for s in ("w4g128", "w4g32", "w6g128", "w8g128")), 1),
+    }  # fmt: skip
+    assert counts["mlp"] == {"several widths within a matrix": 16, "w8g128+gptq:act": 1}
 
 
 def test_exllamav2s_parallel_blocks_and_experts(tmp_path: Path) -> None:
