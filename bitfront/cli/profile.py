@@ -54,6 +54,7 @@ def profile(
     check_file("--csv", csv_file)
     with quiet_stdout(), shown() as progress:
         from bitfront.pipeline import profile as measure
+        from bitfront.scored import chosen_profiler
         from bitfront.settling import profile_until
         from bitfront.types import parse_schemes
 
@@ -71,8 +72,9 @@ def profile(
         else:
             with task.open(study, db, progress, executor) as opened:
                 if until is None:
-                    tables = measure(opened, wanted, profiler, progress=progress)
-                    document = profile_document(profiler, tables)
+                    used = chosen_profiler(opened, profiler)
+                    tables = measure(opened, wanted, used, progress=progress)
+                    document = profile_document(used, tables)
                 else:
                     settled = profile_until(
                         opened, wanted, budget or (), profiler, until=until,
