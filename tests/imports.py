@@ -73,7 +73,7 @@ def inputs(count: int = 4) -> list[Tensor]:
 
 
 def task() -> ModuleTask:
-    """3 batches to calibrate on, 1 to judge by; 18 positions... of each batch 24."""
+    """3 batches to calibrate on, 1 to judge by; 24 positions each."""
     *calibration, last = inputs()
 
     def make() -> dict[str, Any]:

@@ -123,10 +123,10 @@ def test_sums_of_kl_become_means(study: Study) -> None:
 
 
 def test_mean_kl_of_modelopt_is_what_perturb_measures(study: Study) -> None:
-    """The head is in no group, and at 3 bits the two quantizers hardly differ in effect."""
-    found = bitfront.import_scores(study, KL, per=3 * 24)
+    """Of the head, where its scales and ours make the same of KL but for some 0.2 %."""
+    found = bitfront.import_scores(study, KL, per=3 * 24)  # batches, positions of each
     measured = bitfront.profile(study, "w3g8", "perturb")["kl"].at("head", "w3g8")
-    assert recorded(study, found.label)["head", "w3g8"] == pytest.approx(measured, rel=0.7)
+    assert recorded(study, found.label)["head", "w3g8"] == pytest.approx(measured, rel=0.02)
 
 
 def test_autorounds_scores_of_a_real_llama(tmp_path: Path) -> None:
@@ -233,6 +233,8 @@ def test_groups_of_a_convolutions_kernel_are_not_ours() -> None:
     found = mapped(scores, layers("a", kind="conv2d"), [], lambda _: {})
     assert set(found.values) == {("a", "w4")}
     assert list(found.barred.values()) == [1]
+    with pytest.raises(InvalidInput, match=r"take none of the schemes \(scales of a transposed"):
+        mapped(scores, layers("a", kind="conv_transpose2d"), [], lambda _: {})
 
 
 def test_scores_that_are_too_large_in_all_are_refused() -> None:

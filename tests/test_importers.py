@@ -428,5 +428,13 @@ def test_no_code_of_a_file_is_run(tmp_path: Path) -> None:
     assert not sprung.exists()
     torch.save({"method": "kl_div"}, path)
     refused(path, "it has no candidate_stats: give what auto_quantize saved")
+    for value in (torch.ones(3, 3), [torch.ones(2)], {(1, 2): torch.ones(1)}):
+        stats = {"x": {"formats": [value, value], "scores": [1, 2], "module_names": ["x"]}}
+        torch.save({"method": "kl_div", "candidate_stats": stats}, path)
+        refused(path, "a format of 'x' is .*: where ModelOpt is installed")
+        stats = {"x": {"formats": [recipe(weight(8)), recipe()], "scores": [value, 0]}}
+        stats["x"]["module_names"] = ["x"]
+        torch.save({"method": "kl_div", "candidate_stats": stats}, path)
+        refused(path, "a score of 'x' is .*: a score is a finite number")
     path.write_bytes(KL.read_bytes()[:5000])
     refused(path, "it cannot be loaded")

@@ -11,13 +11,13 @@ score.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from bitfront.errors import InvalidInput
 from bitfront.scheme import KEEP, Activation, Scheme
-from bitfront.types import content_key
 
 from .base import IMPORTERS, Asked, Importer, Score, Scores, activation, integer, number, shown
 from .source import Source
@@ -70,7 +70,7 @@ class AutoRound(Importer):
             run.pop(name, None)
         return Scores(
             "delta-loss", "first-order change of the training loss, magnitudes added up",
-            tuple(found), run=content_key(run), unscored=unscored,
+            tuple(found), run=json.dumps(run, sort_keys=True), unscored=unscored,
         )  # fmt: skip
 
 

@@ -45,8 +45,8 @@ class Scores:
 
     metric: ``kl`` for mean KL in nats, the file's own word where it has one, else a name that no
     task's metric has. unit: what the values are, in words. summed: KL added up over positions.
-    per_million: values are for each million weights of their layer. last_axis: groups run along the
-    weight's last axis, which of a convolution is the kernel's, not its inputs. run: equal for files
+    per_million: values are for each million weights of their layer. last_axis: scales are of the
+    weight's first axis, and groups along its last, whatever the kind of layer. run: equal for files
     of one run, which may be imported together. unscored: why an entry has no score -> how many.
     """
 
@@ -103,8 +103,8 @@ def number(value: Any, of: str, least: float = -math.inf, most: float = math.inf
 
 
 def shown(value: Any) -> str:
-    """``value`` in an error, cut short."""
-    text = repr(value)
+    """``value`` in an error, in one line and cut short."""
+    text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 

@@ -138,6 +138,8 @@ def _reason(
     layer: Layer, scheme: Scheme, barred: Mapping[Pair, str], last_axis: bool
 ) -> str | None:
     """Why the score cannot be the layer's, if it cannot."""
+    if last_axis and layer.kind.startswith("conv_transpose"):
+        return "scales of a transposed convolution's inputs, where Bitfront's are of its outputs"
     if last_axis and scheme.group is not None and layer.kind.startswith("conv"):
         return "groups along a convolution's kernel, where Bitfront's are of its inputs"
     return barred.get((layer.name, str(scheme)))

@@ -77,7 +77,7 @@ class ModelOpt(Importer):
         if not isinstance(stats, Mapping):
             raise InvalidInput(f"it has no {_STATS}", "give what auto_quantize saved or returned")
         method = state.get("method")
-        if method not in METHODS:
+        if not isinstance(method, str) or method not in METHODS:
             raise InvalidInput(
                 f"its method is {shown(method)}", f"give one of {' or '.join(METHODS)}"
             )
@@ -152,9 +152,9 @@ def _list(value: Any) -> list[Any]:
 def _recipe(stored: Any, group: str) -> Mapping[str, Any]:
     """A recipe's configuration, from what a file stores of it."""
     text = getattr(stored, _SIGNATURE, None) if isinstance(stored, _Record) else stored
-    try:
-        found = json.loads(text) if isinstance(text, str) else text
-    except (ValueError, RecursionError):
+    try:  # whatever else was stored: as JSON
+        found = json.loads(text if isinstance(text, str) else json.dumps(text, default=repr))
+    except (TypeError, ValueError, RecursionError):
         found = None
     if not isinstance(found, Mapping) or not isinstance(found.get("quant_cfg"), Iterable):
         raise InvalidInput(f"a format of {group!r} is {shown(text)}", _FORM)

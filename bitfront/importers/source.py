@@ -10,6 +10,7 @@ from typing import Any
 from bitfront.errors import InvalidInput
 
 ZIP = b"PK\x03\x04"  # what torch.save writes
+LOOK = 4096  # bytes that tell text from other files
 
 
 class Source:
@@ -19,7 +20,7 @@ class Source:
         self.path = Path(path)
         try:
             with self.path.open("rb") as file:
-                self._head = file.read(len(ZIP))
+                self._head = file.read(LOOK)
         except OSError as error:
             raise self._unreadable(error) from None
         if not self._head:
@@ -28,12 +29,12 @@ class Source:
     @property
     def zipped(self) -> bool:
         """Whether it is an archive, as ``torch.save`` writes."""
-        return self._head == ZIP
+        return self._head.startswith(ZIP)
 
     @cached_property
     def text(self) -> str | None:
         """All of it; None where it is no text."""
-        if self.zipped:
+        if self.zipped or b"\0" in self._head:
             return None
         try:
             return self.path.read_text(encoding="utf-8-sig")
