@@ -27,7 +27,7 @@ MORE: dict[str, Any] = {
 }  # its default groups do not fit the network
 
 # what is put in place of each value of a file
-JUNK = (
+JUNK: tuple[Any, ...] = (
     None, True, "", "x", [], {}, [1, 2], [[]], {"a": 1}, -1, 0.5, 10**400, math.nan, math.inf,
 )  # fmt: skip
 
