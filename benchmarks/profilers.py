@@ -136,7 +136,9 @@ def allocated(
 
 def run(name: str, assets: Path) -> list[dict[str, Any]]:
     model = MODELS[name]
-    profilers = sorted(PROFILERS, key=lambda p: p != "perturb")
+    profilers = sorted(
+        (n for n, p in PROFILERS.items() if p.measures), key=lambda p: p != "perturb"
+    )
     with tempfile.TemporaryDirectory(prefix="bitfront-") as folder:
         db = Path(folder) / "study.db"
         cost = {what: alone(name, what, db, assets) for what in (BASE, *profilers)}

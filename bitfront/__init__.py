@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bitfront.answering import Answer
     from bitfront.deploy import export
     from bitfront.handover import recipe
+    from bitfront.importing import Import, import_scores
     from bitfront.pipeline import Choices, cost, profile
     from bitfront.quant.load import load
     from bitfront.queries import Front, front, show, studies
@@ -30,6 +31,7 @@ __all__ = [
     "Answer",
     "Choices",
     "Front",
+    "Import",
     "Report",
     "Settled",
     "Smallest",
@@ -38,6 +40,7 @@ __all__ = [
     "cost",
     "export",
     "front",
+    "import_scores",
     "load",
     "open_study",
     "profile",
@@ -54,6 +57,7 @@ _LAZY = {
     "Answer": "answering",
     "Choices": "pipeline",
     "Front": "queries",
+    "Import": "importing",
     "Report": "reporting",
     "Settled": "settling",
     "Smallest": "smallest",
@@ -62,6 +66,7 @@ _LAZY = {
     "cost": "pipeline",
     "export": "deploy",
     "front": "queries",
+    "import_scores": "importing",
     "load": "quant.load",
     "open_study": "study",
     "profile": "pipeline",

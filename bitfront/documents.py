@@ -11,6 +11,7 @@ from bitfront.scheme import Scheme
 if TYPE_CHECKING:
     from bitfront.answering import Answer
     from bitfront.audit import Audit
+    from bitfront.importing import Import
     from bitfront.instability import Instability
     from bitfront.queries import Front, LayerLine, Shown
     from bitfront.reporting import Report
@@ -195,6 +196,30 @@ def report_document(found: Report) -> dict[str, Any]:
         "parted": found.parted,
         "missing": found.missing,
         "warnings": found.warnings,
+    }
+
+
+def import_document(found: Import) -> dict[str, Any]:
+    """What became of imported scores."""
+    return {
+        "label": found.label,
+        "format": found.format,
+        "metric": found.metric,
+        "unit": found.unit,
+        "scores": found.pairs,
+        "new": found.new,
+        "layers": found.layers,
+        "schemes": list(found.schemes),
+        "lacking": found.lacking,
+        "without": list(found.without),
+        "unknown": list(found.found.unknown),
+        "formats": dict(found.found.formats),
+        "barred": dict(found.found.barred),
+        "unscored": dict(found.unscored),
+        "shared": found.found.shared,
+        "untied": found.found.untied,
+        "prefix": found.found.prefix,
+        "notes": list(found.notes),
     }
 
 

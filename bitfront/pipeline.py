@@ -21,7 +21,8 @@ from bitfront.quant.costs import cost_tables, other_bytes
 from bitfront.quant.exporters import EXPORTERS
 from bitfront.recording import complete
 from bitfront.scheme import KEEP
-from bitfront.sensitivity import PROFILERS, Profiler, heavy_tail_warning
+from bitfront.scored import chosen_profiler, recorded_scores
+from bitfront.sensitivity import Profiler, heavy_tail_warning
 from bitfront.study import Progress, Study, silent
 from bitfront.tasks.liveness import liveness
 from bitfront.tasks.roles import classes
@@ -72,14 +73,18 @@ def profile(
 ) -> dict[str, Sensitivities]:
     """Tables of a profiler, the most trustworthy first; only what is not recorded is measured.
 
-    Pairs that cannot be are nan. Warns (``BitfrontWarning``) when a few samples hold most of the
-    score. Raises ``UnknownName`` for a profiler that is not registered, ``SchemeError`` when no
-    layer can take any of the schemes, and what the profiler raises.
+    Pairs that cannot be are nan, and those that an import has no score of. Warns
+    (``BitfrontWarning``) when a few samples hold most of the score. Raises ``UnknownName`` for a
+    profiler that is not registered, ``SchemeError`` when no layer can take any of the schemes,
+    ``InvalidInput`` when an import has no score of any, and what the profiler raises.
     """
-    chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
+    chosen = chosen_profiler(study, profiler)
     layers = study.task.layers if layers is None else layers
     wanted, pairs = measurable(study, schemes, layers)
-    recorded = complete(study, chosen, pairs, progress)
+    if chosen.measures:
+        recorded = complete(study, chosen, pairs, progress)
+    else:
+        recorded = recorded_scores(study, chosen, pairs)
     tables = chosen.tables(recorded.values(), [la.name for la in layers], [str(s) for s in wanted])
     warn_of_tail(next(iter(tables.values())))
     return tables

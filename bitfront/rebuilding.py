@@ -12,8 +12,6 @@ from bitfront.scheme import Scheme
 from bitfront.sensitivity import PROFILERS, Profiler
 from bitfront.types import Measurement, Sensitivities
 
-_DIGITS = 6  # of a key of settings, in a name
-
 
 @dataclass(frozen=True, eq=False)
 class Rebuilt:
@@ -61,8 +59,7 @@ def recorded_sets(measurements: Iterable[Measurement]) -> Iterator[tuple[str, li
         if m.profiler in PROFILERS:
             sets[m.profiler, m.settings].append(m)
     for (profiler, settings), recorded in sets.items():
-        default = PROFILERS[profiler]().settings_key == settings
-        yield profiler if default else f"{profiler} #{settings[:_DIGITS]}", recorded
+        yield PROFILERS[profiler].title(settings, recorded), recorded
 
 
 def by_width(recorded: Iterable[Measurement]) -> list[str]:

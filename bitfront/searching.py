@@ -22,8 +22,9 @@ from bitfront.pipeline import (
 )
 from bitfront.pool import Pool
 from bitfront.problems import feasible, lossless, points
+from bitfront.scored import chosen_profiler, scored
 from bitfront.search import INTERACTING, require_additive
-from bitfront.sensitivity import PROFILERS, Profiler
+from bitfront.sensitivity import Profiler
 from bitfront.shares import SHARES
 from bitfront.storage import Selection as Recorded
 from bitfront.study import Progress, Study, silent
@@ -87,21 +88,25 @@ def search(
     Where the best table has classes of layers (``decoupled``), the split of the budget between them
     is searched for first, by at most ``shares`` measurements (``shares``).
 
+    By scores that were imported, pairs without one are no candidates (``scored``).
+
     Before anything is profiled, raises ``Infeasible`` for a point that cannot be met, and
-    ``InvalidInput`` for a ``metric`` that the profiler gives no table of, and for a solver that
-    needs interactions with a profiler without; ``UnknownName`` for an explorer there is none of.
+    ``InvalidInput`` for a layer that an import has no score of, for a ``metric`` that the profiler
+    gives no table of, and for a solver that needs interactions with a profiler without;
+    ``UnknownName`` for an explorer there is none of.
     """
-    chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
+    chosen = chosen_profiler(study, profiler)
     wanted = parse_schemes(schemes)
     choices = choices or Choices()
     require(0, max_measurements=max_measurements, explore=explore, shares=shares)
     measured = [n for n in study.task.metrics if study.task.metric(n).whole is None]
-    _check_metric(metric, chosen, measured)
+    _check_metric(study, metric, chosen, measured)
     check_solver(solver, chosen)
     check_explorer(explorer)
     sweep = points(budgets)
     selection = selected(study, choices)
     costs = cost(study, wanted, choices, [b for point in sweep for b in point])
+    costs = scored(study, chosen, costs, selection.pins)
     exploring = bool(explore) and solver != UNIFORM
     refining = exploring and explorer == REFINE
     first = first_share(explore, len(sweep)) if refining else explore
@@ -210,9 +215,13 @@ def earlier(study: Study, besides: Collection[str] = ()) -> list[Trial]:
     return sorted((t for t in study.trials() if t.id in ids), key=lambda trial: trial.key)
 
 
-def _check_metric(metric: str | None, profiler: Profiler, measured: Sequence[str]) -> None:
+def _check_metric(
+    study: Study, metric: str | None, profiler: Profiler, measured: Sequence[str]
+) -> None:
     """Refuse a metric that no table will be of. measured: the task's, of batches."""
-    empty = profiler.tables((), (), ())
+    key = profiler.settings_key
+    imported = () if profiler.measures else study.measurements(profiler.name, key).values()
+    empty = profiler.tables(imported, (), ())
     given = {table.metric for table in empty.values()} or set(measured)
     if metric is not None and metric not in given:
         raise InvalidInput(

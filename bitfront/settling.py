@@ -85,6 +85,15 @@ def check_additive(solver: str) -> None:
     )
 
 
+def check_measures(profiler: Profiler) -> None:
+    """Refuse one that only has what is recorded (``InvalidInput``)."""
+    if not profiler.measures:
+        raise InvalidInput(
+            f"settling {profiler.name} scores, of which no more can be measured",
+            "profile with another profiler, or without a share to settle at",
+        )
+
+
 def profile_until(
     study: Study,
     schemes: str | Iterable[str | Scheme],
@@ -104,13 +113,15 @@ def profile_until(
     ``profile``, which uses them; it goes on with a pass that was stopped early.
 
     It ends also where all data are used: see ``Settled.reached``. Before anything is profiled,
-    raises ``Infeasible`` for a point that cannot be met and ``InvalidInput`` for ``until`` and for
-    a solver that needs interactions; then what ``profile`` does, and what the solver does.
+    raises ``Infeasible`` for a point that cannot be met and ``InvalidInput`` for ``until``, for
+    imported scores and for a solver that needs interactions; then what ``profile`` does, and what
+    the solver does.
     """
     if not 0 <= until < 1:
         raise InvalidInput(f"until {until}", "give a share of the weights from 0 to 1, like 0.05")
     check_additive(solver)
     chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
+    check_measures(chosen)
     wanted, choices = parse_schemes(schemes), choices or Choices()
     sweep, selection = points(budgets), selected(study, choices)
     costs = cost(study, wanted, choices, budgets)

@@ -13,8 +13,9 @@ from bitfront.narrowing import Narrowing, missed
 from bitfront.pipeline import Choices, cost, full_model, plain_choices, profile, selected
 from bitfront.pool import Pool
 from bitfront.problems import feasible
+from bitfront.scored import chosen_profiler, scored
 from bitfront.searching import EXPLORE, earlier
-from bitfront.sensitivity import PROFILERS, Profiler
+from bitfront.sensitivity import Profiler
 from bitfront.storage import Selection as Recorded
 from bitfront.study import Progress, Study, silent
 from bitfront.target import looked_at, require_target, target
@@ -108,7 +109,7 @@ def smallest(
     require_target(study, bound)
     require(1, explore=explore)
     require(0, max_measurements=max_measurements)
-    chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
+    chosen = chosen_profiler(study, profiler)
     wanted, choices = parse_schemes(schemes), choices or Choices()
     limits = tuple(b if isinstance(b, Budget) else Budget.parse(b) for b in budgets)
     request: dict[str, Any] = {
@@ -123,7 +124,7 @@ def smallest(
         return _recorded(study, bound, resource, limits, recorded)
 
     selection = selected(study, choices)
-    costs = cost(study, wanted, choices, limits)
+    costs = scored(study, chosen, cost(study, wanted, choices, limits), selection.pins)
     require_resource(resource, costs.tables)
     feasible(costs, limits, groups=selection.groups, pins=selection.pins)
     full = full_model(study, costs, study.task.metric(bound.name).wholes)

@@ -1,6 +1,6 @@
 """Profilers: how much each metric worsens when one layer takes one scheme."""
 
-from . import decoupled, eigen, fisher, hutchinson, lrp, mse, perturb
+from . import decoupled, eigen, fisher, hutchinson, imported, lrp, mse, perturb
 from .base import PROFILERS, Checkpoints, NoCheckpoints, Profiler, Subject, assemble
 from .configured import configured
 from .fisher import heavy_tail_warning
@@ -18,6 +18,7 @@ __all__ = [
     "fisher",
     "heavy_tail_warning",
     "hutchinson",
+    "imported",
     "lrp",
     "mse",
     "perturb",

@@ -28,6 +28,8 @@ from .prefix import Prefix
 
 PROFILERS: Registry[type[Profiler]] = Registry("profiler")
 
+_DIGITS = 6  # of a key of settings, in a name
+
 Pair = tuple[Layer, Scheme]
 Arrays = dict[str, NDArray[Any]]
 Float = NDArray[np.float64]
@@ -112,6 +114,7 @@ class Profiler(ABC):
     one_pass: ClassVar[bool]  # whether all pairs come from one pass, checkpointed by batch
     by_class: ClassVar[bool] = False  # whether its best table has classes of layers
     interacts: ClassVar[bool] = False  # whether it knows what layers add to each other's loss
+    measures: ClassVar[bool] = True  # False: it has what is recorded, and can add nothing to it
 
     def settings(self) -> dict[str, Any]:
         """Everything besides study, layer and scheme that the numbers depend on, JSON-like."""
@@ -131,6 +134,13 @@ class Profiler(ABC):
         """
         del measurements
         return cls()
+
+    @classmethod
+    def title(cls, settings: str, measurements: Iterable[Measurement]) -> str:
+        """What ``measurements`` under the key ``settings`` are called: the profiler's name alone
+        for its defaults."""
+        del measurements
+        return cls.name if cls().settings_key == settings else f"{cls.name} #{settings[:_DIGITS]}"
 
     @abstractmethod
     def measure(

@@ -16,6 +16,7 @@ from bitfront.tasks import Task
 from bitfront.types import Layer, Scheme, Sensitivities
 
 SCHEMES = ("w2", "w4", "w8")
+MEASURING = [name for name, kind in PROFILERS.items() if kind.measures]  # not what is imported
 # iterative ones stop early: that they converge is tested on smaller networks
 SETTINGS: dict[str, Any] = {"eigen": {"iterations": 2}, "hutchinson": {"until": 0.5}}
 ONE_BY_ONE = ("perturb", "decoupled", "eigen")  # these take their time for each layer

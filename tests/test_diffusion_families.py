@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from bitfront.sensitivity import PROFILERS, Subject
+from bitfront.sensitivity import Subject
 from bitfront.tasks import DiffusionTask
 from tests.diffusion import MADE, task
-from tests.profiling import ONE_BY_ONE, checked, profiled
+from tests.profiling import MEASURING, ONE_BY_ONE, checked, profiled
 from tests.test_diffusion_samplers import flux, pixart
 
 LEAST: dict[str, Any] = {
@@ -31,7 +31,7 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         yield found
 
 
-@pytest.mark.parametrize("name", list(PROFILERS))
+@pytest.mark.parametrize("name", MEASURING)
 def test_every_profiler_gives_finite_tables(name: str, subject: Subject) -> None:
     """Slow ones on a few layers from all over the network."""
     layers = subject.task.layers

@@ -24,6 +24,7 @@ from bitfront.tasks import ModuleTask
 from bitfront.tasks.selection import Selection
 from bitfront.types import Budget, Costs, Sensitivities
 from tests.commands import Commands
+from tests.profiling import MEASURING
 
 SCHEMES, BUDGET = "w2 w8", "5bpw"  # two layers of one size: one takes w2, the other w8
 BATCHES, SIZE = 24, 4
@@ -105,7 +106,7 @@ def test_a_clear_case_ends_before_all_data_are_used(name: str, tmp_path: Path) -
     assert next(iter(found.tables.values())).samples == 8 * SIZE
 
 
-@pytest.mark.parametrize("name", list(PROFILERS))
+@pytest.mark.parametrize("name", MEASURING)
 def test_a_tie_is_never_settled_and_all_data_count_as_in_profile(name: str, tmp_path: Path) -> None:
     found = until(tmp_path / "b.db", TIED[name], name, until=0.02)
     assert not found.reached
@@ -174,7 +175,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return state
 
 
-@pytest.mark.parametrize("name", list(PROFILERS))
+@pytest.mark.parametrize("name", MEASURING)
 def test_a_killed_run_goes_on_and_repeats_nothing(
     name: str, tmp_path: Path, writes: dict[str, Any]
 ) -> None:

@@ -12,11 +12,11 @@ from torch import nn
 
 import bitfront
 from bitfront import audit as auditing
-from bitfront.sensitivity import PROFILERS, Subject
+from bitfront.sensitivity import Subject
 from bitfront.tasks import VisionTask
 from bitfront.tasks.roles import classes
 from tests.families import FAMILIES, classifier_task
-from tests.profiling import ONE_BY_ONE, checked, profiled
+from tests.profiling import MEASURING, ONE_BY_ONE, checked, profiled
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
@@ -88,7 +88,7 @@ def test_layers_are_told_apart_by_what_they_do(task: VisionTask) -> None:
         assert found == of, name
 
 
-@pytest.mark.parametrize("name", list(PROFILERS))
+@pytest.mark.parametrize("name", MEASURING)
 def test_every_profiler_gives_finite_tables(name: str, subject: Subject) -> None:
     layers = subject.task.layers
     if name in ONE_BY_ONE and len(layers) > 25:

@@ -25,6 +25,7 @@ from .demo import demo
 from .doctor import doctor
 from .export import export
 from .front import front
+from .imports import import_scores
 from .jobs import app as jobs
 from .optuna import optuna
 from .output import STDOUT, naming
@@ -53,6 +54,7 @@ for command in (
     workers, doctor, demo,
 ):  # fmt: skip
     app.command()(command)
+app.command("import")(import_scores)
 app.add_typer(jobs)
 
 

@@ -54,11 +54,12 @@ def profile(
     check_file("--csv", csv_file)
     with quiet_stdout(), shown() as progress:
         from bitfront.pipeline import profile as measure
+        from bitfront.scored import chosen_profiler
         from bitfront.settling import profile_until
         from bitfront.types import parse_schemes
 
         wanted = parse_schemes(schemes)
-        check_until(until, budget, solver, choices)
+        check_until(until, budget, solver, choices, profiler)
         if at := remote.server(db):
             remote.refuse_executor(executor)
             body = {
@@ -71,8 +72,9 @@ def profile(
         else:
             with task.open(study, db, progress, executor) as opened:
                 if until is None:
-                    tables = measure(opened, wanted, profiler, progress=progress)
-                    document = profile_document(profiler, tables)
+                    used = chosen_profiler(opened, profiler)
+                    tables = measure(opened, wanted, used, progress=progress)
+                    document = profile_document(used, tables)
                 else:
                     settled = profile_until(
                         opened, wanted, budget or (), profiler, until=until,
@@ -80,7 +82,7 @@ def profile(
                     )  # fmt: skip
                     document = profile_document(settled.last.profiler, settled.tables, settled)
     if csv_file is not None:
-        write_file(csv_file, _csv(document["tables"]))
+        write_file(csv_file, as_csv(document["tables"]))
     if as_json:
         emit({"study": study, **document})
         return
@@ -98,7 +100,8 @@ def profile(
         show_settled(document["until"])
 
 
-def _csv(tables: Mapping[str, Any]) -> str:
+def as_csv(tables: Mapping[str, Any]) -> str:
+    """The tables of a ``profile_document``, a row for each pair; nan for what is unknown."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["table", "metric", "layer", "scheme", "value", "stderr", "samples"])

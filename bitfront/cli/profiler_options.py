@@ -13,13 +13,18 @@ if TYPE_CHECKING:
 
 def profiler_options(
     profiler: Annotated[
-        str, typer.Option(help="fisher, perturb, mse, hutchinson, eigen, lrp or decoupled.")
+        str,
+        typer.Option(
+            help="fisher, perturb, mse, hutchinson, eigen, lrp, decoupled, or imported (scores of "
+            "bitfront import)."
+        ),
     ] = "fisher",
     setting: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="Of the profiler, as JSON: draws=4, temperatures=[1,2,4]; may be repeated.",
+            help="Of the profiler, as JSON: draws=4, temperatures=[1,2,4], imported: label=NAME; "
+            "may be repeated.",
         ),
     ] = None,
 ) -> Profiler:

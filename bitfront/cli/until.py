@@ -14,6 +14,7 @@ from .output import table
 
 if TYPE_CHECKING:
     from bitfront.pipeline import Choices
+    from bitfront.sensitivity import Profiler
 
 _PANEL = "Until allocations settle"
 
@@ -48,14 +49,18 @@ Solver = Annotated[
 
 
 def check_until(
-    until: float | None, budgets: list[str] | None, solver: str | None, choices: Choices
+    until: float | None,
+    budgets: list[str] | None,
+    solver: str | None,
+    choices: Choices,
+    profiler: Profiler,
 ) -> None:
     """Refuse at once what would be refused when the model is loaded, and options without effect."""
     from bitfront.pipeline import Choices
     from bitfront.problems import points
     from bitfront.quant.exporters import EXPORTERS
     from bitfront.search import ALLOCATORS
-    from bitfront.settling import check_additive
+    from bitfront.settling import check_additive, check_measures
 
     if until is None:
         if budgets or solver is not None or choices != Choices():
@@ -68,6 +73,7 @@ def check_until(
         raise InvalidInput(f"--until {until}", "give a share of the weights, like 0.05")
     if not budgets:
         raise InvalidInput(f"--until {until} without a budget", "add one, like --budget 4bpw")
+    check_measures(profiler)
     points(budgets)
     if solver is not None:
         check_additive(solver)

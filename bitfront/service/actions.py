@@ -74,13 +74,15 @@ def opened(study: str, request: OfTask, host: Host, progress: Progress) -> Study
 
 def profile(study: str, request: ProfileBody, host: Host, progress: Progress) -> Document:
     from bitfront.pipeline import profile as measured
+    from bitfront.scored import chosen_profiler
     from bitfront.settling import profile_until
 
     profiler, choices = request.profiler.made(), request.choices.made()
     with opened(study, request, host, progress) as at:
         if request.until is None:
-            tables = measured(at, request.schemes, profiler, progress=progress)
-            return profile_document(profiler, tables)
+            used = chosen_profiler(at, profiler)
+            tables = measured(at, request.schemes, used, progress=progress)
+            return profile_document(used, tables)
         settled = profile_until(
             at, request.schemes, request.budgets, profiler, until=request.until,
             solver=request.solver, choices=choices, progress=progress,

@@ -28,13 +28,14 @@ from bitfront.sensitivity.perturb import Perturb
 from bitfront.tasks import ModuleTask
 from bitfront.types import Scheme
 from tests import bad_models as bad
+from tests.profiling import MEASURING
 from tests.small_tasks import TASKS
 
 GRADIENT_FREE = ("perturb", "decoupled", "mse")
 SCHEMES = ("w3", "w4a8")
 
-every = pytest.mark.parametrize("name", list(PROFILERS))
-of_gradients = pytest.mark.parametrize("name", [n for n in PROFILERS if n not in GRADIENT_FREE])
+every = pytest.mark.parametrize("name", MEASURING)
+of_gradients = pytest.mark.parametrize("name", [n for n in MEASURING if n not in GRADIENT_FREE])
 
 
 def run(
@@ -149,7 +150,7 @@ def test_an_index_in_the_middle(name: str) -> None:
 
 @pytest.mark.parametrize(
     "profiler",
-    [*(PROFILERS[n]() for n in PROFILERS if n not in GRADIENT_FREE), Hutchinson(loss="labels"),
+    [*(PROFILERS[n]() for n in MEASURING if n not in GRADIENT_FREE), Hutchinson(loss="labels"),
      Eigen(loss="labels"), Fisher(probe="empirical")],
 )  # fmt: skip
 def test_outputs_without_any_gradient(profiler: Profiler) -> None:

@@ -20,6 +20,7 @@ from bitfront.sensitivity import PROFILERS, NoCheckpoints, Subject
 from bitfront.sensitivity.base import Pair
 from bitfront.tasks import ModuleTask
 from bitfront.types import Measurement, Scheme
+from tests.profiling import MEASURING
 from tests.small_tasks import TASKS, uneven, with_weights
 
 SCHEMES = [Scheme.parse(s) for s in ("w2", "w4", "w8", "w4a8", "w4a6b", "w4g4a8g", "w4g4z")]
@@ -69,7 +70,7 @@ def measured(name: str, subject: Subject, pairs: list[Pair]) -> dict[tuple[str, 
     return {(m.layer, m.scheme): m for part in parts for m in part}
 
 
-@pytest.mark.parametrize("name", list(PROFILERS))
+@pytest.mark.parametrize("name", MEASURING)
 def test_every_pair_is_measured_with_an_error_bar(name: str, subject: Subject) -> None:
     pairs = pairs_of(subject)
     found = measured(name, subject, pairs)
@@ -82,7 +83,7 @@ def test_every_pair_is_measured_with_an_error_bar(name: str, subject: Subject) -
             assert estimate.samples >= 1
 
 
-@pytest.mark.parametrize("name", list(PROFILERS))
+@pytest.mark.parametrize("name", MEASURING)
 def test_coarser_schemes_hurt_more_in_total(name: str, subject: Subject) -> None:
     found = measured(name, subject, pairs_of(subject))
     table = next(iter(PROFILERS[name]().tables(
@@ -92,7 +93,7 @@ def test_coarser_schemes_hurt_more_in_total(name: str, subject: Subject) -> None
     assert w2 > w4 > w8 > 0
 
 
-@pytest.mark.parametrize("name", list(PROFILERS))
+@pytest.mark.parametrize("name", MEASURING)
 def test_a_pair_does_not_depend_on_the_others(name: str, subject: Subject) -> None:
     pairs = pairs_of(subject)
     alone = measured(name, subject, pairs[3:4])
@@ -104,7 +105,7 @@ def test_a_pair_does_not_depend_on_the_others(name: str, subject: Subject) -> No
         )
 
 
-@pytest.mark.parametrize("name", list(PROFILERS))
+@pytest.mark.parametrize("name", MEASURING)
 def test_the_model_is_left_as_it_was(name: str, subject: Subject) -> None:
     model = subject.task.model
     model.train()
@@ -128,7 +129,7 @@ def test_the_model_is_left_as_it_was(name: str, subject: Subject) -> None:
     assert [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()] == hooks
 
 
-@pytest.mark.parametrize("name", [n for n, p in PROFILERS.items() if p.one_pass])
+@pytest.mark.parametrize("name", [n for n in MEASURING if PROFILERS[n].one_pass])
 def test_an_interrupted_pass_goes_on_after_its_last_batch(name: str, subject: Subject) -> None:
     pairs, kept = pairs_of(subject), Kept(until=1)
     with pytest.raises(KeyboardInterrupt):
@@ -142,7 +143,7 @@ def test_an_interrupted_pass_goes_on_after_its_last_batch(name: str, subject: Su
         assert m.values == straight[m.layer, m.scheme].values
 
 
-@pytest.mark.parametrize("name", list(PROFILERS))
+@pytest.mark.parametrize("name", MEASURING)
 def test_tables_are_made_again_of_what_was_recorded(name: str, subject: Subject) -> None:
     kind, recorded = PROFILERS[name], measured(name, subject, pairs_of(subject)).values()
     layers, schemes = [la.name for la in subject.task.layers], ["w2", "w4"]
@@ -168,7 +169,7 @@ def masked(task: ModuleTask, weigh: Callable[[int, int], Tensor]) -> ModuleTask:
 
 
 @pytest.mark.parametrize("kind", list(TASKS))
-@pytest.mark.parametrize("name", list(PROFILERS))
+@pytest.mark.parametrize("name", MEASURING)
 def test_weights_of_one_and_zero_are_a_mask(name: str, kind: str) -> None:
     def weigh(samples: int, positions: int) -> Tensor:
         return (uneven(samples, positions) > 1.5).float()
@@ -178,7 +179,7 @@ def test_weights_of_one_and_zero_are_a_mask(name: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", list(TASKS))
-@pytest.mark.parametrize("name", list(PROFILERS))
+@pytest.mark.parametrize("name", MEASURING)
 def test_only_ratios_of_weights_matter(name: str, kind: str) -> None:
     once = values_of(name, with_weights(TASKS[kind](), uneven))
     more = values_of(name, with_weights(TASKS[kind](), lambda n, p: 4 * uneven(n, p)))
@@ -188,7 +189,7 @@ def test_only_ratios_of_weights_matter(name: str, kind: str) -> None:
         assert once != pytest.approx(values_of(name, TASKS[kind]()), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", list(PROFILERS))
+@pytest.mark.parametrize("name", MEASURING)
 def test_drawing_every_sample_once_gives_the_estimate(name: str, subject: Subject) -> None:
     recorded = measured(name, subject, pairs_of(subject))
     layers = [layer.name for layer in subject.task.layers]
@@ -203,7 +204,7 @@ def test_drawing_every_sample_once_gives_the_estimate(name: str, subject: Subjec
             assert drawn == pytest.approx(table.at(layer, "w2"), rel=1e-9, abs=1e-15)
 
 
-@pytest.mark.parametrize("name", [n for n, p in PROFILERS.items() if p.one_pass])
+@pytest.mark.parametrize("name", [n for n in MEASURING if PROFILERS[n].one_pass])
 def test_a_pass_over_a_part_is_the_beginning_of_the_whole(name: str, subject: Subject) -> None:
     pairs, kept = pairs_of(subject), Kept()
     part = subject.part(range(1))
@@ -219,7 +220,7 @@ def test_a_pass_over_a_part_is_the_beginning_of_the_whole(name: str, subject: Su
     assert all(e.samples <= part.batches[0].samples for m in again for e in m.values.values())
 
 
-@pytest.mark.parametrize("name", [n for n, p in PROFILERS.items() if not p.one_pass])
+@pytest.mark.parametrize("name", [n for n in MEASURING if not PROFILERS[n].one_pass])
 def test_measurements_on_parts_join_to_the_bit(name: str, subject: Subject) -> None:
     pairs, last = pairs_of(subject), len(subject.batches)
     parts = [measured(name, subject.part(r), pairs) for r in (range(1), range(1, last))]
@@ -229,7 +230,7 @@ def test_measurements_on_parts_join_to_the_bit(name: str, subject: Subject) -> N
         assert all(np.array_equal(joined.vectors[n], v) for n, v in m.vectors.items())
 
 
-@pytest.mark.parametrize("name", list(PROFILERS))
+@pytest.mark.parametrize("name", MEASURING)
 def test_a_finer_profiler_is_another_one_of_the_kind(name: str) -> None:
     finer = PROFILERS[name]().finer()
     if finer is not None:

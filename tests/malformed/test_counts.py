@@ -13,5 +13,5 @@ def test_there_are_two_hundred_and_more() -> None:
     verbs = {words.split()[0] for words in WORDS}
     assert verbs >= {
         "serve", "worker", "workers", "jobs", "studies", "front", "show", "report", "optuna",
-        "export", "search", "solve", "demo", "doctor",
+        "export", "search", "solve", "demo", "doctor", "import",
     }  # fmt: skip

@@ -180,6 +180,44 @@ FILES = {
     "trai": f"No such command 'trai': bitfront {SHOWS}",
     "--colour": f"No such option: --colour: bitfront {SHOWS}",
 }
+IMPORTS = {
+    "import": f"Missing argument 'FILE...': bitfront import {SHOWS}",
+    "import s.csv": f"Missing option '--study': bitfront import {SHOWS}",
+    "import none.csv --study llama": "cannot read 'none.csv' .No such file.*: check the path",
+    "import folder --study llama": "cannot read 'folder' .Is a directory.: check the path",
+    "import empty --study llama": "'empty' is empty: give a file of scores",
+    "import file.txt --study llama": "'file.txt' is of no format that is known .*: write it as CSV",
+    "import binary --study llama": "'binary' is of no format that is known .*: write it as CSV",
+    "import cut.json --study llama": "'cut.json': it is not JSON .*: give the file as it was",
+    "import empty.json --study llama": "'empty.json' is of no format that is known .*: write it",
+    "import cut.npz --study llama": "'cut.npz' is of no format that is known .*: write it as CSV",
+    "import state.pt --study llama": "'state.pt': it cannot be loaded without running .*: where",
+    "import s.csv --study llama --format gguf": "no format of scores named 'gguf': choose from",
+    "import s.csv --study llama --format mlx-lm": "'s.csv': it is not JSON .*: give the file",
+    "import nan.csv --study llama": "'nan.csv': line 2 has the value 'inf': give a finite number",
+    "import s.csv --study llama --table b": "'s.csv': it has no table 'b': choose from kl",
+    "import s.csv --study llama --schemes w4": "schemes for a file of csv: leave it out; it is for",
+    "import m.json --study llama --schemes int4": "unknown scheme 'int4': spell it like w4",
+    "import m.json --study llama --schemes w4": "'m.json': 1 schemes for a file of mlx-lm: give",
+    "import m.json --study llama --table b": "table for a file of mlx-lm: leave it out; it is for",
+    "import m.json s.csv --study llama": "'m.json' is a file of mlx-lm, 's.csv' of csv: import",
+    "import s.csv --study llama --per 0": f"'--per': .*equal to 1, not '0': .*import {SHOWS}",
+    "import s.csv --study llama --per 8": "per 8 for scores of kl, which are no sums of KL: leave",
+    "import s.csv --study llama --label 1": "label '1' of an import: begin it with a letter",
+    "import s.csv --study llama --label ''": "label '' of an import: begin it with a letter",
+    "import s.csv --study nope": "there is no study 'nope' yet: to begin it give --task",
+    "import s.csv --study llama": "'llama' was begun in Python .*: open it there, or give --task",
+    "import s.csv --study llama --db nodb.db": NO_DATABASE,
+    "search llama --schemes w4 --budget 4bpw --profiler imported --setting label=@": (
+        "label '@' of an import: begin it with a letter"
+    ),
+    "search llama --schemes w4 --budget 4bpw --profiler imported --setting table=kl": (
+        "setting 'table' of imported: the settings of imported are label"
+    ),
+    "profile llama --schemes w4 --until 0.1 --budget 4bpw --profiler imported": (
+        "settling imported scores, of which no more can be measured: profile with another"
+    ),
+}
 SERVERS = {
     "--server nowhere studies": "server 'nowhere'" + URL,
     "--server ftp://x studies": "server 'ftp://x'" + URL,
@@ -194,9 +232,10 @@ SERVERS = {
     f"--server {AWAY} studies --db b.db": "--db b.db with server http://.*: give one of them",
     f"--server {AWAY} worker --once": "worker with server http://.*: leave out --server, or unset",
     f"--server {AWAY} serve": "serve with server http://.*: leave out --server, or unset",
+    f"--server {AWAY} import s.csv --study llama": "import with server .*: leave out --server",
     f"--server {AWAY} optuna llama --out x.db": "optuna with server .*: leave out --server",
 }
-WORDS = SERVING | JOBS | STUDIES | FILES | SERVERS
+WORDS = SERVING | JOBS | STUDIES | FILES | IMPORTS | SERVERS
 
 
 @dataclass(frozen=True)
@@ -224,6 +263,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     for name, text in {
         "file.txt": "text", "empty": "", "short": "short", "spaces": "a token that has spaces",
         "one": "a-token-for-everything", "cut.json": "{", "list.json": "[]", "empty.json": "{}",
+        "s.csv": "layer,scheme,metric,value\na,w4,kl,1\n", "m.json": '[["a", 1.0]]',
+        "nan.csv": "layer,scheme,value\na,w4,inf\n", "state.pt": "PK\x03\x04",
         "cut.npz": "PK", "nodb.db": "this is no database, but a text of some length",
     }.items():  # fmt: skip
         (made.folder / name).write_text(text)

@@ -51,6 +51,22 @@ def test_profile(function: str, db: str) -> None:
     assert done("profile", until, db)["until"]["share"] == 0.5
 
 
+def test_imported_scores_are_profiled_and_searched_by(function: str, db: str) -> None:
+    profiler = {"name": "imported"}
+    wanted = asked(function, schemes="w4 w8", profiler=profiler)
+    file = Path(db).with_name("s.csv")
+    rows = [f"{la},{s},{v}" for la in ("conv", "head") for s, v in (("w4", 2), ("w8", 1))]
+    file.write_text("\n".join(["layer,scheme,value", *rows]))
+    done("profile", asked(function, schemes="w4 w8", profiler={"name": "mse"}), db)
+    with bitfront.open_study("s", db=db) as study:
+        label = bitfront.import_scores(study, file).label
+    found = done("profile", wanted, db)
+    assert found["settings"] == {"label": label}
+    assert found["tables"][f"score@{label}"]["values"] == [[2.0, 1.0]] * 2
+    [answer] = done("search", {**wanted, "budgets": ["6bpw"], "explore": 0}, db)["answers"]
+    assert answer["judged"] == "kl"
+
+
 def test_search_answers_as_the_verb_does(function: str, db: str) -> None:
     budgets, choices = ["3bpw", "4bpw"], {"pins": {"head": "w8"}, "embeddings": True}
     found = done(

@@ -3,7 +3,7 @@
 const SCHEMES = { name: "schemes", label: "Schemes", required: true, value: "w2g32 w3g32 w4g32 w8g32", hint: "What each layer may become, with spaces between: w4, w4g128, w8a8, w3g64+gptq, fp8, keep." };
 const BUDGETS = { name: "budgets", label: "Budgets", list: true, hint: "Upper limits, with spaces between: 3bpw 40% 700MB. Of one resource a sweep, of several together." };
 const SOLVER = { name: "solver", label: "Solver", short: true, options: ["ilp", "lagrange", "quadratic", "greedy", "greedy-up", "uniform", "random"] };
-const PROFILER = { name: "profiler.name", label: "Profiler", short: true, options: ["fisher", "perturb", "mse", "hutchinson", "eigen", "lrp", "decoupled"], hint: "What estimates the sensitivities (docs/profilers.md)." };
+const PROFILER = { name: "profiler.name", label: "Profiler", short: true, options: ["fisher", "perturb", "mse", "hutchinson", "eigen", "lrp", "decoupled", "imported"], hint: "What estimates the sensitivities (docs/profilers.md)." };
 const MORE = { name: "", label: "More arguments", json: true, hint: 'As JSON, merged with the fields above: {"choices": {"exclude": ["lm_head"]}, "profiler": {"settings": {}}}.' };
 
 /** kind of job -> its fields */
