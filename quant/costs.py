@@ -8,7 +8,7 @@
     kv           bytes that attention caches for one token: keys and values, and where they are
                  quantized a 16-bit scale for each head; counted where there are such layers
 
-A tied layer's weight is counted where it is owned, but for a container that writes it twice.
+A tied layer's weight is counted where it is owned.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def layer_costs(layer: Layer, scheme: Scheme, stored: Stored) -> dict[str, float
     """Resource -> cost of one layer that can take ``scheme``."""
     weight_bits = scheme.bits or layer.width
     input_bits = layer.width if scheme.activation is None else scheme.activation.bits
-    size = sum(map(tensor_bytes, stored(layer, scheme).values()))
+    size = 0 if layer.shares else sum(map(tensor_bytes, stored(layer, scheme).values()))
     return {
         "bytes": float(size),
         "bits": 0.0 if layer.shares else float(weight_bits * layer.weights),

@@ -22,7 +22,7 @@ from .export_base import FORMAT_VERSION, versions
 from .folders import MANIFEST, new_folder
 from .onnx_forms import FORMS
 from .onnx_graph import Fill, filled, holes
-from .onnx_stored import form_of, reason, shares_tensors
+from .onnx_stored import form_of, reason
 from .onnx_trace import Signature, traced
 from .stored import KEEP
 from .surgery import original
@@ -122,8 +122,7 @@ def fill_of(
     """What stands for a layer under a scheme that has a form. make: gives its weights."""
     form = form_of(layer, scheme)
     assert form is not None
-    owner = layer.shares if shares_tensors(layer, scheme) else None
-    return Fill(FORMS[form], module, layer, make, owner)
+    return Fill(FORMS[form], module, layer, make, layer.shares)
 
 
 def require_onnx() -> None:

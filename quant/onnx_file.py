@@ -12,7 +12,7 @@ from bitfront.types import Layer, Scheme
 from .export_onnx import FILE, raw_digest, require_onnx, tensors_size
 from .onnx_forms import FORMS
 from .onnx_parts import LAYER, from_proto
-from .onnx_stored import core_of, form_of, in_onnx, reason, shares_tensors
+from .onnx_stored import core_of, form_of, in_onnx, reason
 from .stored import tensor_name
 from .weights import QuantizedLayer
 
@@ -69,8 +69,7 @@ class OnnxFile:
         form = form_of(layer, scheme)
         if form is None:
             raise ExportError(f"{layer.name!r} as {scheme}", str(reason(layer, scheme)))
-        owner = layer.shares if shares_tensors(layer, scheme) else layer.name
-        assert owner is not None
+        owner = layer.shares or layer.name
         suffixes = in_onnx(Layer(owner, layer.kind, layer.rows, layer.cols), scheme)
         named = {s: from_proto(self._tensor(tensor_name(owner, s))) for s in suffixes}
         return QuantizedLayer(FORMS[form].weight(layer, scheme, named), named.get("step"))

@@ -26,7 +26,6 @@ from .suitability import TOKEN_KINDS, takes
 BLOCK_BITS = (2, 4, 8)
 LEAST_BLOCK = 16
 _CASTS = {"bf16": "BF16", "fp16": "F16"}
-_DENSE = ("float", "folded")  # of which a float matrix is made, that several layers can share
 
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 
@@ -49,16 +48,11 @@ def reason(layer: Layer, scheme: Scheme) -> str | None:
     return reasons["blocked" if activation.group is not None else "integer"]
 
 
-def shares_tensors(layer: Layer, scheme: Scheme) -> bool:
-    """Whether a tied layer uses the tensors of the layer that owns its weight."""
-    return layer.shares is not None and form_of(layer, scheme) in _DENSE
-
-
 def in_onnx(layer: Layer, scheme: Scheme) -> Tensors:
-    """The layer's tensors: its bias, constants and sizes of shapes excluded."""
-    form = form_of(layer, scheme)
-    if shares_tensors(layer, scheme):
+    """The layer's tensors, nothing for a weight shared: bias, constants, sizes of shapes excluded."""
+    if layer.shares is not None:
         return {}
+    form = form_of(layer, scheme)
     if form == "float":
         return {"weight": ("F32", (layer.rows, layer.cols))}
     if scheme.format in _CASTS:
@@ -117,6 +111,8 @@ def _reasons(layer: Layer, scheme: Scheme) -> dict[str, str | None]:
 
 
 def _not_blocked(layer: Layer, scheme: Scheme) -> str | None:
+    if layer.shares is not None:
+        return _twice(layer)
     if layer.kind not in TOKEN_KINDS:
         return f"MatMulNBits is no {layer.kind}"
     if scheme.format != "int" or scheme.bits not in BLOCK_BITS:
@@ -134,7 +130,13 @@ def _not_blocked(layer: Layer, scheme: Scheme) -> str | None:
     return None
 
 
+def _twice(layer: Layer) -> str:
+    return f"its weight is tied to {layer.shares!r}, which it would stand beside in another layout"
+
+
 def _not_integer(layer: Layer, scheme: Scheme) -> str | None:
+    if layer.shares is not None:
+        return _twice(layer)
     if layer.kind not in TOKEN_KINDS:
         return f"integer products of a {layer.kind} round its outputs too, which no scheme does"
     if scheme.format != "int" or not scheme.symmetric or scheme.group is not None:
