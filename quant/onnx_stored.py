@@ -49,7 +49,7 @@ def reason(layer: Layer, scheme: Scheme) -> str | None:
 
 
 def in_onnx(layer: Layer, scheme: Scheme) -> Tensors:
-    """The layer's tensors, nothing for a weight shared: bias, constants, sizes of shapes excluded."""
+    """The layer's own tensors: bias, constants and sizes of shapes excluded."""
     if layer.shares is not None:
         return {}
     form = form_of(layer, scheme)
