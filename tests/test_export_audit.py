@@ -35,7 +35,7 @@ def llama() -> ex.LiveTask:
 @pytest.fixture
 def odd(monkeypatch: pytest.MonkeyPatch) -> ex.LiveTask:
     """A plain network; its fresh process is this one, with a task made anew all the same."""
-    monkeypatch.setattr(auditing, "_ask", auditing.respond)
+    monkeypatch.setattr(auditing, "ask", lambda room, module: auditing.respond(room))
     monkeypatch.setattr(auditing, "from_recipe", lambda recipe: ex.odd_task(3))
     return ex.odd_task(0)
 
@@ -104,7 +104,7 @@ def test_another_models_config(
 
     # the same shapes, other arithmetic: only the outputs can tell
     path.write_text(json.dumps({**config, "rms_norm_eps": 0.5}))
-    monkeypatch.setattr(auditing, "_ask", auditing.respond)
+    monkeypatch.setattr(auditing, "ask", lambda room, module: auditing.respond(room))
     found = compare(llama, PACKED, tmp_path / "out", llama.layers, schemes, quantized)
     assert "outputs differ by up to" in found.failures[0]
     assert "the first layer to differ is 'model.layers.0.self_attn.q_proj'" in found.failures[0]

@@ -101,7 +101,7 @@ def test_a_search_and_its_export(
     task: VisionTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The audit makes the task anew, in this process to be quick."""
-    monkeypatch.setattr(auditing, "_ask", auditing.respond)
+    monkeypatch.setattr(auditing, "ask", lambda room, module: auditing.respond(room))
     with bitfront.open_study("s", task, tmp_path / "b.db") as study:
         [answer] = bitfront.search(study, "w3 w6", ["5bpw"], explore=0)
         audit = bitfront.export(study, answer.trial, tmp_path / "out")
