@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import nn
 
@@ -63,13 +63,3 @@ class Container(ABC):
                     "give both the same scheme",
                 )
         return chosen
-
-
-def entry(layer: Layer, scheme: Scheme) -> dict[str, Any]:
-    """What a manifest says of a layer."""
-    shares = {} if layer.shares is None else {"shares": layer.shares}
-    cache = {} if scheme.cache is None else {"attention": layer.attention, "head": layer.head}
-    return {
-        "scheme": str(scheme), "kind": layer.kind, "shape": [layer.rows, layer.cols],
-        "dtype": layer.dtype, **shares, **cache,
-    }  # fmt: skip

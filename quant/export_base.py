@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from bitfront.errors import ExportError
 from bitfront.types import Layer, Scheme
 
-from .container import Container, entry
+from .container import Container
 from .folders import MANIFEST, new_folder
 from .stored import KEEP, tensor_name
 from .tensorfiles import SHARD_BYTES, Spec, Unit, dtype_name, write_files
@@ -89,18 +89,10 @@ class Exporter(Container):
         with new_folder(folder, overwrite) as partial:
             digests = write_files(partial, units, shard_bytes)
             about = self.accompany(model, layers, schemes, partial)
-            content = {
-                "format_version": FORMAT_VERSION,
-                "exporter": self.name,
-                "versions": versions(),
-                "tensor_bytes": sum(unit.size for unit in units),
-                "layers": {layer.name: entry(layer, schemes[layer.name]) for layer in layers},
-                "aliases": aliases,
-                **about,
-                "about": dict(manifest),
-                "digests": digests,
-            }
-            (partial / MANIFEST).write_text(json.dumps(content, indent=1, allow_nan=True) + "\n")
+            write_manifest(
+                partial, self, layers, schemes, sum(unit.size for unit in units),
+                {"aliases": aliases, **about}, manifest, digests,
+            )  # fmt: skip
             if check is not None:
                 check(partial)
 
@@ -201,6 +193,30 @@ class Manifest:
     digests: Mapping[str, str]
 
 
+def write_manifest(
+    folder: Path,
+    container: Container,
+    layers: Sequence[Layer],
+    schemes: Mapping[str, Scheme],
+    tensor_bytes: int,
+    more: Mapping[str, Any],
+    about: Mapping[str, Any],
+    digests: Mapping[str, str],
+) -> None:
+    """Write ``bitfront.json``. more: entries of the container's own. about: the caller's."""
+    content = {
+        "format_version": FORMAT_VERSION,
+        "exporter": container.name,
+        "versions": _versions(),
+        "tensor_bytes": tensor_bytes,
+        "layers": {layer.name: _entry(layer, schemes[layer.name]) for layer in layers},
+        **more,
+        "about": dict(about),
+        "digests": dict(digests),
+    }
+    (folder / MANIFEST).write_text(json.dumps(content, indent=1, allow_nan=True) + "\n")
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of an exported folder. Raises ``ExportError`` when none is there, or damaged."""
     try:
@@ -234,8 +250,16 @@ def _layer(name: str, entry: Mapping[str, Any]) -> tuple[Layer, Scheme]:
     return layer, Scheme.parse(entry["scheme"])
 
 
-def versions() -> dict[str, str]:
-    """Of the packages that made a file."""
+def _entry(layer: Layer, scheme: Scheme) -> dict[str, Any]:
+    shares = {} if layer.shares is None else {"shares": layer.shares}
+    cache = {} if scheme.cache is None else {"attention": layer.attention, "head": layer.head}
+    return {
+        "scheme": str(scheme), "kind": layer.kind, "shape": [layer.rows, layer.cols],
+        "dtype": layer.dtype, **shares, **cache,
+    }  # fmt: skip
+
+
+def _versions() -> dict[str, str]:
     found = {}
     for package in _PACKAGES:
         try:

@@ -7,7 +7,6 @@ A folder holds ``model.onnx`` (with ``model.onnx.data`` beside it where tensors 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,9 @@ from torch import nn
 from bitfront.errors import ExportError
 from bitfront.types import Layer, Scheme
 
-from .container import Container, entry
-from .export_base import FORMAT_VERSION, versions
-from .folders import MANIFEST, new_folder
+from .container import Container
+from .export_base import write_manifest
+from .folders import new_folder
 from .onnx_forms import FORMS
 from .onnx_graph import Fill, filled, holes
 from .onnx_stored import form_of, reason
@@ -75,21 +74,16 @@ class Onnx(Container):
         with new_folder(folder, overwrite) as partial:
             trace = traced(model, layers, signature)
             graph = self.graph(trace, model, layers, schemes, quantized)
-            content = {
-                "format_version": FORMAT_VERSION,
-                "exporter": self.name,
-                "versions": versions(),
-                "tensor_bytes": tensors_size(graph),
-                "layers": {layer.name: entry(layer, schemes[layer.name]) for layer in layers},
+            more = {
                 "aliases": {},
                 "inputs": {name: list(x.shape) for name, x in signature.inputs.items()},
                 "outputs": list(signature.outputs),
                 "opset": {o.domain or "ai.onnx": o.version for o in graph.opset_import},
-                "about": dict(manifest),
-                "digests": {t.name: raw_digest(t) for t in graph.graph.initializer},
             }
+            size = tensors_size(graph)  # before saving, which may empty them
+            digests = {t.name: raw_digest(t) for t in graph.graph.initializer}
             save(graph, partial, external)
-            (partial / MANIFEST).write_text(json.dumps(content, indent=1, allow_nan=True) + "\n")
+            write_manifest(partial, self, layers, schemes, size, more, manifest, digests)
             if check is not None:
                 check(partial)
 

@@ -11,6 +11,7 @@ from bitfront.types import Layer, Scheme
 
 from .export_onnx import FILE, raw_digest, require_onnx, tensors_size
 from .onnx_forms import FORMS
+from .onnx_graph import of_layer
 from .onnx_parts import LAYER, from_proto
 from .onnx_stored import core_of, form_of, in_onnx, reason
 from .stored import tensor_name
@@ -89,7 +90,7 @@ class OnnxFile:
 
     def alone(self, layer: Layer, shape: tuple[int, ...]) -> ModelProto:
         """The layer's own nodes as a graph from ``x`` (of ``shape``) to ``y``."""
-        from onnx import NodeProto, TensorProto, helper
+        from onnx import NodeProto
 
         nodes = self._nodes[layer.name]
         made = {name for node in nodes for name in node.output}
@@ -109,16 +110,9 @@ class OnnxFile:
             copy.output[:] = [renamed.get(name, name) for name in node.output]
             copies.append(copy)
         used = {name for node in copies for name in node.input}
-        kind = TensorProto.INT64 if layer.kind == "embedding" else TensorProto.FLOAT
-        graph = helper.make_graph(
-            copies,
-            "layer",
-            [helper.make_tensor_value_info("x", kind, list(shape))],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-            [tensor for name, tensor in self._tensors.items() if name in used],
-        )
-        return helper.make_model(
-            graph, opset_imports=self.graph.opset_import, ir_version=self.graph.ir_version
+        tensors = [tensor for name, tensor in self._tensors.items() if name in used]
+        return of_layer(
+            layer, copies, tensors, shape, self.graph.opset_import, self.graph.ir_version
         )
 
     def _tensor(self, name: str) -> Any:

@@ -17,7 +17,7 @@ from .onnx_trace import DOMAIN
 from .weights import QuantizedLayer
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto, OperatorSetIdProto, TensorProto
 
 IR_VERSION = 10
 
@@ -79,16 +79,30 @@ def filled(trace: ModelProto, fills: Mapping[str, Fill]) -> ModelProto:
 
 def alone(fill: Fill, shape: Sequence[int]) -> ModelProto:
     """A model of that layer only, with tensors of its own, from ``x`` (of ``shape``) to ``y``."""
-    from onnx import TensorProto, helper
+    from onnx import helper
 
     nodes = replace(fill, owner=None).nodes("x", "y")
-    kind = TensorProto.INT64 if fill.layer.kind == "embedding" else TensorProto.FLOAT
+    imports = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
+    return of_layer(fill.layer, nodes.nodes, nodes.tensors, shape, imports, IR_VERSION)
+
+
+def of_layer(
+    layer: Layer,
+    nodes: Sequence[NodeProto],
+    tensors: Sequence[TensorProto],
+    shape: Sequence[int],
+    imports: Sequence[OperatorSetIdProto],
+    ir_version: int,
+) -> ModelProto:
+    """A model of a layer's nodes, from ``x`` (of ``shape``) to ``y``."""
+    from onnx import TensorProto, helper
+
+    kind = TensorProto.INT64 if layer.kind == "embedding" else TensorProto.FLOAT
     graph = helper.make_graph(
-        nodes.nodes,
+        nodes,
         "layer",
         [helper.make_tensor_value_info("x", kind, list(shape))],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        nodes.tensors,
+        tensors,
     )
-    imports = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
-    return helper.make_model(graph, opset_imports=imports, ir_version=IR_VERSION)
+    return helper.make_model(graph, opset_imports=imports, ir_version=ir_version)

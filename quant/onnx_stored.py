@@ -37,9 +37,9 @@ def form_of(layer: Layer, scheme: Scheme) -> str | None:
 
 def reason(layer: Layer, scheme: Scheme) -> str | None:
     """Why ``layer`` under ``scheme`` has no form; None if it has one."""
-    if form_of(layer, scheme) is not None:
-        return None
     reasons = _reasons(layer, scheme)
+    if None in reasons.values():
+        return None
     if len(reasons) == 1:
         return reasons.popitem()[1]
     activation = scheme.activation
