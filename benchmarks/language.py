@@ -66,20 +66,23 @@ EARLIER = {
 }
 
 
-def llama(assets: Path, samples: int, held: int = 256, *, batch: int = 16, seed: int = 0) -> Task:
+def llama(
+    assets: Path, samples: int, held: int = 256, *, batch: int = 16, seed: int = 0,
+    hold_back: float = 0.0,
+) -> Task:  # fmt: skip
     """Calibrated on windows of earlier stories, judged on ``held`` windows of later ones."""
     texts = assets / "text" / "tinystories_917_clean.json"
     folder = assets / "stories260K_llama"
     return LanguageTask(
         folder, texts, samples=samples, eval_samples=held, batch=batch, layout="joined",
-        hold_back=0, seed=seed,
+        hold_back=hold_back, seed=seed,
     )  # fmt: skip
 
 
-def char_gpt(assets: Path, samples: int, seed: int = 0) -> Task:
+def char_gpt(assets: Path, samples: int, seed: int = 0, *, hold_back: float = 0.0) -> Task:
     function = ROOT / "benchmarks" / "char_gpt.py"
     arguments = {"assets": str(assets), "samples": samples, "seed": seed}
-    return ModuleTask(f"{function}:char_gpt", arguments, hold_back=0)
+    return ModuleTask(f"{function}:char_gpt", arguments, hold_back=hold_back)
 
 
 @dataclass(frozen=True)

@@ -59,13 +59,15 @@ class Model:
     exclude: tuple[str, ...] = ()
 
 
-def vit(assets: Path, samples: int = 128, seed: int = 0) -> Task:
+def vit(
+    assets: Path, samples: int = 128, seed: int = 0, *, batch: int = 128, hold_back: float = 0.0
+) -> Task:
     images = next((assets / "cifar10").glob("*.npz"))
     return VisionTask(
         f"{assets / 'archs.py'}:TinyViT",
         weights=next((assets / "cifar10_vit").glob("*.safetensors")),
         calibration=f"{images}:x_train,y_train", evaluation=f"{images}:x_test,y_test",
-        samples=samples, seed=seed, hold_back=0,
+        samples=samples, seed=seed, batch=batch, hold_back=hold_back,
         mean=[0.4914, 0.4822, 0.4465], std=[0.2023, 0.1994, 0.2010],
     )  # fmt: skip
 

@@ -12,8 +12,9 @@ four models of the assets and each budget in average weight bits, every side cho
               head that shares its tensor (the Llama's), which peers leave alone by default
     weights   round to nearest by Bitfront's quantizer, groups of 32, per channel for ResNet-20 and
               where 32 does not divide; the same for all sides whatever a side chose with
-    data      the same 512 training images or 128 sequences of 128 tokens for all sides; KL to the
-              full model on 1000 test images or later text
+    data      the same 512 training images or 128 sequences of 128 tokens for all sides, of which
+              Bitfront holds an eighth back, its default; KL to the full model on 1000 test images
+              or later text
     budgets   an allocation above its budget is refused; one below is measured as it is
 
 What a peer can choose from, and how it is set up, is said in its script (``run_*.py``): ModelOpt
@@ -39,6 +40,7 @@ from benchmarks.peers.tables import UNIFORM, Row, markdown, mean_ratio
 from bitfront import Choices, Study, cost
 from bitfront.measuring import measure
 from bitfront.tasks import Task
+from bitfront.tasks.holding import HOLD_BACK
 
 RESULTS = ROOT / "benchmarks" / "results" / "peers.json"
 ALLOCATIONS = RESULTS.with_name("peers_allocations.json")
@@ -48,7 +50,7 @@ Cell = dict[str, Any]
 def ask_peers(cache: Cache, options: argparse.Namespace) -> None:
     """Let the peers choose anew, and keep what they chose as soon as it is known."""
     for name in options.models:
-        space = space_of(MODELS[name], MODELS[name].make(options.assets))
+        space = space_of(MODELS[name], MODELS[name].make(options.assets, 0))
         for peer in options.peers:
             if PEERS[peer].takes(name):
                 answer = running.chosen_by(peer, name, options.assets, [*BUDGETS, *HIGHER])
@@ -73,7 +75,7 @@ def uniform(space: Space) -> dict[str, Any]:
 def run(name: str, cache: Cache, options: argparse.Namespace) -> dict[str, Any]:
     """All sides' allocations of one model, measured in one study."""
     model = MODELS[name]
-    task = model.make(options.assets)
+    task = model.make(options.assets, HOLD_BACK)
     space = space_of(model, task)
     answers = {UNIFORM: uniform(space)}
     for peer in PEERS:

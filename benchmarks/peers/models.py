@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,18 @@ BUDGETS = (2.5, 3.0, 3.5, 4.0)  # average bits, what the goal is about
 HIGHER = (5.0,)  # shown too: what ratios of 4 and 8 bits can meet
 GROUP = 32
 IMAGES, SEQUENCES = 512, 128
+BATCH = 64  # images; one batch of eight is held back by default
 
 
 @dataclass(frozen=True)
 class Model:
-    """title: as the table has it. make: assets folder -> task. groups: whether weights have any."""
+    """title: as the table has it. grouped: whether weights have groups.
+
+    make: assets folder and share of the calibration data held back -> task.
+    """
 
     title: str
-    make: Callable[[Path], Task]
+    make: Callable[[Path, float], Task]
     language: bool = False
     grouped: bool = True
 
@@ -47,11 +50,27 @@ class Model:
         return f"w{bits}" if group is None else f"w{bits}g{group}"
 
 
+def _resnet(assets: Path, hold_back: float) -> Task:
+    return resnet(assets, samples=IMAGES, batch=BATCH, hold_back=hold_back)
+
+
+def _vit(assets: Path, hold_back: float) -> Task:
+    return vit(assets, IMAGES, batch=BATCH, hold_back=hold_back)
+
+
+def _llama(assets: Path, hold_back: float) -> Task:
+    return llama(assets, SEQUENCES, hold_back=hold_back)
+
+
+def _char_gpt(assets: Path, hold_back: float) -> Task:
+    return char_gpt(assets, SEQUENCES, hold_back=hold_back)
+
+
 MODELS = {
-    "resnet20": Model("ResNet-20", partial(resnet, samples=IMAGES), grouped=False),
-    "vit": Model("ViT", partial(vit, samples=IMAGES)),
-    "llama": Model("Llama 260K", lambda assets: llama(assets, SEQUENCES), language=True),
-    "char_gpt": Model("character GPT", lambda assets: char_gpt(assets, SEQUENCES), language=True),
+    "resnet20": Model("ResNet-20", _resnet, grouped=False),
+    "vit": Model("ViT", _vit),
+    "llama": Model("Llama 260K", _llama, language=True),
+    "char_gpt": Model("character GPT", _char_gpt, language=True),
 }
 
 
@@ -60,7 +79,7 @@ def write_job(
 ) -> None:
     """The folder that a peer's script works on (``job``)."""
     model = MODELS[name]
-    task = model.make(assets)
+    task = model.make(assets, 0)
     layers = {
         la.name: {"weights": la.rows * la.cols, "group": model.group(la)}
         for la in model.layers(task)
