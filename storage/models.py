@@ -16,6 +16,7 @@ many are found without the others.
                      └─ export
     job ─── job_event
     worker                                         one per worker that lives, or was lost
+    timing                                         a kernel on a target, of no study
     artifact ◀── measurement_vector, checkpoint, trial_vector: where the bytes are in a file
 
 A table here and its migration are compared by a test.
@@ -322,3 +323,24 @@ class WorkerRow(Table):
     started: Mapped[str]
     seen: Mapped[float] = mapped_column(Double)
     lease: Mapped[float] = mapped_column(Double)
+
+
+class TimingRow(Table):
+    """A kernel, or a whole model, on a target; seconds of one run."""
+
+    __tablename__ = "timing"
+    __table_args__ = (
+        UniqueConstraint("target", "runtime", "device", "threads", "kernel", "scheme"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    target: Mapped[str]
+    runtime: Mapped[str]
+    device: Mapped[str]
+    threads: Mapped[int]
+    kernel: Mapped[str]
+    scheme: Mapped[str]
+    seconds: Mapped[float] = mapped_column(Double)
+    spread: Mapped[float] = mapped_column(Double)
+    repeats: Mapped[int] = mapped_column(BigInteger)
+    created: Mapped[str]

@@ -13,11 +13,12 @@ from .jobs import Jobs
 from .measurements import Measurements
 from .migrate import migrate
 from .studies import Studies
+from .timings import Timings
 from .trials import Trials
 from .workers import Workers
 
 
-class Store(Studies, Measurements, Trials, Exports, Jobs, Workers, Columns, Artifacts):
+class Store(Studies, Measurements, Trials, Exports, Jobs, Workers, Timings, Columns, Artifacts):
     """Studies, measurements, trials, exports, jobs, workers and artifacts in one database.
 
     Each call is one transaction, on the disk when it returns. Whatever is known by its content is

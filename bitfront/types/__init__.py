@@ -12,7 +12,7 @@ from bitfront.scheme import Activation, Scheme, parse_schemes
 
 from .arrays import Float, frozen
 from .layers import Layer, closure
-from .measured import Estimate, Measurement, Trial, content_key
+from .measured import Estimate, Measurement, Place, Timing, Trial, content_key
 from .problem import Allocation, Problem
 from .tables import Costs, Interactions, Part, Sensitivities
 
@@ -27,9 +27,11 @@ __all__ = [
     "Layer",
     "Measurement",
     "Part",
+    "Place",
     "Problem",
     "Scheme",
     "Sensitivities",
+    "Timing",
     "Trial",
     "closure",
     "content_key",

@@ -27,6 +27,25 @@ class Estimate:
     samples: int
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something is timed: a target's name, its runtime and device with versions, threads."""
+
+    target: str
+    runtime: str
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """seconds: the median of ``repeats`` runs. spread: half of what lies between the quartiles."""
+
+    seconds: float
+    spread: float
+    repeats: int
+
+
 @dataclass(frozen=True, eq=False)
 class Measurement:
     """One profiled (layer, scheme) pair: the unit of work, found again by its content.

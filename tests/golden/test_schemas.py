@@ -77,9 +77,9 @@ def _fill(connection: Connection, table: str, source: sqlite3.Connection) -> Non
 def check(store: Store, wrote: Any) -> None:
     study = store.study("golden")
     assert_fields(study, wrote["study"])
-    found = store.measurements(study, vectors=True)
-    assert len(found) == len(wrote["measurements"])
-    for measurement, given in zip(found, wrote["measurements"], strict=True):
+    measured = store.measurements(study, vectors=True)
+    assert len(measured) == len(wrote["measurements"])
+    for measurement, given in zip(measured, wrote["measurements"], strict=True):
         same_figures(measurement.values, given.pop("values"))
         same_arrays(measurement.vectors, given.pop("vectors"))
         assert_fields(measurement, given)
@@ -112,6 +112,11 @@ def check(store: Store, wrote: Any) -> None:
     assert len(workers) == len(wrote.get("workers", []))
     for worker, given in zip(workers, wrote.get("workers", []), strict=True):
         assert_fields(worker, given)
+    if timed := wrote.get("timings"):
+        kernel, scheme = timed["kernel"], timed["scheme"]
+        found = store.timings(Place(**timed["place"]), [kernel])
+        expected = Timing(timed["seconds"], timed["spread"], timed["repeats"])
+        assert found == {(kernel, scheme): expected}
 
 
 def assert_fields(found: Any, expected: dict[str, Any]) -> None:

@@ -106,6 +106,8 @@ def write(store: Any, revision: str) -> dict[str, Any]:
         wrote["jobs"] = jobs(store)
     if revision >= "0005":
         wrote["workers"] = workers(store)
+    if revision >= "0007":
+        wrote["timings"] = timings(store)
     return wrote
 
 
@@ -129,6 +131,15 @@ def workers(store: Any) -> list[dict[str, Any]]:
     """One that lives for a century, and holds a job."""
     store.worker_seen("w2", "gpu-1", "0.1.0", "2026-01-01T00:00:00.000000+00:00", 3.2e9)
     return [asdict(worker) for worker in store.workers()]
+
+
+def timings(store: Any) -> dict[str, Any]:
+    """Of one kernel at one place."""
+    from bitfront.types import Place, Timing
+
+    place, timing = Place("ort-cpu", "onnxruntime 1.32.0", "x86 \u00b5", 2), Timing(1e-5, 2e-7, 50)
+    store.add_timings(place, {("linear 4x4", "w8a8"): timing})
+    return {"place": asdict(place), "kernel": "linear 4x4", "scheme": "w8a8", **asdict(timing)}
 
 
 def main(out: Path) -> None:
