@@ -23,7 +23,7 @@ from bitfront.storage import Store
 from bitfront.storage.engine import Database, connect, locate
 from bitfront.storage.migrate import configuration, version
 from bitfront.storage.models import Table
-from bitfront.types import Estimate, Measurement
+from bitfront.types import Estimate, Measurement, Place, Timing
 
 HERE = Path(__file__).parent / "schemas"
 REVISIONS = sorted(path.stem for path in HERE.glob("*.sql"))
