@@ -41,8 +41,8 @@ class Timings(Database):
                     *(getattr(T, name) == value for name, value in _place(place).items()),
                     T.kernel.in_(wanted[begin : begin + FEW]),
                 )
-                for kernel, scheme, *figures in connection.execute(query):
-                    found[kernel, scheme] = Timing(*figures)
+                for kernel, scheme, seconds, spread, repeats in connection.execute(query):
+                    found[kernel, scheme] = Timing(seconds, spread, repeats)
         return found
 
 

@@ -1,0 +1,130 @@
+"""What a target says of itself: a runtime on a device, what it can run, and how long that takes.
+
+    NAME[:SHAPE]     SHAPE = "b" samples [ "s" tokens ] [ "t" threads ]
+
+``ort-cpu:b1s128t2`` is ONNX Runtime on this machine's processors with one text of 128 tokens, on
+two threads. The resource that it counts is ``seconds@`` and that spelling.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bitfront.budget import SECONDS
+from bitfront.errors import InvalidInput
+from bitfront.interleaving import Run, processors
+from bitfront.types import Layer, Place, Scheme
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bitfront.tasks.running import ModelTask
+
+_SHAPE = re.compile(r"b(?P<batch>\d{1,6})(?:s(?P<tokens>\d{1,7}))?(?:t(?P<threads>\d{1,4}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Of a call. batch: samples. tokens: of a text, None for the evaluation data's. threads: None
+    for as many as there are processors."""
+
+    batch: int
+    tokens: int | None = None
+    threads: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Shape:
+        """Raises ``InvalidInput`` for what is none."""
+        match = _SHAPE.fullmatch(text)
+        found = {n: int(v) for n, v in match.groupdict().items() if v} if match else {}
+        if not found or 0 in found.values():
+            raise InvalidInput(
+                f"cannot read the shape {text!r}", "write it like b1, b8t2 or, of texts, b1s128"
+            )
+        return cls(**found)
+
+    def __str__(self) -> str:
+        tokens = "" if self.tokens is None else f"s{self.tokens}"
+        return f"b{self.batch}{tokens}{'' if self.threads is None else f't{self.threads}'}"
+
+    @property
+    def used(self) -> int:
+        """Threads that work."""
+        return processors() if self.threads is None else self.threads
+
+    @property
+    def sizes(self) -> str:
+        """The shape without threads."""
+        return str(Shape(self.batch, self.tokens))
+
+
+class Target(ABC):
+    """A runtime on a device. Stateless."""
+
+    name: ClassVar[str]
+    container: ClassVar[str]  # the exporter whose files it loads
+    candidates: ClassVar[str]  # schemes that are worth trying, where none are asked for
+
+    def reason(self, layer: Layer, scheme: Scheme) -> str | None:
+        """Why it cannot run ``layer`` under ``scheme``; None if it can."""
+        from bitfront.quant.exporters import EXPORTERS
+
+        return EXPORTERS[self.container].reason(layer, scheme)
+
+
+class Timed(Target):
+    """A target whose kernels can be timed in this process."""
+
+    @abstractmethod
+    def place(self, threads: int) -> Place:
+        """Where it is timed. Raises ``ExportError`` where its packages are not installed."""
+
+    @abstractmethod
+    def operator(self, layer: Layer, scheme: Scheme) -> str:
+        """What computes the layer. Kernels of one operator are alike in what surrounds them."""
+
+    @abstractmethod
+    def nothing(self, threads: int) -> Run:
+        """A call of the runtime that computes nothing: what every call takes besides its work."""
+
+    @abstractmethod
+    def kernel(
+        self, layer: Layer, module: nn.Module, scheme: Scheme, x: Tensor, threads: int
+    ) -> Run:
+        """A call of the layer alone, on ``x``."""
+
+    @abstractmethod
+    def frame(self, task: ModelTask) -> Any:
+        """What all allocations of a model have in common, made once. Raises ``ExportError``."""
+
+    @abstractmethod
+    def model(
+        self,
+        frame: Any,
+        model: nn.Module,
+        layers: Sequence[Layer],
+        schemes: Mapping[str, Scheme],
+        inputs: Mapping[str, Tensor],
+        threads: int,
+    ) -> Run:
+        """A call of the whole model, each layer under its scheme, with weights that stand in."""
+
+
+@dataclass(frozen=True)
+class Aimed:
+    """A target, and the shape that it is timed at; None where only what it can run counts."""
+
+    target: Target
+    shape: Shape | None
+
+    def __str__(self) -> str:
+        return self.target.name if self.shape is None else f"{self.target.name}:{self.shape}"
+
+    @property
+    def resource(self) -> str:
+        """The resource that it counts."""
+        return f"{SECONDS}@{self}"
