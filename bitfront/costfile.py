@@ -98,6 +98,17 @@ class GivenCosts:
         """The costs that the JSON form spells. Raises ``InvalidInput``."""
         return cls({name: Given(**parts) for name, parts in _parts(data).items()})
 
+    def as_csv(self) -> str:
+        """The CSV form, which ``read`` takes."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["resource", "layer", "scheme", "value"])
+        for name, given in self.resources.items():
+            whole = {"fixed": given.fixed, **({} if given.full is None else {"full": given.full})}
+            for layer, row in {"": whole, **given.layers}.items():
+                writer.writerows([name, layer, scheme, value] for scheme, value in row.items())
+        return text.getvalue()
+
     def plain(self) -> dict[str, Any]:
         """As JSON, for keys by content."""
         return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from bitfront.scheme import Scheme
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from bitfront.audit import Audit
     from bitfront.importing import Import
     from bitfront.instability import Instability
+    from bitfront.latency import Latency
     from bitfront.queries import Front, LayerLine, Shown
     from bitfront.reporting import Report
     from bitfront.sensitivity import Profiler
@@ -185,6 +187,25 @@ def export_document(folder: str, audit: Audit) -> dict[str, Any]:
         "max_difference": audit.max_difference,
         "spread": audit.spread,
         "seconds": audit.seconds,
+    }
+
+
+def latency_document(found: Latency) -> dict[str, Any]:
+    """What a model takes on a target, in seconds."""
+    median, worst = found.errors
+    return {
+        "target": str(found.aimed),
+        "resource": found.aimed.resource,
+        "runtime": found.place.runtime,
+        "device": found.place.device,
+        "threads": found.place.threads,
+        "full": asdict(found.wholes[0]),
+        "rest": found.given.fixed,
+        "models": len(found.wholes),
+        "median_error": median,
+        "worst_error": worst,
+        "alike": [{"scheme": scheme, **asdict(one)} for scheme, one in found.alike.items()],
+        "layers": {layer: dict(row) for layer, row in found.given.layers.items()},
     }
 
 

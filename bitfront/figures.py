@@ -14,7 +14,7 @@ _UNITS = {"bytes": "B", "bits": "bit", "stored_bits": "bit", "bops": "BOPs"}
 
 def unit_of(resource: str, value: float) -> tuple[float, str]:
     """Size and name of the unit that suits ``value``."""
-    if resource == "seconds":
+    if resource.partition("@")[0] in ("seconds", "latency"):
         return 1e-3, "ms"
     if resource not in _UNITS:
         return 1.0, ""

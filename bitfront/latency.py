@@ -22,7 +22,7 @@ import numpy as np
 from torch import Tensor
 
 from bitfront.costfile import Given
-from bitfront.errors import InvalidInput, ModelError
+from bitfront.errors import InvalidInput, ModelError, SchemeError
 from bitfront.interleaving import SECONDS, interleaved, pinned
 from bitfront.residual import Residual, Whole, fitted
 from bitfront.scheme import KEEP, Scheme
@@ -32,7 +32,7 @@ from bitfront.tasks.deployed import signature
 from bitfront.tasks.fingerprint import architecture_digest
 from bitfront.tasks.running import ModelTask
 from bitfront.tasks.sized import layer_inputs, sized
-from bitfront.types import Layer, Place, Timing, content_key
+from bitfront.types import Layer, Place, Timing, Trial, content_key
 
 MIXES = 16  # allocations drawn for the fit
 ROOM = 1 << 30  # bytes of weights that are timed side by side
@@ -41,17 +41,29 @@ KERNELS, WHOLES = "timing kernels", "timing models"
 Pair = tuple[str, str]  # kernel and scheme
 
 
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """layers: that take the scheme. predicted, measured: seconds of the whole model."""
+
+    layers: int
+    predicted: float
+    measured: float
+
+
 @dataclass(frozen=True, eq=False)
 class Latency:
     """What a target takes. given: the costs of layers, of the rest and of the full model, seconds.
 
-    kernels: (layer, scheme) -> its calls alone. wholes: what the fit rests on. residual: the fit.
+    kernels: (layer, scheme) -> its calls alone. alike: scheme -> the model with all layers under it
+    that can take it, kept else. wholes: what the fit rests on, the full model first. residual: the
+    fit.
     """
 
     aimed: Aimed
     place: Place
     given: Given
     kernels: Mapping[tuple[str, str], float]
+    alike: Mapping[str, Alike]
     wholes: tuple[Timing, ...]
     residual: Residual
 
@@ -83,17 +95,63 @@ def latency(
     wholes = bench.wholes(allocations, progress)
     parts = [bench.part(a, alone, w) for a, w in zip(allocations, wholes, strict=True)]
     residual = fitted(parts)
-    of = {str(s): str(_kernel_scheme(s)) for s in (*schemes, Scheme.parse(KEEP))}
-    costs: dict[str, dict[str, float]] = {layer.name: {} for layer in bench.layers}
-    for layer in bench.layers:
-        for spelled, kernel in of.items():
-            if (layer.name, kernel) in alone:
-                operator = bench.operator(layer, kernel)
-                calls = bench.calls(layer)
-                seconds = residual.layer(operator, alone[layer.name, kernel], calls)
-                costs[layer.name][spelled] = seconds
+    seconds = {
+        (layer.name, kernel): residual.layer(bench.operator(layer, kernel), t, bench.calls(layer))
+        for layer in bench.layers
+        for kernel in map(str, wanted)
+        if (t := alone.get((layer.name, kernel))) is not None
+    }
+    alike = {}
+    for kernel, allocation, whole in zip(map(str, wanted), allocations, wholes, strict=False):
+        pairs = [(la.name, allocation.get(la.name, KEEP)) for la in bench.layers]
+        total = residual.rest + math.fsum(seconds[pair] for pair in pairs)
+        alike[kernel] = Alike(sum(s == kernel for _, s in pairs), total, whole.seconds)
+    costs = {
+        layer.name: {
+            str(s): seconds[layer.name, str(_kernel_scheme(s))]
+            for s in (*schemes, Scheme.parse(KEEP))
+            if (layer.name, str(_kernel_scheme(s))) in seconds
+        }
+        for layer in bench.layers
+    }
     given = Given(costs, fixed=residual.rest, full=wholes[0].seconds)
-    return Latency(aim, bench.place, given, alone, tuple(wholes), residual)
+    return Latency(aim, bench.place, given, alone, alike, tuple(wholes), residual)
+
+
+def timed(
+    study: Study, aims: Sequence[Aimed], trials: Sequence[Trial], progress: Progress = silent
+) -> list[Trial]:
+    """``trials`` with what their whole models take on each target that has a shape, recorded as
+    costs (``Aimed.measured``).
+
+    Raises ``SchemeError`` for a trial that a target cannot run, and as ``latency``.
+    """
+    costs: dict[int, dict[str, float]] = {trial.id: {} for trial in trials}
+    for aim in aims:
+        new = [trial for trial in trials if aim.measured not in trial.costs]
+        if aim.shape is None or not new:
+            continue
+        bench = Bench(study, aim)
+        for trial in new:
+            _check(bench, trial)
+        found = bench.wholes([dict(trial.schemes) for trial in new], progress)
+        for trial, timing in zip(new, found, strict=True):
+            costs[trial.id][aim.measured] = timing.seconds
+    return [
+        study.store.set_costs(study.record, t.id, costs[t.id]) if costs[t.id] else t for t in trials
+    ]
+
+
+def _check(bench: Bench, trial: Trial) -> None:
+    for layer in bench.layers:
+        scheme = Scheme.parse(trial.schemes.get(layer.name, KEEP))
+        why = bench.target.reason(layer, scheme)
+        if why is not None:
+            pair = f"{layer.name!r} as {scheme}"
+            raise SchemeError(
+                f"{bench.target.name} cannot run trial {trial.id}, {pair}: {why}",
+                "time a trial that was searched for with this target",
+            )
 
 
 class Bench:
@@ -142,6 +200,7 @@ class Bench:
         self, allocations: Sequence[Mapping[str, str]], progress: Progress = silent
     ) -> list[Timing]:
         """What the whole model takes under each; layers that are not named are kept."""
+        allocations = [_kernels_of(allocation) for allocation in allocations]
         kernel = f"model {architecture_digest(self.task.model)[:16]} {self.shape.sizes}"
         keys = [_key(allocation) for allocation in allocations]
         recorded = {key: t for (_, key), t in self._recorded({kernel}).items()}
@@ -258,6 +317,10 @@ def _tuple(value: Any) -> tuple[Any, ...]:
 def _kernel_scheme(scheme: Scheme) -> Scheme:
     """The scheme without what changes no kernel."""
     return scheme if scheme.format != "int" else replace(scheme, quantizer="rtn", cache=None)
+
+
+def _kernels_of(allocation: Mapping[str, str]) -> dict[str, str]:
+    return {name: str(_kernel_scheme(Scheme.parse(s))) for name, s in allocation.items()}
 
 
 def _against(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,8 @@ from bitfront.scheme import KEEP
 from bitfront.scored import chosen_profiler, recorded_scores
 from bitfront.sensitivity import Profiler, heavy_tail_warning
 from bitfront.study import Progress, Study, silent
+from bitfront.targeting import targeted, why_not
+from bitfront.targets import all_aimed
 from bitfront.tasks.liveness import liveness
 from bitfront.tasks.roles import classes
 from bitfront.tasks.selection import Selection, select
@@ -48,7 +51,9 @@ class Choices:
     average_over: the weights that average bits are taken over, those being ``allocated`` or
     ``all`` discovered ones. container: the exporter whose files bytes are counted in (default:
     the study's: compressed-tensors for language models that it can hold, else safetensors). costs:
-    further costs, such as seconds on a target, or the file that has them (``costfile``).
+    further costs, such as seconds on a target, or the file that has them (``costfile``). targets:
+    where it is deployed, like ``ort-cpu:b1`` (``bitfront.targets``): their container is counted in,
+    what they cannot run is barred, and seconds are costs where a shape is given (``latency``).
     """
 
     include: tuple[str, ...] = ()
@@ -61,6 +66,7 @@ class Choices:
     average_over: Literal["allocated", "all"] = "allocated"
     container: str | None = None
     costs: str | Path | GivenCosts | None = None
+    targets: tuple[str, ...] = ()
 
 
 def profile(
@@ -143,9 +149,9 @@ def cost(
 
     With the resource ``activations``, which takes a forward pass, where a budget is on it.
     """
-    choices = choices or Choices()
+    wanted, choices = targeted(study, schemes, choices or Choices())
     asked = [b if isinstance(b, Budget) else Budget.parse(b) for b in budgets]
-    return _costs(study, parse_schemes(schemes), choices, selected(study, choices), asked)
+    return _costs(study, wanted, choices, selected(study, choices), asked)
 
 
 def full_model(study: Study, costs: Costs, wholes: Collection[str] = ()) -> Trial:
@@ -166,6 +172,7 @@ def _costs(
 ) -> Costs:
     kept = [layer for layer in study.task.layers if layer.name in selection.kept_out]
     exporter = EXPORTERS[choices.container or study.container]
+    aims = all_aimed(choices.targets)
     counted = cost_tables(
         selection.layers,
         schemes,
@@ -173,7 +180,7 @@ def _costs(
         other_bytes(study.task.model, study.task.layers),
         kept=kept,
         average_over=choices.average_over,
-        reason=exporter.reason,
+        reason=partial(why_not, aims) if aims else exporter.reason,
     )
     known = [layer.name for layer in study.task.layers]
     counted = with_given(counted, given_costs(choices.costs), known, [la.name for la in kept])
@@ -199,4 +206,5 @@ def plain_choices(choices: Choices) -> dict[str, Any]:
         "hand_groups": [list(g) for g in choices.hand_groups],
         "average_over": choices.average_over, "container": choices.container,
         **({} if choices.costs is None else {"costs": given_costs(choices.costs).plain()}),
+        **({"targets": list(choices.targets)} if choices.targets else {}),
     }  # fmt: skip

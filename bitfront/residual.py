@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-RIDGES = tuple(10.0**p for p in np.arange(-4.0, 2.5, 0.5))
+RIDGES = tuple(10.0**p for p in np.arange(-1.5, 2.5, 0.5))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from functools import cache
 from bitfront.answering import UNIFORM, Answer, Point
 from bitfront.errors import InvalidInput
 from bitfront.heldout import evaluated
+from bitfront.latency import timed
 from bitfront.measuring import measure
 from bitfront.names import REFINE, check_explorer
 from bitfront.pipeline import (
@@ -29,6 +30,8 @@ from bitfront.shares import SHARES
 from bitfront.storage import Selection as Recorded
 from bitfront.study import Progress, Study, silent
 from bitfront.sweep import first_share, improved, passed
+from bitfront.targeting import targeted
+from bitfront.targets import Aimed, all_aimed
 from bitfront.tasks.numbers import require
 from bitfront.types import (
     Budget,
@@ -39,7 +42,6 @@ from bitfront.types import (
     Sensitivities,
     Trial,
     content_key,
-    parse_schemes,
 )
 
 EXPLORE = 20  # measured allocations of each point's exploration
@@ -52,7 +54,7 @@ _DETAILS = (
 
 def search(
     study: Study,
-    schemes: str | Iterable[str | Scheme],
+    schemes: str | Iterable[str | Scheme] | None,
     budgets: Sequence[str | Budget],
     *,
     solver: str = "ilp",
@@ -88,6 +90,10 @@ def search(
     Where the best table has classes of layers (``decoupled``), the split of the budget between them
     is searched for first, by at most ``shares`` measurements (``shares``).
 
+    Where ``choices`` has targets, what they cannot run is barred and their seconds are costs, timed
+    first where they are not recorded; ``schemes`` may then be None, for those that they offer, and
+    the answers are timed as whole models (``latency``).
+
     By scores that were imported, pairs without one are no candidates (``scored``).
 
     Before anything is profiled, raises ``Infeasible`` for a point that cannot be met, and
@@ -96,14 +102,13 @@ def search(
     ``UnknownName`` for an explorer there is none of.
     """
     chosen = chosen_profiler(study, profiler)
-    wanted = parse_schemes(schemes)
-    choices = choices or Choices()
     require(0, max_measurements=max_measurements, explore=explore, shares=shares)
     measured = [n for n in study.task.metrics if study.task.metric(n).whole is None]
     _check_metric(study, metric, chosen, measured)
     check_solver(solver, chosen)
     check_explorer(explorer)
     sweep = points(budgets)
+    wanted, choices = targeted(study, schemes, choices or Choices(), progress)
     selection = selected(study, choices)
     costs = cost(study, wanted, choices, [b for point in sweep for b in point])
     costs = scored(study, chosen, costs, selection.pins)
@@ -154,8 +159,9 @@ def search(
             _record(study, key, answers[-1])
         else:
             answers.append(_recorded(study, point, found))
+    aims = all_aimed(choices.targets)
     if not exploring:
-        return answers
+        return _timed(study, aims, answers, progress)
 
     def problem(point: Sequence[Budget]) -> Problem:
         return lossless(costs, point, groups=selection.groups, pins=selection.pins)
@@ -185,7 +191,15 @@ def search(
             if found is not None
         ]
     pool.add(earlier(study))
-    return [complete(answer) for answer in improved(pool, answers, problem)]
+    answers = [complete(answer) for answer in improved(pool, answers, problem)]
+    return _timed(study, aims, answers, progress)
+
+
+def _timed(
+    study: Study, aims: Sequence[Aimed], answers: Sequence[Answer], progress: Progress
+) -> list[Answer]:
+    trials = timed(study, aims, [answer.trial for answer in answers], progress)
+    return [replace(answer, trial=trial) for answer, trial in zip(answers, trials, strict=True)]
 
 
 def check_solver(solver: str, profiler: Profiler) -> None:

@@ -27,7 +27,8 @@ from bitfront.search import require_additive
 from bitfront.sensitivity import PROFILERS, Profiler
 from bitfront.sensitivity.bootstrap import replicas
 from bitfront.study import Progress, Study, silent
-from bitfront.types import Budget, Layer, Measurement, Scheme, Sensitivities, parse_schemes
+from bitfront.targeting import targeted
+from bitfront.types import Budget, Layer, Measurement, Scheme, Sensitivities
 
 UNTIL = 0.05
 REPLICAS = 50
@@ -122,7 +123,7 @@ def profile_until(
     check_additive(solver)
     chosen = PROFILERS[profiler]() if isinstance(profiler, str) else profiler
     check_measures(chosen)
-    wanted, choices = parse_schemes(schemes), choices or Choices()
+    wanted, choices = targeted(study, schemes, choices or Choices(), progress)
     sweep, selection = points(budgets), selected(study, choices)
     costs = cost(study, wanted, choices, budgets)
     for point in sweep:

@@ -19,8 +19,9 @@ from bitfront.sensitivity import Profiler
 from bitfront.storage import Selection as Recorded
 from bitfront.study import Progress, Study, silent
 from bitfront.target import looked_at, require_target, target
+from bitfront.targeting import targeted
 from bitfront.tasks.numbers import require
-from bitfront.types import Budget, Scheme, Trial, content_key, parse_schemes
+from bitfront.types import Budget, Scheme, Trial, content_key
 from bitfront.verification import Pair
 from bitfront.within import Bound
 
@@ -80,7 +81,7 @@ _DETAILS = (
 
 def smallest(
     study: Study,
-    schemes: str | Iterable[str | Scheme],
+    schemes: str | Iterable[str | Scheme] | None,
     hold: str | Bound,
     *,
     resource: str = "bytes",
@@ -110,7 +111,7 @@ def smallest(
     require(1, explore=explore)
     require(0, max_measurements=max_measurements)
     chosen = chosen_profiler(study, profiler)
-    wanted, choices = parse_schemes(schemes), choices or Choices()
+    wanted, choices = targeted(study, schemes, choices or Choices(), progress)
     limits = tuple(b if isinstance(b, Budget) else Budget.parse(b) for b in budgets)
     request: dict[str, Any] = {
         "hold": str(bound), "resource": resource, "budgets": [str(b) for b in limits],

@@ -27,6 +27,7 @@ from .export import export
 from .front import front
 from .imports import import_scores
 from .jobs import app as jobs
+from .latency import latency
 from .optuna import optuna
 from .output import STDOUT, naming
 from .profile import profile
@@ -50,8 +51,8 @@ app = typer.Typer(
     name="bitfront", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
 )
 for command in (
-    profile, search, front, show, report, export, recipe, optuna, solve, studies, serve, worker,
-    workers, doctor, demo,
+    profile, latency, search, front, show, report, export, recipe, optuna, solve, studies, serve,
+    worker, workers, doctor, demo,
 ):  # fmt: skip
     app.command()(command)
 app.command("import")(import_scores)

@@ -44,6 +44,13 @@ def layer_options(
         str | None,
         _option(help="Export whose bytes are counted: compressed-tensors, safetensors or onnx."),
     ] = None,
+    target: Annotated[
+        _Globs,
+        _option(
+            metavar="NAME[:SHAPE]",
+            help="Where it is deployed: ort-cpu, ort-cpu:b1s128, vllm (docs/latency.md).",
+        ),
+    ] = None,
     costs: Annotated[
         Path | None,
         _option(metavar="FILE", help="CSV or JSON of further costs, like seconds on a target."),
@@ -72,4 +79,5 @@ def layer_options(
         average_over=average_over,  # type: ignore[arg-type]  # checked above
         container=container,
         costs=None if costs is None else GivenCosts.read(costs),
+        targets=tuple(target or ()),
     )

@@ -107,7 +107,7 @@ def choices_body(choices: Choices) -> dict[str, Any]:
         "include": choices.include, "exclude": choices.exclude, "pins": dict(choices.pins),
         "embeddings": choices.embeddings, "head": choices.head, "groups": choices.groups,
         "hand_groups": choices.hand_groups, "average_over": choices.average_over,
-        "container": choices.container, "costs": costs,
+        "container": choices.container, "costs": costs, "targets": choices.targets,
     }  # fmt: skip
 
 

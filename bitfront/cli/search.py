@@ -13,7 +13,7 @@ from bitfront.errors import InvalidInput
 from bitfront.registry import check_names
 
 from . import remote
-from .common import Db, Schemes, StudyName
+from .common import Db, StudyName
 from .composing import with_options
 from .executor_options import executor_options
 from .layer_options import layer_options
@@ -39,7 +39,13 @@ def search(
     choices: Choices,
     profiler: Profiler,
     executor: Wanted,
-    schemes: Schemes,
+    schemes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORDS",
+            help='Candidates for each layer, like "w2 w4 w4g128 keep" (default: the target\'s).',
+        ),
+    ] = None,
     budget: Annotated[
         list[str] | None,
         typer.Option(
@@ -119,7 +125,7 @@ def search(
         counts = {"max-measurements": max_measurements, "explore": explore, "shares": shares}
         budgets = budget or []
         solver = solver or "ilp"
-        _check(schemes, budgets, bound is None, solver, choices.container, counts)
+        _check(schemes, budgets, bound is None, solver, choices, counts)
         check_solver(solver, profiler)
         check_explorer(explorer or REFINE)
         if shares is not None and not profiler.by_class:
@@ -201,11 +207,11 @@ def _bound(
 
 
 def _check(
-    schemes: str,
+    schemes: str | None,
     budgets: list[str],
     sweep: bool,
     solver: str,
-    container: str | None,
+    choices: Choices,
     counts: Mapping[str, int | None],
 ) -> None:
     """Refuse at once what would be refused when the model is loaded, or profiled.
@@ -216,14 +222,19 @@ def _check(
     from bitfront.problems import points
     from bitfront.quant.exporters import EXPORTERS
     from bitfront.search import ALLOCATORS
+    from bitfront.targets import all_aimed
     from bitfront.tasks.numbers import require
     from bitfront.types import parse_schemes
 
-    parse_schemes(schemes)
+    if schemes is not None:
+        parse_schemes(schemes)
+    elif not choices.targets:
+        raise InvalidInput("neither schemes nor a target", "add --schemes 'w4 w8 keep'")
+    all_aimed(choices.targets)
     if sweep:
         points(budgets)
     for text in budgets:
         Budget.parse(text)
-    check_names((ALLOCATORS, solver), (EXPORTERS, container))
+    check_names((ALLOCATORS, solver), (EXPORTERS, choices.container))
     for name, value in counts.items():
         require(1 if name == "explore" and not sweep else 0, **{f"--{name}": value})

@@ -22,8 +22,20 @@ def trial_row(trial: Trial, metrics: tuple[str, ...] = ()) -> dict[str, Any]:
     weights = trial.settings.get("weights")
     if weights and "bits" in trial.costs:
         row["bits/weight"] = f"{trial.costs['bits'] / weights:.3f}"
+    row |= latency_row(trial)
     shown = metrics or tuple(name for name in trial.metrics if "/" not in name)
     row |= {name: figure(trial.metrics[name]) for name in shown if name in trial.metrics}
+    return row
+
+
+def latency_row(trial: Trial) -> dict[str, Any]:
+    """Column -> cell: what the model takes on each target, predicted and measured."""
+    row: dict[str, Any] = {}
+    for resource, value in trial.costs.items():
+        kind, at, target = resource.partition("@")
+        if at and kind in ("seconds", "latency"):
+            name = target if kind == "seconds" else f"measured {target}"
+            row[name] = amount(resource, value)
     return row
 
 

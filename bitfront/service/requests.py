@@ -60,6 +60,8 @@ class ChoicesBody(Body):
         default=None, description="Further costs of layers, in the JSON form of docs/search.md."
     )
 
+    targets: Words = []
+
     def made(self) -> Choices:
         """Raises ``InvalidInput`` for costs that cannot be read."""
         from bitfront.costfile import GivenCosts
@@ -71,6 +73,7 @@ class ChoicesBody(Body):
             hand_groups=tuple(map(tuple, self.hand_groups)), average_over=self.average_over,
             container=self.container,
             costs=None if self.costs is None else GivenCosts.of(self.costs),
+            targets=tuple(self.targets),
         )  # fmt: skip
 
 
@@ -93,9 +96,9 @@ class ProfileBody(OfTask):
 
 class SearchBody(OfTask):
     """Find the best measured allocation within each budget, or the smallest of which ``hold``
-    holds."""
+    holds. schemes: may be left out where there are targets, for those that they offer."""
 
-    schemes: Text
+    schemes: Text | None = None
     budgets: Words = []
     hold: Text | None = None
     minimize: Text = "bytes"

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from bitfront.tasks.running import ModelTask
 
+LATENCY = "latency"  # seconds of whole models, measured
+
 _SHAPE = re.compile(r"b(?P<batch>\d{1,6})(?:s(?P<tokens>\d{1,7}))?(?:t(?P<threads>\d{1,4}))?")
 
 
@@ -128,3 +130,8 @@ class Aimed:
     def resource(self) -> str:
         """The resource that it counts."""
         return f"{SECONDS}@{self}"
+
+    @property
+    def measured(self) -> str:
+        """The cost that a trial has once its whole model was timed."""
+        return f"{LATENCY}@{self}"

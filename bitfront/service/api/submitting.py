@@ -61,9 +61,12 @@ def _spelled(name: str) -> str:
 
 def _check_words(body: JobRequest) -> None:
     """Raises for schemes, budgets and bounds that cannot be read."""
+    if isinstance(body, SearchBody) and body.schemes is None and not body.choices.targets:
+        raise InvalidInput("no schemes and no target were given", "give schemes, like 'w4 w8 keep'")
     if isinstance(body, ProfileBody | SearchBody):
         with within_body("schemes"):
-            parse_schemes(body.schemes)
+            if body.schemes is not None:
+                parse_schemes(body.schemes)
         for i, text in enumerate(body.budgets):
             with within_body("budgets", i):
                 Budget.parse(text)
@@ -96,6 +99,7 @@ def _check_names(body: JobRequest) -> None:
     from bitfront.names import check_explorer
     from bitfront.quant.stored import STORED
     from bitfront.search import ALLOCATORS
+    from bitfront.targets import all_aimed
 
     if isinstance(body, ProfileBody | SearchBody):
         with within_body("solver"):
@@ -109,6 +113,8 @@ def _check_names(body: JobRequest) -> None:
     if isinstance(body, ProfileBody | SearchBody | MeasureBody):
         with within_body("choices", "container"):
             check_names((STORED, body.choices.container))
+        with within_body("choices", "targets"):
+            all_aimed(body.choices.targets)
 
 
 def _check_recorded(store: Store, study: str, body: JobRequest) -> None:
