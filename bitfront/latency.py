@@ -371,13 +371,16 @@ def _allocations(
     can = {la.name: [w for w in words if (la.name, w) in alone] for la in layers}
     found = [{n: w for n, of in can.items() if w != KEEP and w in of} for w in words]
     generator = np.random.default_rng(int(content_key([words, sorted(can)])[:8], 16))
+    seen = {_key(allocation) for allocation in found}
     for _ in range(mixes):
         shares = dict(zip(words, generator.dirichlet(np.full(len(words), 0.5)), strict=True))
         mix = {}
         for name, of in can.items():
             p = np.array([shares[w] for w in of]) + 1e-9
             mix[name] = str(generator.choice(of, p=p / p.sum()))
-        found.append({name: word for name, word in mix.items() if word != KEEP})
+        if _key(mix) not in seen:  # one that was there before would tell of itself
+            seen.add(_key(mix))
+            found.append({name: word for name, word in mix.items() if word != KEEP})
     return found
 
 

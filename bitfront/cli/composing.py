@@ -44,6 +44,19 @@ def with_options(**groups: Callable[..., Any]) -> Callable[[Command], Command]:
     return decorate
 
 
+def without(options: Callable[..., Any], *names: str) -> Callable[..., Any]:
+    """A group without some of its options, whose names a command has for something else."""
+
+    @functools.wraps(options)
+    def made(**given: Any) -> Any:
+        return options(**given)
+
+    parameters = inspect.signature(options).parameters
+    kept = [p for name, p in parameters.items() if name not in names]
+    made.__signature__ = inspect.Signature(kept)  # type: ignore[attr-defined]
+    return made
+
+
 def _parameters(
     function: Callable[..., Any], leave: Collection[str] = ()
 ) -> dict[str, inspect.Parameter]:

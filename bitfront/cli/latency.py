@@ -4,29 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bitfront.documents import latency_document, trial_document
+from bitfront.errors import InvalidInput
 from bitfront.figures import amount
 
 from .common import Db, StudyName
-from .composing import with_options
+from .composing import with_options, without
 from .output import Json, check_file, emit, quiet_stdout, table, write_file
 from .progress import shown
 from .remote import refuse
 from .task_options import Given, task_options
 
+if TYPE_CHECKING:
+    from bitfront.targets import Shape
 
-@with_options(task=task_options)
+
+@with_options(task=without(task_options, "batch"))
 def latency(
     study: StudyName,
     task: Given,
     target: Annotated[
-        str, typer.Option(metavar="NAME", help="The runtime: ort-cpu (docs/latency.md).")
+        str,
+        typer.Option(
+            metavar="NAME[:SHAPE]",
+            help="The runtime, and its shape if it is not given below: ort-cpu, ort-cpu:b1s128.",
+        ),
     ] = "ort-cpu",
-    batch: Annotated[int, typer.Option(metavar="N", min=1, help="Samples of a call.")] = 1,
+    batch: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Samples of a call (default: 1).")
+    ] = None,
     seq: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Tokens of a text (default: the data's)."),
@@ -62,7 +72,7 @@ def latency(
         from bitfront.targeting import wanted_schemes
         from bitfront.targets import Shape, aimed
 
-        known = aimed(f"{target}:{Shape(batch, seq, threads)}")
+        known = aimed(_spelled(target, Shape(batch or 1, seq, threads), (batch, seq, threads)))
         with task.open(study, db, progress) as opened:
             trials = [opened.trial(number) for number in trial or ()]
             wanted = wanted_schemes(opened, schemes, (known,))
@@ -76,6 +86,15 @@ def latency(
         emit({"study": study, **document})
         return
     show(document, str(known))
+
+
+def _spelled(target: str, shape: Shape, given: tuple[int | None, ...]) -> str:
+    """The target with its shape, which is given in one way."""
+    if ":" not in target:
+        return f"{target}:{shape}"
+    if any(size is not None for size in given):
+        raise InvalidInput(f"--target {target} and a shape besides", "give one of them")
+    return target
 
 
 def show(found: Mapping[str, Any], target: str) -> None:
