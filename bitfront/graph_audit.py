@@ -1,7 +1,8 @@
 """Exported graphs opened again by their runtime, in a fresh process, and compared with the trial.
 
 1. every tensor's bytes, with the digests taken when they were written, and with the costs
-2. the weights that each layer's tensors stand for, to the bit, with those that were measured
+2. the weights that each layer's tensors stand for, to the bit, with those that were measured; and
+   the grids of inputs and outputs
 3. the operator that computes each layer, with what its scheme asks for
 4. each layer alone, on the input that the trial's had: the runtime computes what was measured
 5. the outputs of the first evaluation batch
@@ -9,7 +10,9 @@
 Sums in another order move a value across the edge of a rounding now and then, and more after it:
 where inputs are rounded, outputs agree as two draws of the same rounding do. So they must be nearer
 to the trial's than ``NEARER`` times what these are from the full model's, and each layer alone but
-for such an edge the same. ``python -m bitfront.graph_audit FOLDER`` is the fresh process.
+for such an edge the same. Static inputs have the very same codes: such a layer alone is the same up
+to float32, and where its outputs are rounded each is a nearest step of what the trial's layer gives
+before it rounds. ``python -m bitfront.graph_audit FOLDER`` is the fresh process.
 """
 
 from __future__ import annotations
@@ -31,18 +34,21 @@ from torch import Tensor
 from bitfront.audit import NOTHING, Audit, Quantized, ask
 from bitfront.errors import BitfrontError, ExportError
 from bitfront.observation import weight_matrix
+from bitfront.quant.activations import biased
 from bitfront.quant.costs import layer_costs
 from bitfront.quant.export_base import read_manifest
 from bitfront.quant.export_onnx import FILE, Onnx
 from bitfront.quant.exporters import predicted_bytes
 from bitfront.quant.formats import dequantize
+from bitfront.quant.layers import adapter_of
 from bitfront.quant.onnx_file import OnnxFile
 from bitfront.quant.onnx_run import Session
 from bitfront.quant.onnx_trace import Signature
 from bitfront.quant.statistics import call_input
 from bitfront.quant.stored import KEEP
-from bitfront.quant.surgery import Lazily, applied
+from bitfront.quant.surgery import Lazily, applied, channel_axis
 from bitfront.quant.tensorfiles import digest
+from bitfront.quant.weights import QuantizedLayer
 from bitfront.tasks.deployed import signature
 from bitfront.tasks.running import ModelTask
 from bitfront.types import Layer, Scheme
@@ -116,6 +122,7 @@ def compare(
                 for la in layers
             },
             "weights": _reference(task, called, layers, schemes, quantized, room / REFERENCE),
+            "grids": {name: _grids(quantized(name)) for name, s in schemes.items() if s.activation},
         }
         (room / "request.json").write_text(json.dumps(request))
         answer = ask(room, __name__)
@@ -127,6 +134,12 @@ def compare(
         tuple(answer["failures"]),
         time.perf_counter() - begun,
     )
+
+
+def _grids(q: QuantizedLayer) -> list[float | int | None]:
+    """Step and zero point of static inputs, and of outputs that are rounded."""
+    scales = [None if s is None else float(s) for s in (q.input_scale, q.output_scale)]
+    return [scales[0], q.input_zero, scales[1], q.output_zero]
 
 
 def _reference(
@@ -146,6 +159,11 @@ def _reference(
         stack.enter_context(applied(task.model, chosen))
         for name in names:
             module = task.module(name)
+            activation = schemes[name].activation
+            if activation is not None and activation.output:
+                unrounded = _noting_unrounded(tensors, name, quantized(name))
+                handle = module.register_forward_hook(unrounded, prepend=True)
+                stack.callback(handle.remove)
             before, after = _noting(tensors, name)
             handles = (
                 module.register_forward_pre_hook(before, with_kwargs=True, prepend=True),
@@ -173,6 +191,19 @@ def _noting(
             tensors[f"out.{name}"] = output[:1].clone()
 
     return before, after
+
+
+def _noting_unrounded(
+    tensors: dict[str, Tensor], name: str, q: QuantizedLayer
+) -> Callable[..., None]:
+    """A hook that notes what a layer's output is before it is rounded."""
+
+    def hook(module: Any, args: tuple[Any, ...], output: Tensor) -> None:
+        if f"unrounded.{name}" not in tensors:
+            axis = channel_axis(module, adapter_of(module).kind)
+            tensors[f"unrounded.{name}"] = biased(q, output, module.bias, axis)[:1].clone()
+
+    return hook
 
 
 def respond(room: Path) -> dict[str, Any]:
@@ -228,11 +259,14 @@ def _layer_faults(
                 yield f"layer {layer.name!r} is not in the graph"
             continue
         bytes, predicted = file.layer_bytes(layer, scheme), request["layers"][layer.name]
-        weight = dequantize(file.quantized(layer, scheme).weight, torch.float32)
+        quantized = file.quantized(layer, scheme)
+        weight = dequantize(quantized.weight, torch.float32)
         if bytes != predicted:
             yield f"layer {layer.name!r} has {bytes} bytes where {predicted:.0f} were predicted"
         elif digest(weight + 0.0) != request["weights"][layer.name]:
             yield f"weights of layer {layer.name!r} differ"
+        elif scheme.activation and _grids(quantized) != request["grids"][layer.name]:
+            yield f"the steps of layer {layer.name!r} differ"
         elif (other := file.other_precision(layer, scheme)) is not None:
             yield f"layer {layer.name!r} as {scheme} is {other}"
         elif (fault := _alone(file, layer, scheme, request["threads"], tensors)) is not None:
@@ -247,9 +281,23 @@ def _alone(
     (found,) = Session(file.alone(layer, tuple(x.shape)), threads)({"x": x})
     if found.shape != expected.shape:
         return f"gives {tuple(found.shape)}, not {tuple(expected.shape)}"
-    off, spread = float((found.double() - expected).abs().max()), float(expected.std())
-    limit = (FLOAT if scheme.activation is None else EDGE) * spread
+    spread = float(expected.std())
+    limit = (EDGE if scheme.activation and not scheme.activation.static else FLOAT) * spread
+    if scheme.activation and scheme.activation.output:
+        step, least, greatest = _output_grid(file.quantized(layer, scheme))
+        expected = tensors[f"unrounded.{layer.name}"].double().clamp(least, greatest)
+        limit += step / 2
+    off = float((found.double() - expected).abs().max())
     return None if off <= limit else f"differs by {off:.3g}, of a spread of {spread:.3g}"
+
+
+def _output_grid(q: QuantizedLayer) -> tuple[float, float, float]:
+    """Step and ends of the grid of outputs."""
+    assert q.output_scale is not None
+    assert q.weight.scheme.activation is not None
+    bits, step = q.weight.scheme.activation.bits, float(q.output_scale)
+    zero = 1 << (bits - 1) if q.output_zero is None else q.output_zero
+    return step, -zero * step, ((1 << bits) - 1 - zero) * step
 
 
 def _fewer(session: Session, inputs: Mapping[str, Tensor]) -> Tensor | None:

@@ -3,14 +3,16 @@
     scheme     = float | integer
     float      = "keep" | "bf16" | "fp16" | "fp8" | "mxfp4" | "nvfp4"
     integer    = "w" bits [ "g" size ] [ "z" ] [ activation ] [ cache ] [ "+" quantizer ]
-    activation = "a" bits [ "s" | "g" ] [ "b" ]
+    activation = "a" bits [ "s" [ "z" ] [ "o" ] | "g" ] [ "b" ]
     cache      = "kv" bits
     quantizer  = "rtn" | "gptq" [ ":act" ]
 
 ``w4g128`` is 4-bit symmetric weights in groups of 128 along the input dimension; without ``g``
 one scale per output channel. ``z`` adds zero points (asymmetric). ``a8`` quantizes the layer's
 input to 8-bit integers, dynamically per token; ``a8s`` statically per tensor, with a range from
-calibration; ``a8g`` dynamically in the groups of the weights, as blocked kernels do (``w4g32a8g``).
+calibration; ``a8sz`` the same with a zero point (asymmetric); ``o``, as in ``a8so`` and ``a8szo``,
+rounds the layer's output too, on such a grid of its own, as integer convolutions do; ``a8g``
+dynamically in the groups of the weights, as blocked kernels do (``w4g32a8g``).
 ``b`` leaves the first token of a text as it is (BOS-aware, MixDQ, arXiv:2405.17873).
 ``kv8`` quantizes what attention caches: the outputs of key and value projections, to 8-bit
 integers, dynamically per token and head; a query projection, which may have to share their scheme,
@@ -37,27 +39,31 @@ QUANTIZERS = ("rtn", "gptq", "gptq:act")
 
 _INTEGER = re.compile(
     r"w(?P<bits>\d{1,9})(?:g(?P<group>\d{1,9}))?(?P<zero>z)?"
-    r"(?:a(?P<act>\d{1,9})(?P<steps>[sg])?(?P<bos>b)?)?(?:kv(?P<cache>\d{1,9}))?"
+    r"(?:a(?P<act>\d{1,9})(?P<steps>[sg])?(?P<offset>z)?(?P<out>o)?(?P<bos>b)?)?(?:kv(?P<cache>\d{1,9}))?"
     r"(?:\+(?P<quantizer>[a-z:]+))?"
 )
 _HELP = (
-    "spell it like w4, w4g128, w4g32z, w8a8, w8a8s, w4g32a8g, w8a8sb, w4kv8, w3g64+gptq, bf16, "
-    "fp16, fp8 or keep"
+    "spell it like w4, w4g128, w4g32z, w8a8, w8a8s, w8a8szo, w4g32a8g, w8a8sb, w4kv8, w3g64+gptq, "
+    "bf16, fp16, fp8 or keep"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """Integer format of a layer's input: ``bits`` wide, symmetric, dynamic per token or static.
+    """Integer format of a layer's input: ``bits`` wide, dynamic per token or static.
 
     ``bos``: token 0 of an input (N, T, K) stays in full precision, and has no say in a static step.
     ``group``: how many inputs of a token share a step, None for all; dynamic only.
+    ``symmetric``: without a zero point; one with it is static. ``output``: the layer's output,
+    bias included, is rounded to a static grid of the same kind; static only.
     """
 
     bits: int
     static: bool = False
     bos: bool = False
     group: int | None = None
+    symmetric: bool = True
+    output: bool = False
 
     def __post_init__(self) -> None:
         if self.bits not in ACTIVATION_BITS:
@@ -66,10 +72,23 @@ class Activation:
             )
         if self.static and self.group is not None:
             raise SchemeError("static activations in groups", "use a8s or a8g")
+        if not self.static and not self.symmetric:
+            raise SchemeError(
+                "a zero point of activations whose range is not static", "spell it like w8a8sz"
+            )
+        if not self.static and self.output:
+            raise SchemeError(
+                "outputs rounded where the range of inputs is not static", "spell it like w8a8so"
+            )
+        if self.output and self.bos:
+            raise SchemeError(
+                "outputs rounded where a first token stays as it is", "use o or b, not both"
+            )
 
     def __str__(self) -> str:
         steps = "s" if self.static else "" if self.group is None else "g"
-        return f"a{self.bits}{steps}{'b' if self.bos else ''}"
+        flags = f"{'' if self.symmetric else 'z'}{'o' if self.output else ''}"
+        return f"a{self.bits}{steps}{flags}{'b' if self.bos else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +126,25 @@ class Scheme:
                 raise SchemeError(
                     "activations in other groups than the weights", "spell it like w4g32a8g"
                 )
+            if self.activation is not None and self.activation.output:
+                self._check_output()
             if self.quantizer not in QUANTIZERS:
                 raise SchemeError(
                     f"quantizer {self.quantizer!r}", f"use one of {_words(QUANTIZERS)}"
                 )
         elif self != _float(self.format):
             raise SchemeError(f"{self.format} with options of integer schemes", _HELP)
+
+    def _check_output(self) -> None:
+        if self.cache is not None:
+            raise SchemeError(
+                "a cache of an output that is rounded already", "use o or kv, not both"
+            )
+        if self.group is not None:
+            raise SchemeError(
+                "rounded outputs of weights in groups",
+                "biases are rounded with one scale a row: spell it like w8a8so",
+            )
 
     @classmethod
     def parse(cls, text: str) -> Scheme:
@@ -140,6 +172,8 @@ class Scheme:
                     static=match["steps"] == "s",
                     bos=match["bos"] is not None,
                     group=group if match["steps"] == "g" else None,
+                    symmetric=match["offset"] is None,
+                    output=match["out"] is not None,
                 )
                 if match["act"]
                 else None,

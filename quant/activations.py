@@ -1,10 +1,12 @@
-"""Integer activations: what a layer's input becomes when it is quantized, or what is cached.
+"""Integer activations: what a layer's input or output becomes when it is quantized, or is cached.
 
-    x ≈ s · clamp(round(x / s), -2^(b-1), 2^(b-1) - 1)
+    x ≈ s · clamp(round(x / s), -z, 2^b - 1 - z)        z = 2^(b-1) unless there is a zero point
 
 Dynamic: s = max|x| / ((2^b - 1) / 2) over one token (the last dimension; one sample of a
 convolution's input), in x's dtype, as compressed-tensors computes it. Static: one s a layer, from
-the histogram of calibration magnitudes, by squared error. BOS-aware: the first token stays x, and
+the histogram of calibration magnitudes, by squared error; with a zero point, the ends of the range
+so. Outputs: rounded with their bias, which is rounded before to int32 with the scale of the
+products, as ONNX's QLinearConv does. BOS-aware: the first token stays x, and
 s is that of the others. Of a cache: dynamic, s over one head of one token. In groups of a token:
 s = max|x| / (2^(b-1) - 1), as ONNX Runtime's MatMulNBits computes it at accuracy level 4.
 """
@@ -24,21 +26,57 @@ from .suitability import TOKEN_KINDS
 from .tokens import split_first
 from .weights import QuantizedLayer
 
+BIAS = 1 << 30  # of codes of a bias, so that sums with products of 8 bits stay within 32
 CLIPS = tuple(0.96**i for i in range(120))  # of the largest magnitude, down to 0.8 %
 
 
 def fake_quantize(
-    name: str, x: Tensor, activation: Activation, kind: str, step: Tensor | None
+    name: str,
+    x: Tensor,
+    activation: Activation,
+    kind: str,
+    step: Tensor | None,
+    zero: int | None = None,
 ) -> Tensor:
     """``x`` rounded to ``activation``'s grid, in its dtype; gradients pass straight through.
 
-    name, kind: the layer's. step: 0-dim float32, for static activations only. Raises
-    ``ModelError`` for an input without tokens where the first is to be left as it is.
+    name, kind: the layer's. step: 0-dim float32, for static activations only. zero: the code of 0,
+    None for a symmetric grid. Raises ``ModelError`` for an input without tokens where the first is
+    to be left as it is.
     """
     if activation.bos:
         first, others = split_first(name, x)
-        return torch.cat([first, _of_tokens(others, activation, kind, step)], -2)
-    return _of_tokens(x, activation, kind, step)
+        return torch.cat([first, _of_tokens(others, activation, kind, step, zero)], -2)
+    return _of_tokens(x, activation, kind, step, zero)
+
+
+def fake_output(q: QuantizedLayer, y: Tensor, bias: Tensor | None, axis: int) -> Tensor:
+    """Outputs ``y`` of a layer under ``q``, which rounds them, bias included; in their dtype.
+
+    axis: of channels. Gradients pass straight through.
+    """
+    activation = q.weight.scheme.activation
+    assert activation is not None
+    assert q.output_scale is not None
+    y = biased(q, y, bias, axis)
+    return _rounded(y, activation.bits, "", q.output_scale, q.output_zero)
+
+
+def biased(q: QuantizedLayer, y: Tensor, bias: Tensor | None, axis: int) -> Tensor:
+    """Outputs ``y`` with the bias as it is rounded, where they have it as it is."""
+    if bias is None:
+        return y
+    change = rounded_bias(q, bias)[1].to(bias) - bias.detach()
+    return y + change.reshape(-1, *[1] * (-1 - axis))
+
+
+def rounded_bias(q: QuantizedLayer, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """``bias`` (rows,) as int32 codes, and the values that these stand for (float32)."""
+    assert q.weight.scale is not None
+    assert q.input_scale is not None
+    unit = (q.weight.scale[:, 0].float() * q.input_scale.to(q.weight.scale.device)).double()
+    codes = (bias.detach().double() / unit.to(bias.device)).round_().clamp_(-BIAS, BIAS)
+    return codes.int(), (codes * unit.to(bias.device)).float()
 
 
 def fake_cache(y: Tensor, bits: int, head: int) -> Tensor:
@@ -49,31 +87,44 @@ def fake_cache(y: Tensor, bits: int, head: int) -> Tensor:
     return _rounded(y.unflatten(-1, (-1, head)), bits, "linear", None).flatten(-2)
 
 
-def cache_error(q: QuantizedLayer | None, y: Tensor, bias: Tensor | None) -> Tensor | None:
-    """What rounding adds to the outputs ``y`` (float32, without bias) of a layer under ``q``.
+def output_error(q: QuantizedLayer | None, y: Tensor, bias: Tensor | None) -> Tensor | None:
+    """What rounding adds to the outputs ``y`` (..., rows), float32, without bias, of a layer.
 
-    None where nothing of it is cached in fewer bits.
+    None where they are left as they are, and so is what is cached.
     """
-    if q is None or not q.head:
+    if not rounds_output(q):
         return None
+    assert q is not None
+    bias = None if bias is None else bias.detach().float()
+    whole = y if bias is None else y + bias
+    if q.output_scale is not None:
+        return fake_output(q, whole, bias, -1) - whole
     assert q.weight.scheme.cache is not None
-    whole = y if bias is None else y + bias.detach().float()
     return fake_cache(whole, q.weight.scheme.cache, q.head) - whole
 
 
-def _of_tokens(x: Tensor, activation: Activation, kind: str, step: Tensor | None) -> Tensor:
+def rounds_output(q: QuantizedLayer | None) -> bool:
+    """Whether a layer's outputs are not those of its weights and inputs alone."""
+    return q is not None and (q.head > 0 or q.output_scale is not None)
+
+
+def _of_tokens(
+    x: Tensor, activation: Activation, kind: str, step: Tensor | None, zero: int | None
+) -> Tensor:
     if activation.group is None:
-        return _rounded(x, activation.bits, kind, step)
+        return _rounded(x, activation.bits, kind, step, zero)
     parts = x.unflatten(-1, (-1, activation.group))
     _, most = integer_range(activation.bits, symmetric=True)
     steps = _positive(parts.detach().abs().amax(-1, keepdim=True) / most)
     return _rounded(parts, activation.bits, kind, steps).flatten(-2)
 
 
-def _rounded(x: Tensor, bits: int, kind: str, step: Tensor | None) -> Tensor:
+def _rounded(
+    x: Tensor, bits: int, kind: str, step: Tensor | None, zero: int | None = None
+) -> Tensor:
     s = _dynamic_step(x, bits, kind) if step is None else step.to(x)
-    lo, hi = integer_range(bits, symmetric=True)
-    return _StraightThrough.apply(x, s, lo, hi)
+    z = 1 << (bits - 1) if zero is None else zero
+    return _StraightThrough.apply(x, s, -z, (1 << bits) - 1 - z)
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -97,6 +148,39 @@ def static_step(magnitudes: Histogram, bits: int) -> Tensor:
     steps = torch.tensor(CLIPS, dtype=torch.float64)[:, None] * (top / hi)
     errors = ((x / steps).round_().clamp_(max=hi) * steps - x).square() @ counts
     return steps[errors.argmin(), 0].float()
+
+
+def static_grid(found: Histogram, activation: Activation) -> tuple[Tensor, int | None]:
+    """Step (0-dim float32) and code of 0 of a static grid, the latter None where it is symmetric.
+
+    With a zero point the ends of [least, greatest], 0 included, are drawn in together and then one
+    after the other, as far as that lessens the squared error.
+    """
+    if activation.symmetric:
+        return static_step(found, activation.bits), None
+    levels = (1 << activation.bits) - 1
+    if not found.width:
+        return torch.tensor(1.0), 0
+    x = (torch.arange(BINS, dtype=torch.float64) + 0.5) * found.width
+    counts = torch.cat([found.negative.flip(0), found.counts - found.negative]).double()
+    x = torch.cat([-x.flip(0), x])[counts > 0]
+    counts = counts[counts > 0]
+    clips = torch.tensor(CLIPS, dtype=torch.float64)[:, None]
+    lo, hi = x[:1].clamp(max=0), x[-1:].clamp(min=0)
+
+    def best(lo: Tensor, hi: Tensor) -> int:
+        steps = (hi - lo) / levels
+        zeros = (-lo / steps).round_()
+        codes = torch.minimum(torch.maximum((x / steps).round_(), -zeros), levels - zeros)
+        return int(((codes * steps - x).square() @ counts).argmin())
+
+    clip = clips[best(clips * lo, clips * hi)]
+    lo, hi = clip * lo, clip * hi
+    for _ in range(2 if lo and hi else 0):
+        hi = clips[best(lo.expand_as(clips), clips * hi)] * hi
+        lo = clips[best(clips * lo, hi.expand_as(clips))] * lo
+    step = (hi - lo)[0] / levels
+    return step.float(), int((-lo[0] / step).round())
 
 
 def _dynamic_step(x: Tensor, bits: int, kind: str) -> Tensor:

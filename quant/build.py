@@ -17,7 +17,7 @@ from bitfront.errors import ModelError, SchemeError, UnknownName
 from bitfront.scratch import Scratch
 from bitfront.types import Activation, Layer, Scheme
 
-from .activations import static_step
+from .activations import static_grid
 from .quantizers import QUANTIZERS, quantize
 from .statistics import Histogram, InputStatistics, collect, moment_bytes
 from .suitability import takes
@@ -61,6 +61,7 @@ class Builder:
         moments: list[str] = []
         magnitudes: list[str] = []
         after_first: list[str] = []
+        outputs: dict[str, bool] = {}
         for name, scheme in dict.fromkeys(pairs):
             owner = self._owner(name, scheme)
             if QUANTIZERS[scheme.quantizer].uses_inputs and self._known(owner).H is None:
@@ -68,7 +69,9 @@ class Builder:
             activation = scheme.activation
             if activation and activation.static and self._magnitudes(name, activation) is None:
                 (after_first if activation.bos else magnitudes).append(name)
-        if not (moments or magnitudes or after_first):
+            if activation and activation.output and self._known(name).outputs is None:
+                outputs[name] = self._layers[name].rectified
+        if not (moments or magnitudes or after_first or outputs):
             return
         for name in self._layers:
             if is_applied(name, self._model.get_submodule(name)):
@@ -77,8 +80,8 @@ class Builder:
                     "prepare them before applying anything",
                 )
         for part in self._parts(moments) or [[]]:
-            self._remember(collect(self._model, part, magnitudes, self._run, after_first))
-            magnitudes, after_first = [], []
+            self._remember(collect(self._model, part, magnitudes, self._run, after_first, outputs))
+            magnitudes, after_first, outputs = [], [], {}
 
     def quantized(self, name: str, scheme: Scheme) -> QuantizedLayer:
         """Layer ``name`` under ``scheme``; prepares the pair if that was not done.
@@ -107,9 +110,15 @@ class Builder:
         head = layer.head if scheme.cache is not None and layer.cached else 0
         if activation is None or not activation.static:
             return QuantizedLayer(weight, head=head)
-        magnitudes = self._magnitudes(name, activation)
+        magnitudes, outputs = self._magnitudes(name, activation), self._known(name).outputs
         assert magnitudes is not None  # prepared
-        return QuantizedLayer(weight, static_step(magnitudes, activation.bits), head)
+        step, zero = static_grid(magnitudes, activation)
+        made = QuantizedLayer(weight, step, head, zero)
+        if not activation.output:
+            return made
+        assert outputs is not None  # prepared
+        step, zero = static_grid(outputs, activation)
+        return replace(made, output_scale=step, output_zero=zero)
 
     def _weight(self, owner: str, scheme: Scheme) -> QuantizedWeight:
         made = self._made.get((owner, scheme))
@@ -177,4 +186,5 @@ class Builder:
                 old,
                 magnitudes=new.magnitudes or old.magnitudes,
                 after_first=new.after_first or old.after_first,
+                outputs=new.outputs or old.outputs,
             )

@@ -62,6 +62,10 @@ class CompressedTensors(Exporter):
             return "compressed-tensors quantizes every token alike; use schemes without b"
         if scheme.activation is not None and scheme.activation.group is not None:
             return "its loader has one step for a token; use activations without g, or safetensors"
+        if scheme.activation is not None and not scheme.activation.symmetric:
+            return "zero points of activations are not written; use a8s, or safetensors"
+        if scheme.activation is not None and scheme.activation.output:
+            return "it rounds no outputs; use activations without o, or safetensors"
         if scheme.cache is not None:
             return "this container's files say nothing of a cache; use safetensors"
         if not scheme.symmetric:

@@ -19,7 +19,7 @@ from .formats import dequantize
 from .layers import adapter_for, adapter_of
 from .packed import from_tensors
 from .stored import in_safetensors, tensor_name
-from .surgery import cache_hook, input_hook
+from .surgery import cache_hook, input_hook, output_hook
 from .tensorfiles import Spec, TensorFolder, dtype_name
 
 M = TypeVar("M", bound=nn.Module)
@@ -72,16 +72,21 @@ def _load_layer(model: nn.Module, layer: Layer, scheme: Scheme, files: TensorFol
         return  # among the model's own tensors
     tensors = {s: files.read(tensor_name(layer.name, s)) for s in in_safetensors(layer, scheme)}
     if layer.shares is None:
-        weight = from_tensors(layer, scheme, tensors).weight
-        adapter_of(module).assign(module, dequantize(weight, module.weight.dtype))
+        quantized = from_tensors(layer, scheme, tensors)
+        adapter_of(module).assign(module, dequantize(quantized.weight, module.weight.dtype))
     if scheme.activation is not None:
-        step = tensors.get("input_scale")
+        step, zero = tensors.get("input_scale"), tensors.get("input_zero")
         if step is not None:
             step = step.to(module.weight.device)
-        hook = input_hook(layer.name, scheme.activation, layer.kind, step)
+        hook = input_hook(
+            layer.name, scheme.activation, layer.kind, step, None if zero is None else int(zero)
+        )
         _HOOKS.setdefault(module, []).append(
             module.register_forward_pre_hook(hook, with_kwargs=True)
         )
+        if scheme.activation.output:  # of a layer with a weight of its own
+            rounding = output_hook(quantized, layer.kind)
+            _HOOKS[module].append(module.register_forward_hook(rounding))
     if scheme.cache is not None and layer.cached:
         handle = module.register_forward_hook(cache_hook(scheme, layer.head))
         _HOOKS.setdefault(module, []).append(handle)

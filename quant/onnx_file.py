@@ -73,7 +73,14 @@ class OnnxFile:
         owner = layer.shares or layer.name
         suffixes = in_onnx(Layer(owner, layer.kind, layer.rows, layer.cols), scheme)
         named = {s: from_proto(self._tensor(tensor_name(owner, s))) for s in suffixes}
-        return QuantizedLayer(FORMS[form].weight(layer, scheme, named), named.get("step"))
+        offset, output_offset = (named.get(f"{part}offset") for part in ("", "output_"))
+        return QuantizedLayer(
+            FORMS[form].weight(layer, scheme, named),
+            named.get("step"),
+            input_zero=None if offset is None else int(offset),
+            output_scale=named.get("output_step"),
+            output_zero=None if output_offset is None else int(output_offset),
+        )
 
     def other_precision(self, layer: Layer, scheme: Scheme) -> str | None:
         """What the layer is computed by, where that is not what its scheme asks for."""

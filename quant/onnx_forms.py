@@ -6,13 +6,15 @@ float     weight (rows, cols)
 folded    weight (rows, cols) of 16 bits; or codes (rows, groups, g), and scale and zero
           (rows, groups, 1)
 blocked   codes (rows, groups, bytes), scale (rows, groups), zero (rows, bytes)
-integer   codes (cols, rows), scale (rows,), step () of static inputs
+integer   codes (cols, rows), scale (rows,), step () of static inputs, offset () with zero points
+rounded   codes as the module has them, scale (rows,), bias (rows,) of int32, step () and offset ()
+          of inputs, output_step () and output_offset () of outputs
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +22,8 @@ from torch import Tensor, nn
 from bitfront.registry import Registry
 from bitfront.types import Layer, Scheme
 
-from .onnx_parts import MICROSOFT, Nodes, product
+from .activations import rounded_bias
+from .onnx_parts import MICROSOFT, Nodes, convolved, product
 from .packing import pack, to_signed, to_unsigned, unpack
 from .stored import CASTS, groups
 from .weights import QuantizedLayer, QuantizedWeight
@@ -31,12 +34,13 @@ Named = Mapping[str, Tensor]  # suffix -> tensor
 
 
 class Form(NamedTuple):
-    """build: adds a layer's nodes and tensors; the name of its output, without bias.
-    weight: what the tensors of a file stand for.
+    """build: adds a layer's nodes and tensors; the name of its output, without bias unless it is
+    ``biased``. weight: what the tensors of a file stand for.
     """
 
     build: Callable[[Nodes, nn.Module, Layer, QuantizedLayer, str], str]
     weight: Callable[[Layer, Scheme, Named], QuantizedWeight]
+    biased: bool = False
 
 
 FORMS: Registry[Form] = Registry("form of a layer")
@@ -99,17 +103,12 @@ def _blocked_weight(layer: Layer, scheme: Scheme, tensors: Named) -> QuantizedWe
 
 def _integer(nodes: Nodes, module: nn.Module, layer: Layer, q: QuantizedLayer, x: str) -> str:
     """Dynamic inputs are divided by each token's step, and the products multiplied by it."""
-    w, kind = q.weight, _code_kind(q.weight.scheme)
-    assert w.scale is not None
-    codes = nodes.hold("codes", w.codes.T, kind)
-    if kind == "INT4":
-        codes = nodes.cast(codes, "INT8")
-    scale = nodes.cast(nodes.hold("scale", w.scale[:, 0]), "FLOAT")
-    middle = nodes.hold("middle", torch.tensor(MIDDLE, dtype=torch.uint8))
+    codes, scale = _rows(nodes, q.weight, q.weight.codes.T)
     steps = None
     if q.input_scale is not None:
-        step = nodes.hold("step", q.input_scale)
+        step, middle = _grid(nodes, "", q.input_scale, q.input_zero)
     else:
+        middle = _offset(nodes, "middle", MIDDLE)
         steps, step = _steps(nodes, x), nodes.hold("one", torch.tensor(1.0))
         x = nodes.add("Div", x, steps)
     rounded = nodes.add("QuantizeLinear", x, step, middle)
@@ -120,6 +119,47 @@ def _integer(nodes: Nodes, module: nn.Module, layer: Layer, q: QuantizedLayer, x
 def _integer_weight(layer: Layer, scheme: Scheme, tensors: Named) -> QuantizedWeight:
     codes, scale = tensors["codes"].T.contiguous(), tensors["scale"].unsqueeze(-1)
     return QuantizedWeight(scheme, codes, scale)
+
+
+def _rounded(nodes: Nodes, module: Any, layer: Layer, q: QuantizedLayer, x: str) -> str:
+    """The bias is added to the sums of products, as int32, before the output is rounded."""
+    assert q.input_scale is not None
+    assert q.output_scale is not None
+    x, geometry = convolved(nodes, module, x)
+    codes, scale = _rows(nodes, q.weight, q.weight.codes.reshape(module.weight.shape))
+    given = _grid(nodes, "", q.input_scale, q.input_zero)
+    made = _grid(nodes, "output_", q.output_scale, q.output_zero)
+    nothing = nodes.hold("nothing", torch.tensor(0, dtype=torch.int8))
+    inputs = [nodes.add("QuantizeLinear", x, *given), *given, codes, scale, nothing, *made]
+    if module.bias is not None:
+        inputs.append(nodes.hold("bias", rounded_bias(q, module.bias)[0]))
+    return nodes.add("DequantizeLinear", nodes.add("QLinearConv", *inputs, **geometry), *made)
+
+
+def _rounded_weight(layer: Layer, scheme: Scheme, tensors: Named) -> QuantizedWeight:
+    return QuantizedWeight(scheme, tensors["codes"].flatten(1), tensors["scale"].unsqueeze(-1))
+
+
+def _rows(nodes: Nodes, weight: QuantizedWeight, codes: Tensor) -> tuple[str, str]:
+    """Codes as int8, and the scales of rows as float32."""
+    assert weight.scale is not None
+    kind = _code_kind(weight.scheme)
+    held = nodes.hold("codes", codes, kind)
+    if kind == "INT4":
+        held = nodes.cast(held, "INT8")
+    return held, nodes.cast(nodes.hold("scale", weight.scale[:, 0]), "FLOAT")
+
+
+def _grid(nodes: Nodes, part: str, step: Tensor, zero: int | None) -> tuple[str, str]:
+    """Step and zero point of UINT8 inputs or outputs."""
+    held = nodes.hold(f"{part}step", step)
+    if zero is None:
+        return held, _offset(nodes, f"{part}middle", MIDDLE)
+    return held, _offset(nodes, f"{part}offset", zero)
+
+
+def _offset(nodes: Nodes, suffix: str, zero: int) -> str:
+    return nodes.hold(suffix, torch.tensor(zero, dtype=torch.uint8))
 
 
 def _steps(nodes: Nodes, x: str) -> str:
@@ -136,6 +176,7 @@ FORMS["float"] = Form(_float, _float_weight)
 FORMS["folded"] = Form(_folded, _folded_weight)
 FORMS["blocked"] = Form(_blocked, _blocked_weight)
 FORMS["integer"] = Form(_integer, _integer_weight)
+FORMS["rounded"] = Form(_rounded, _rounded_weight, biased=True)
 
 
 def _code_kind(scheme: Scheme) -> str:

@@ -39,7 +39,8 @@ class Fill:
         """The layer's nodes from ``x`` to ``y``, and its tensors. call: the calls before this."""
         nodes = Nodes(self.layer.name, call, self.owner)
         output = self.form.build(nodes, self.module, self.layer, self.make(), x)
-        with_bias(nodes, self.module, self.layer.kind, output)
+        if not self.form.biased:
+            with_bias(nodes, self.module, self.layer.kind, output)
         nodes.nodes[-1].output[0] = y
         return nodes
 

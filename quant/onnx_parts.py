@@ -118,26 +118,35 @@ def product(nodes: Nodes, module: Any, kind: str, x: str, M: str) -> str:
     if kind in ("linear", "hf_conv1d"):
         return nodes.add("MatMul", x, nodes.add("Transpose", M, perm=[1, 0]))
     shape = tuple(module.weight.shape)
-    geometry: dict[str, Any] = {
-        "kernel_shape": list(module.kernel_size), "strides": list(module.stride),
-        "dilations": list(module.dilation), "group": module.groups,
-    }  # fmt: skip
     if not kind.startswith("conv_transpose"):
-        pads = module._reversed_padding_repeated_twice  # last dimension first, (left, right) each
-        before, after = pads[::2][::-1], pads[1::2][::-1]
         w = nodes.add("Reshape", M, nodes.shape(*shape))
-        if module.padding_mode != "zeros":
-            widths = nodes.shape(0, 0, *before, 0, 0, *after)
-            x = nodes.add("Pad", x, widths, mode=_PADDING[module.padding_mode])
-            before, after = [0] * len(before), [0] * len(after)
-        return nodes.add("Conv", x, w, pads=[*before, *after], **geometry)
+        x, geometry = convolved(nodes, module, x)
+        return nodes.add("Conv", x, w, **geometry)
     G = module.groups
     apart = nodes.add("Reshape", M, nodes.shape(G, shape[1], shape[0] // G, -1))
     w = nodes.add("Reshape", nodes.add("Transpose", apart, perm=[0, 2, 1, 3]), nodes.shape(*shape))
     return nodes.add(
         "ConvTranspose", x, w, pads=[*module.padding, *module.padding],
-        output_padding=list(module.output_padding), **geometry,
+        output_padding=list(module.output_padding), **_geometry(module),
     )  # fmt: skip
+
+
+def convolved(nodes: Nodes, module: Any, x: str) -> tuple[str, dict[str, Any]]:
+    """What a convolution that is not transposed convolves of its input, and its attributes."""
+    pads = module._reversed_padding_repeated_twice  # last dimension first, (left, right) each
+    before, after = pads[::2][::-1], pads[1::2][::-1]
+    if module.padding_mode != "zeros":
+        widths = nodes.shape(0, 0, *before, 0, 0, *after)
+        x = nodes.add("Pad", x, widths, mode=_PADDING[module.padding_mode])
+        before, after = [0] * len(before), [0] * len(after)
+    return x, {"pads": [*before, *after], **_geometry(module)}
+
+
+def _geometry(module: Any) -> dict[str, Any]:
+    return {
+        "kernel_shape": list(module.kernel_size), "strides": list(module.stride),
+        "dilations": list(module.dilation), "group": module.groups,
+    }  # fmt: skip
 
 
 def with_bias(nodes: Nodes, module: Any, kind: str, y: str) -> str:

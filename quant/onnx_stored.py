@@ -4,8 +4,10 @@ form      weights                                  inputs        nodes
 float     as they are                              as they are   MatMul, Conv, ConvTranspose, Gather
 blocked   2, 4, 8 bits in groups of 16, 32, ...    as they are   MatMulNBits
                                                    (4 bits), a8g
-integer   to 8 bits, symmetric, one scale a row    a8, a8s       QuantizeLinear,
-                                                                 MatMulIntegerToFloat
+integer   to 8 bits, symmetric, one scale a row    a8, a8s,      QuantizeLinear,
+                                                   a8sz          MatMulIntegerToFloat
+rounded   the same, of a convolution               a8so, a8szo   QuantizeLinear, QLinearConv,
+                                                                 DequantizeLinear
 folded    codes and scales, or 16-bit floats       as they are   Cast, Mul: the runtime does them
                                                                  once, when it loads; then as float
 
@@ -45,7 +47,9 @@ def reason(layer: Layer, scheme: Scheme) -> str | None:
     activation = scheme.activation
     if activation is None:
         return reasons["folded"]
-    return reasons["blocked" if activation.group is not None else "integer"]
+    if activation.group is not None:
+        return reasons["blocked"]
+    return reasons["integer" if layer.kind in TOKEN_KINDS else "rounded"]
 
 
 def in_onnx(layer: Layer, scheme: Scheme) -> Tensors:
@@ -66,8 +70,12 @@ def in_onnx(layer: Layer, scheme: Scheme) -> Tensors:
         packed = layer.rows * math.ceil(count * scheme.bits / 8)
         size = packed if form == "blocked" else _code_bytes(layer.rows * count, scheme)
         tensors["zero"] = ("U8", (size,))
-    if form == "integer" and scheme.activation is not None and scheme.activation.static:
-        tensors["step"] = ("F32", ())
+    activation = scheme.activation
+    if activation is not None and activation.static:
+        for part in ("", "output_") if activation.output else ("",):
+            tensors[f"{part}step"] = ("F32", ())
+            if not activation.symmetric:
+                tensors[f"{part}offset"] = ("U8", ())
     return tensors
 
 
@@ -82,6 +90,8 @@ def core_of(layer: Layer, scheme: Scheme) -> tuple[str, dict[str, int]]:
         }  # fmt: skip
     if form == "integer":
         return "MatMulIntegerToFloat", {}
+    if form == "rounded":
+        return "QLinearConv", {}
     if layer.kind == "embedding":
         return "Gather", {}
     if layer.kind in TOKEN_KINDS:
@@ -106,6 +116,7 @@ def _reasons(layer: Layer, scheme: Scheme) -> dict[str, str | None]:
         "float": None if scheme.format == KEEP_WORD else "it is quantized",
         "blocked": _not_blocked(layer, scheme),
         "integer": _not_integer(layer, scheme),
+        "rounded": _not_rounded(layer, scheme),
         "folded": _not_folded(scheme),
     }
 
@@ -138,12 +149,27 @@ def _not_integer(layer: Layer, scheme: Scheme) -> str | None:
     if layer.shares is not None:
         return _twice(layer)
     if layer.kind not in TOKEN_KINDS:
-        return f"integer products of a {layer.kind} round its outputs too, which no scheme does"
+        return f"a {layer.kind} is no product of matrices"
     if scheme.format != "int" or not scheme.symmetric or scheme.group is not None:
         return "integer products take symmetric weights with one scale for a row"
     activation = scheme.activation
     if activation is None or activation.bits != 8 or activation.bos or activation.group:
         return "integer products take inputs of 8 bits, a8 or a8s"
+    if activation.output:
+        return f"integer products of a {layer.kind} leave its outputs as they are; use it without o"
+    return None
+
+
+def _not_rounded(layer: Layer, scheme: Scheme) -> str | None:
+    if layer.kind not in ("conv1d", "conv2d"):
+        return f"ONNX Runtime has no integer {layer.kind}"
+    if layer.shares is not None:
+        return _twice(layer)
+    if scheme.format != "int" or not scheme.symmetric or scheme.group is not None:
+        return "integer convolutions take symmetric weights with one scale for a row"
+    activation = scheme.activation
+    if activation is None or activation.bits != 8 or not activation.output:
+        return "integer convolutions round outputs as well as inputs, to 8 bits: a8so or a8szo"
     return None
 
 

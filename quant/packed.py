@@ -7,13 +7,18 @@ weight_scale          (rows, groups)
 weight_zero           (rows, bytes): zero points packed like the codes, asymmetric schemes only
 weight_tensor_scale   (), nvfp4 only
 input_scale           (), static activations only
+input_zero            (), static activations with a zero point only
+output_scale          (), rounded outputs only
+output_zero           (), rounded outputs with a zero point only
 weight                a kept weight, unchanged
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from bitfront.types import Layer, Scheme
@@ -40,8 +45,12 @@ def to_tensors(layer: Layer, quantized: QuantizedLayer) -> dict[str, Tensor]:
             tensors["weight_zero"] = pack(q.zero, scheme.bits)
         if q.tensor_scale is not None:
             tensors["weight_tensor_scale"] = q.tensor_scale
-    if quantized.input_scale is not None:
-        tensors["input_scale"] = quantized.input_scale
+    for part in ("input", "output"):
+        scale, zero = getattr(quantized, f"{part}_scale"), getattr(quantized, f"{part}_zero")
+        if scale is not None:
+            tensors[f"{part}_scale"] = scale
+        if zero is not None:
+            tensors[f"{part}_zero"] = torch.tensor(zero, dtype=torch.uint8)
     return tensors
 
 
@@ -57,4 +66,16 @@ def from_tensors(layer: Layer, scheme: Scheme, tensors: Mapping[str, Tensor]) ->
     weight = QuantizedWeight(
         scheme, codes, tensors.get("weight_scale"), zero, tensors.get("weight_tensor_scale")
     )
-    return QuantizedLayer(weight, tensors.get("input_scale"))
+    return with_grids(QuantizedLayer(weight), tensors)
+
+
+def with_grids(layer: QuantizedLayer, tensors: Mapping[str, Tensor]) -> QuantizedLayer:
+    """``layer`` with the grids of inputs and outputs that are among ``tensors``."""
+    input_zero, output_zero = tensors.get("input_zero"), tensors.get("output_zero")
+    return replace(
+        layer,
+        input_scale=tensors.get("input_scale"),
+        input_zero=None if input_zero is None else int(input_zero),
+        output_scale=tensors.get("output_scale"),
+        output_zero=None if output_zero is None else int(output_zero),
+    )

@@ -1,8 +1,9 @@
-"""What calibration data does at the inputs of layers: second moments and magnitudes.
+"""What calibration data does at the inputs of layers, and at outputs: second moments, histograms.
 
     X        (n, G, cols)      inputs of one call, one vector a position (G: convolution groups)
     H        (G, cols, cols)   mean of x xᵀ over all positions of all samples
     counts   (BINS,)           how many inputs have |x| in [i, i + 1) · width
+    negative (BINS,)           how many of these are below 0
 
 ``width`` is a power of two, doubled (and neighbours merged) when a larger input comes, so the
 histogram does not depend on the order of the data.
@@ -12,10 +13,11 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -33,23 +35,26 @@ _SHARING = ("linear", "hf_conv1d")  # kinds whose H depends on the input tensor 
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """Magnitudes of inputs. ``width`` is 0 where all are 0."""
+    """Magnitudes of inputs or outputs. ``width`` is 0 where all are 0."""
 
     counts: Tensor  # (BINS,) int64, on the CPU
     width: float
+    negative: Tensor  # (BINS,) int64, of ``counts``
 
 
 @dataclass(frozen=True, eq=False)
 class InputStatistics:
     """Statistics of one layer's inputs. ``rows``: how many vectors ``H`` is the mean of.
 
-    magnitudes: of all inputs. after_first: of every token but the first of its text.
+    magnitudes: of all inputs. after_first: of every token but the first of its text. outputs: what
+    is read of the layer's outputs.
     """
 
     H: Tensor | None = None  # (G, cols, cols) float32
     rows: int = 0
     magnitudes: Histogram | None = None
     after_first: Histogram | None = None
+    outputs: Histogram | None = None
 
 
 def collect(
@@ -58,18 +63,21 @@ def collect(
     magnitudes: Collection[str],
     run: Callable[[], object],
     after_first: Collection[str] = (),
+    outputs: Mapping[str, bool] = MappingProxyType({}),
 ) -> dict[str, InputStatistics]:
     """Statistics of the named layers, while ``run`` pushes the calibration data through ``model``.
 
     moments: layers whose ``H`` is wanted. magnitudes: layers whose histogram is wanted;
-    after_first: without first tokens. Layers that get the very same tensor in every call (q/k/v)
+    after_first: without first tokens. outputs: layers whose outputs are wanted -> whether what a
+    ReLU makes of them is. Layers that get the very same tensor in every call (q/k/v)
     share one ``H``; where that looked so at first and was not, ``run`` is called once more. Raises
-    ``ModelError`` for a layer that is never called, for inputs that are not finite, and for a layer
+    ``ModelError`` for a layer that is never called, for values that are not finite, and for a layer
     of ``after_first`` whose inputs have no tokens, or none after the first.
     """
-    found = _watch(model, set(moments), set(magnitudes), set(after_first), run, share=True)
+    wanted = (set(moments), set(magnitudes), set(after_first))
+    found = _watch(model, wanted, outputs, run, share=True)
     astray = {watch.name for watch in found if watch.astray}
-    again = _watch(model, astray, set(), set(), run, share=False) if astray else []
+    again = _watch(model, (astray, set(), set()), {}, run, share=False) if astray else []
     statistics = {watch.name: watch.result() for watch in found}
     for watch in again:
         H = watch.result()
@@ -113,26 +121,29 @@ class _Magnitudes:
     """Running histogram."""
 
     def __init__(self) -> None:
-        self.counts = torch.zeros(BINS, dtype=torch.int64)
+        self.counts = torch.zeros(2, BINS, dtype=torch.int64)  # from 0 on, below 0
         self.width = 0.0
 
     def add(self, x: Tensor) -> None:
         if x.numel() == 0:  # a text of one token, which is left out
             return
+        below = x < 0
         x = x.abs().float()
         top = float(x.max())
         if top > 0:
             self._widen(math.ldexp(1.0, math.frexp(top)[1]) / BINS)  # top < BINS · width
         bins = (x / self.width).int() if self.width else torch.zeros_like(x, dtype=torch.int32)
-        self.counts += torch.bincount(bins.flatten(), minlength=BINS).cpu()
+        bins += below.int() * BINS
+        self.counts += torch.bincount(bins.flatten(), minlength=2 * BINS).cpu().view(2, BINS)
 
     @property
     def result(self) -> Histogram:
-        return Histogram(self.counts, self.width)
+        return Histogram(self.counts.sum(0), self.width, self.counts[1])
 
     def _widen(self, width: float) -> None:
         while self.width and self.width < width:
-            self.counts = torch.cat([self.counts.view(-1, 2).sum(1), torch.zeros(BINS // 2).long()])
+            merged = self.counts.view(2, -1, 2).sum(2)
+            self.counts = torch.cat([merged, torch.zeros_like(merged)], 1)
             self.width *= 2
         self.width = max(self.width, width)
 
@@ -141,12 +152,20 @@ class _Watch:
     """One layer during a pass: what it was given, or whose inputs it was given too."""
 
     def __init__(
-        self, name: str, module: nn.Module, moments: bool, magnitudes: bool, after_first: bool
+        self,
+        name: str,
+        module: nn.Module,
+        moments: bool,
+        magnitudes: bool,
+        after_first: bool,
+        rectified: bool | None,
     ) -> None:
         self.name, self.module, self.adapter = name, module, adapter_of(module)
         self.moments = _Moments(getattr(module, "groups", 1)) if moments else None
         self.magnitudes = _Magnitudes() if magnitudes else None
         self.after_first = _Magnitudes() if after_first else None
+        self.outputs = _Magnitudes() if rectified is not None else None
+        self.rectified = rectified
         self.calls = 0
         self.leader: _Watch | None = None
         self.astray = False
@@ -163,11 +182,15 @@ class _Watch:
         self.calls += 1
         if self.magnitudes is not None or self.after_first is not None:
             if not torch.isfinite(x).all():
-                raise self._not_finite()
+                raise self._not_finite("inputs")
             if self.magnitudes is not None:
                 self.magnitudes.add(x)
             if self.after_first is not None:
                 self.after_first.add(split_first(self.name, x)[1])
+        if self.outputs is not None:
+            if not torch.isfinite(y).all():
+                raise self._not_finite("outputs")
+            self.outputs.add(y.relu() if self.rectified else y)
         if self.moments is None:
             return
         if self.adapter.kind in _SHARING and not x.is_inference():
@@ -187,8 +210,8 @@ class _Watch:
         for part in x.split(max(1, CHUNK // unfolded)):
             moments.add(self.adapter.patches(self.module, part).flatten(0, 1))
 
-    def _not_finite(self) -> ModelError:
-        return ModelError(f"inputs of layer {self.name!r} are not finite", "check model and data")
+    def _not_finite(self, what: str) -> ModelError:
+        return ModelError(f"{what} of layer {self.name!r} are not finite", "check model and data")
 
     def close(self) -> None:
         """Check the whole pass."""
@@ -211,28 +234,31 @@ class _Watch:
         found = InputStatistics(
             magnitudes=None if self.magnitudes is None else self.magnitudes.result,
             after_first=None if self.after_first is None else self.after_first.result,
+            outputs=None if self.outputs is None else self.outputs.result,
         )
         if source is None or source.mean is None:
             return found
         if not torch.isfinite(source.mean).all():
-            raise self._not_finite()
+            raise self._not_finite("inputs")
         return replace(found, H=source.mean, rows=source.rows)
 
 
 def _watch(
     model: nn.Module,
-    moments: set[str],
-    magnitudes: set[str],
-    after_first: set[str],
+    wanted: tuple[set[str], set[str], set[str]],
+    outputs: Mapping[str, bool],
     run: Callable[[], object],
     share: bool,
 ) -> list[_Watch]:
-    """One pass over the calibration data."""
-    wanted = (moments, magnitudes, after_first)
-    watches = [
-        _Watch(name, model.get_submodule(name), *(name in names for names in wanted))
-        for name in sorted(moments | magnitudes | after_first)
-    ]
+    """One pass over the calibration data. wanted: of moments, magnitudes, those after the first."""
+    watches = []
+    for name in sorted(set().union(*wanted, outputs)):
+        moments, magnitudes, after_first = (name in names for names in wanted)
+        watches.append(
+            _Watch(
+                name, model.get_submodule(name), moments, magnitudes, after_first, outputs.get(name)
+            )
+        )
     leaders: list[_Watch] = []
     with ExitStack() as stack, torch.no_grad():
         for watch in watches:

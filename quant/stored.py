@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from bitfront.registry import Registry
 from bitfront.scheme import KEEP as KEEP_WORD
-from bitfront.types import Layer, Scheme
+from bitfront.types import Activation, Layer, Scheme
 
 from .onnx_stored import in_onnx
 
@@ -28,12 +28,12 @@ STORED: Registry[Stored] = Registry("exporter")
 
 @STORED.register("safetensors")
 def in_safetensors(layer: Layer, scheme: Scheme) -> Tensors:
-    """The tensors of ``packed``; of a weight that is shared, only the scale of its inputs."""
+    """The tensors of ``packed``; of a weight that is shared, only the grid of its inputs."""
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
     if layer.shares is None:
         tensors |= _weight(layer, scheme)
-    if scheme.activation is not None and scheme.activation.static:
-        tensors["input_scale"] = ("F32", ())
+    if scheme.activation is not None:
+        tensors |= _grids(scheme.activation)
     return tensors
 
 
@@ -84,6 +84,17 @@ def packed_bytes(cols: int, bits: int, unit: int = 1) -> int:
 def groups(layer: Layer, scheme: Scheme) -> int:
     """Scales of one row."""
     return layer.cols // (scheme.group or layer.cols)
+
+
+def _grids(activation: Activation) -> Tensors:
+    """Of static inputs and of outputs."""
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for part, wanted in (("input", activation.static), ("output", activation.output)):
+        if wanted:
+            tensors[f"{part}_scale"] = ("F32", ())
+            if not activation.symmetric:
+                tensors[f"{part}_zero"] = ("U8", ())
+    return tensors
 
 
 def _scale_dtype(layer: Layer, scheme: Scheme) -> str:

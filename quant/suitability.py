@@ -28,6 +28,10 @@ def takes(layer: Layer, scheme: Scheme) -> str | None:
             return f"b leaves the first token as it is, and the input of a {layer.kind} has none"
         if activation.group is not None:
             return f"a{activation.bits}g is for tokens in groups, not the input of a {layer.kind}"
+    if activation is not None and activation.output and layer.shares is not None:
+        return (
+            f"its weight is tied to {layer.shares!r}, and o rounds the output of a layer of its own"
+        )
     if activation is not None and activation.bos and layer.flat:
         return "b leaves the first token as it is, and its inputs are single vectors"
     if scheme.cache is not None and layer.attention not in ("query", "key", "value"):

@@ -1,7 +1,7 @@
 """Quantized layers in a live model, for as long as a ``with`` block lasts.
 
-Weights change in place and come back bit for bit; inputs, and outputs that attention caches, are
-quantized by hooks. Weights on borrowed memory get memory of their own while they are changed.
+Weights change in place and come back bit for bit; inputs, and outputs that are rounded or cached,
+are quantized by hooks. Weights on borrowed memory get memory of their own while they are changed.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from bitfront.errors import ModelError
 from bitfront.scratch import Scratch
 from bitfront.types import Activation, Scheme
 
-from .activations import fake_cache, fake_quantize
+from .activations import fake_cache, fake_output, fake_quantize
 from .formats import dequantize
 from .layers import adapter_of
 from .statistics import call_input
+from .suitability import TOKEN_KINDS
 from .weights import QuantizedLayer
 
 # weight parameter -> its original matrix, while it is replaced
@@ -59,8 +60,13 @@ def applied(
                 done[id(weight)] = name
             activation = layer.weight.scheme.activation
             if activation is not None:
-                hook = input_hook(name, activation, adapter_of(module).kind, layer.input_scale)
+                hook = input_hook(
+                    name, activation, adapter_of(module).kind, layer.input_scale, layer.input_zero
+                )
                 stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+                if activation.output:
+                    rounding = output_hook(layer, adapter_of(module).kind)
+                    stack.callback(module.register_forward_hook(rounding).remove)
             if layer.head:
                 cached = cache_hook(layer.weight.scheme, layer.head)
                 stack.callback(module.register_forward_hook(cached).remove)
@@ -151,11 +157,13 @@ def _check_same(name: str, module: nn.Module, layer: QuantizedLayer, other: str)
         )
 
 
-def input_hook(name: str, activation: Activation, kind: str, step: Tensor | None) -> Any:
+def input_hook(
+    name: str, activation: Activation, kind: str, step: Tensor | None, zero: int | None = None
+) -> Any:
     """A forward pre-hook (with keyword arguments) that quantizes a layer's input.
 
-    name, kind: the layer's. step: 0-dim float32, for static activations. Raises ``ModelError`` when
-    it is missing.
+    name, kind: the layer's. step: 0-dim float32, for static activations; zero: the code of 0, where
+    they have a zero point. Raises ``ModelError`` when the step is missing.
     """
     if activation.static and step is None:
         raise ModelError("a static activation scheme without a step", "build the layer by Builder")
@@ -163,12 +171,31 @@ def input_hook(name: str, activation: Activation, kind: str, step: Tensor | None
     def hook(
         module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        x = fake_quantize(name, call_input(args, kwargs), activation, kind, step)
+        x = fake_quantize(name, call_input(args, kwargs), activation, kind, step, zero)
         if args:
             return (x, *args[1:]), kwargs
         return args, {**kwargs, next(iter(kwargs)): x}
 
     return hook
+
+
+def output_hook(layer: QuantizedLayer, kind: str) -> Any:
+    """A forward hook that rounds a layer's output, bias included. kind: the layer's.
+
+    Raises ``ModelError`` when the step of outputs is missing.
+    """
+    if layer.output_scale is None:
+        raise ModelError("rounded outputs without a step", "build the layer by Builder")
+
+    def hook(module: Any, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        return fake_output(layer, output, module.bias, channel_axis(module, kind))
+
+    return hook
+
+
+def channel_axis(module: Any, kind: str) -> int:
+    """The dimension of a layer's outputs, batched or not, that its channels are in."""
+    return -1 if kind in TOKEN_KINDS else 1 - int(module.weight.ndim)
 
 
 def cache_hook(scheme: Scheme, head: int) -> Any:

@@ -42,7 +42,9 @@ class QuantizedWeight:
 class QuantizedLayer:
     """A layer's quantized weight and, for static activation schemes, its input's scale.
 
-    head: outputs of one head where the scheme quantizes what is cached, else 0.
+    head: outputs of one head where the scheme quantizes what is cached, else 0. input_zero: the
+    code of 0 on the input's grid, None for a symmetric one. output_scale, output_zero: the same of
+    the output's grid, where the scheme rounds outputs.
     """
 
     weight: QuantizedWeight
@@ -50,6 +52,9 @@ class QuantizedLayer:
         None  # 0-dim float32: step of the static per-tensor activation grid
     )
     head: int = 0
+    input_zero: int | None = None
+    output_scale: Tensor | None = None
+    output_zero: int | None = None
 
 
 def scale_dtype(weight_dtype: torch.dtype) -> torch.dtype:

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from bitfront.errors import ModelError
-from bitfront.quant.activations import cache_error, fake_quantize
+from bitfront.quant.activations import fake_quantize, output_error
 from bitfront.quant.formats import dequantize
 from bitfront.quant.layers import adapter_of
 from bitfront.quant.statistics import call_input
@@ -94,6 +94,7 @@ def output_errors(
     """``error/NAME`` (C, N): Σ ΔY² of each candidate; ``energy/NAME`` (N,): Σ Y²; per sample."""
     N = batch.samples
     arrays: Arrays = {}
+    rectified = {layer.name for layer in task.layers if layer.rectified}
     for name, quantized in candidates.items():
         arrays[f"error/{name}"] = np.zeros((len(quantized), N))
         arrays[f"energy/{name}"] = np.zeros(N)
@@ -102,17 +103,24 @@ def output_errors(
         def hook(module: nn.Module, args: Any, kwargs: Any, output: torch.Tensor) -> None:
             x, adapter = call_input(args, kwargs), adapter_of(module)
             W = adapter.matrix(module)
-            full = adapter.apply(module, x, W).float()
+            full = adapter.outputs(module, adapter.apply(module, x, W)).float()
             arrays[f"energy/{name}"] += per_sample(full.double().square(), N)
             for column, q in enumerate(candidates[name]):
                 activation = q.weight.scheme.activation
                 xq = x
                 if activation is not None:
-                    xq = fake_quantize(name, x, activation, adapter.kind, q.input_scale)
+                    xq = fake_quantize(
+                        name, x, activation, adapter.kind, q.input_scale, q.input_zero
+                    )
                 changed = adapter.apply(module, xq, dequantize(q.weight, W.dtype).to(W.device))
-                difference = changed.float() - full
-                rounding = cache_error(q, changed.float(), getattr(module, "bias", None))
+                changed = adapter.outputs(module, changed).float()
+                difference = changed - full
+                bias: torch.Tensor | None = getattr(module, "bias", None)
+                rounding = output_error(q, changed, bias)
                 if rounding is not None:
+                    if name in rectified and q.output_zero == 0:  # negative ones are never read
+                        whole = changed if bias is None else changed + bias.float()
+                        rounding = rounding.masked_fill(whole < 0, 0.0)
                     difference += rounding
                 squares = difference.double().square()
                 arrays[f"error/{name}"][column] += per_sample(squares, N)

@@ -4,7 +4,8 @@
     δ        the gradient at its output, of one call; one δ for each probe
     ΔW_c     (rows, cols)      Ŵ_c - W, the change under scheme c
     Δx_c     as x              input under scheme c minus x, where their activations differ
-    ΔR_c     as the output     rounding of what is cached under scheme c, minus the base's
+    ΔR_c     as the output     rounding of outputs (bias included), or of what is cached, under
+                               scheme c, minus the base's
     Γ_i      (rows, cols)      Σ_t δ_t x_tᵀ over the positions t of sample i: its weight gradient
     s[c, i]  = Σ_t ⟨δ_t, ΔY_c,t⟩ = ⟨ΔW_c, Γ_i⟩ + ⟨Ŵ_c, Σ_t δ_t Δx_tᵀ⟩ + Σ_t ⟨δ_t, ΔR_c,t⟩
                                                                            per-sample score
@@ -21,12 +22,12 @@ Everything is float32.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
-from bitfront.quant.activations import cache_error, fake_quantize
+from bitfront.quant.activations import fake_quantize, output_error, rounds_output
 from bitfront.quant.formats import dequantize
 from bitfront.quant.layers import Adapter, adapter_of
 from bitfront.quant.surgery import original
@@ -163,18 +164,18 @@ class LayerScores:
     def _roundings(
         self, a: Tensor, W: Tensor, changes: Tensor, shifts: Mapping[int, Tensor]
     ) -> dict[int, Tensor]:
-        """Candidate -> ΔR (n, P, rows), where it or the base rounds what is cached.
+        """Candidate -> ΔR (n, P, rows), where it or the base rounds outputs or what is cached.
 
         a: (n, P, G, cols), what the outputs now are products of.
         """
-        if not any(q is not None and q.head for q in (*self.candidates, self.base)):
+        if not any(map(rounds_output, (*self.candidates, self.base))):
             return {}
         bias: Tensor | None = getattr(self.module, "bias", None)
-        now = cache_error(self.base, _products(a, W[None])[:, 0], bias)
+        now = output_error(self.base, _products(a, W[None])[:, 0], bias)
         found = {}
         for c, q in enumerate(self.candidates):
             y = _products(a + shifts.get(c, 0.0), (W + changes[c])[None])[:, 0]
-            then = cache_error(q, y, bias)
+            then = output_error(q, y, bias)
             if then is not None or now is not None:
                 zero = torch.zeros_like(y)
                 found[c] = (zero if then is None else then) - (zero if now is None else now)
@@ -201,7 +202,7 @@ class LayerScores:
         activation = _activation(q)
         if q is None or activation is None:
             return x.float()
-        return fake_quantize(self.name, x, activation, kind, q.input_scale).float()
+        return fake_quantize(self.name, x, activation, kind, q.input_scale, q.input_zero).float()
 
     def _other_activations(self) -> list[list[int]]:
         """The candidates whose activations are not the base's, those of equal ones together."""
@@ -213,7 +214,9 @@ class LayerScores:
 
 
 def _activation(q: QuantizedLayer | None) -> Activation | None:
-    return None if q is None else q.weight.scheme.activation
+    """That of its input."""
+    activation = None if q is None else q.weight.scheme.activation
+    return None if activation is None else replace(activation, output=False)
 
 
 def _gradients(a: Tensor, d: Tensor) -> Tensor:

@@ -16,11 +16,14 @@ from bitfront.quant.surgery import original
 from bitfront.quant.weights import QuantizedLayer
 from bitfront.tasks.base import Batch, Task
 from bitfront.types import Layer, Scheme, parse_schemes
+from tests.modules import with_made_up_grids
 
 WEIGHT_SCHEMES = parse_schemes(
     "w2 w3 w4 w5 w6 w7 w8 w3z w4g5 w5g3z w2g32 w3g8 w4g16z bf16 fp16 fp8 mxfp4 nvfp4"
 )
-ACTIVATION_SCHEMES = parse_schemes("w8a8 w8a8s w4a8 w5a6 w4g8a4s w4g3a8g")
+ACTIVATION_SCHEMES = parse_schemes(
+    "w8a8 w8a8s w4a8 w5a6 w4g8a4s w4g3a8g w8a8sz w4g5a6sz w4a8so w5a8szo"
+)
 KEEP = Scheme.parse("keep")
 
 
@@ -114,9 +117,8 @@ def quantized_by(
 
     def quantized(name: str) -> QuantizedLayer:
         scheme = schemes[name]
-        static = scheme.activation is not None and scheme.activation.static
         weight = quantize(original(name, model.get_submodule(name)), scheme, None)
-        return QuantizedLayer(weight, torch.tensor(0.037) if static else None)
+        return with_made_up_grids(weight, 0.037)
 
     return quantized
 

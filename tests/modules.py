@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bitfront.quant.layers import adapter_of
+from bitfront.quant.weights import QuantizedLayer, QuantizedWeight
 from bitfront.types import Layer
 
 Case = Callable[[], tuple[nn.Module, Tensor]]
@@ -100,3 +101,15 @@ def layer_of(name: str, module: nn.Module, shares: str | None = None) -> Layer:
         dtype=str(M.dtype).removeprefix("torch."), bias=0 if bias is None else bias.numel(),
         macs=100, shares=shares,
     )  # fmt: skip
+
+
+def with_made_up_grids(weight: QuantizedWeight, step: float = 0.03) -> QuantizedLayer:
+    """A quantized layer with grids of static inputs and of outputs that no data was asked for."""
+    activation = weight.scheme.activation
+    if activation is None or not activation.static:
+        return QuantizedLayer(weight)
+    zero = None if activation.symmetric else (1 << activation.bits) // 3
+    output = torch.tensor(0.7 * step) if activation.output else None
+    return QuantizedLayer(
+        weight, torch.tensor(step), 0, zero, output, zero if activation.output else None
+    )

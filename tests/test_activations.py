@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from bitfront.errors import ModelError
-from bitfront.quant.activations import fake_quantize, static_step
+from bitfront.quant.activations import fake_quantize, rounded_bias, static_grid, static_step
+from bitfront.quant.formats import dequantize
+from bitfront.quant.layers import adapter_of
+from bitfront.quant.quantizers import quantize
 from bitfront.quant.statistics import collect
-from bitfront.types import Activation
+from bitfront.quant.surgery import applied
+from bitfront.types import Activation, Scheme
+from tests.modules import with_made_up_grids
 
 
 def inputs(*shape: int) -> Tensor:
@@ -139,6 +146,124 @@ def test_static_step_is_near_the_best_one(bits: int, shape: str) -> None:
     least = min(error(top / hi * 0.99**i) for i in range(500))
     # neighbouring candidates differ by 4 %, and histogram bins are 1/16 of an 8-bit step or less
     assert error(float(static_step(found, bits))) <= 1.02 * least
+
+
+@pytest.mark.parametrize("bits", [4, 6, 8])
+@pytest.mark.parametrize("shape", ["normal", "shifted", "relu", "gelu", "positive", "negative"])
+def test_a_grid_with_a_zero_point_is_near_the_best_one(bits: int, shape: str) -> None:
+    x = torch.randn(4096, 8, generator=torch.Generator().manual_seed(0))
+    functions = {
+        "normal": x, "shifted": x + 1.5, "relu": x.relu(), "gelu": nn.functional.gelu(3 * x),
+        "positive": x.abs() + 2, "negative": -x.abs() - 0.5,
+    }  # fmt: skip
+    x, levels = functions[shape], 2**bits - 1
+    layer = nn.Linear(8, 2)
+    found = collect(nn.ModuleDict({"a": layer}), [], ["a"], lambda: layer(x))["a"].magnitudes
+    assert found is not None
+    activation = Activation(bits, static=True, symmetric=False)
+
+    def error(step: float, zero: int) -> float:
+        codes = ((x / step).round() + zero).clamp(0, levels)
+        return float(((codes - zero) * step - x).double().square().sum())
+
+    step, zero = static_grid(found, activation)
+    assert zero is not None
+    rounded = fake_quantize("a", x, activation, "linear", step, zero)
+    ours = float((rounded - x).double().square().sum())
+    assert ours == pytest.approx(error(float(step), zero), rel=1e-5)
+    lo, hi = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
+    clips = [0.98**i for i in range(60)]
+    least = min(
+        error((p * hi - q * lo) / levels, round(-q * lo * levels / (p * hi - q * lo)))
+        for p in clips
+        for q in (clips if lo and hi else clips[:1] if hi else [p])
+    )
+    # the ends are searched one after the other, at ratios of 4 %
+    assert ours <= 1.03 * least
+    if lo == 0:
+        assert zero == 0
+    plain = static_grid(found, Activation(bits, static=True))[0]
+    symmetric = fake_quantize("a", x, Activation(bits, static=True), "linear", plain)
+    if shape in ("relu", "positive", "negative"):  # half the step, a quarter of the squared error
+        assert ours < 0.35 * float((symmetric - x).double().square().sum())
+    assert ours < 1.03 * float((symmetric - x).double().square().sum())
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_grid_of_zeros_has_a_step(bits: int) -> None:
+    layer = nn.Linear(8, 2)
+    model = nn.ModuleDict({"a": layer})
+    found = collect(model, [], ["a"], lambda: layer(torch.zeros(4, 8)))["a"].magnitudes
+    assert found is not None
+    step, zero = static_grid(found, Activation(bits, static=True, symmetric=False))
+    assert (float(step), zero) == (1.0, 0)
+
+
+@pytest.mark.parametrize("scheme", ["w8a8so", "w4a8szo", "w4a4szo"])
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [
+        (nn.Conv2d(4, 6, 3, padding=1), (2, 4, 7, 5)),
+        (nn.Conv2d(4, 6, 3), (4, 7, 5)),
+        (nn.Conv1d(4, 6, 3, bias=False), (2, 4, 9)),
+        (nn.ConvTranspose2d(4, 6, 3, stride=2), (2, 4, 5, 5)),
+        (nn.Linear(8, 6), (2, 3, 8)),
+        (nn.Linear(8, 6), (8,)),
+    ],
+)
+def test_outputs_are_rounded_with_their_biases(
+    module: Any, shape: tuple[int, ...], scheme: str
+) -> None:
+    adapter, x = adapter_of(module), inputs(*shape).sub(0.2)
+    if module.bias is not None:
+        module.bias.data *= 3
+    q = with_made_up_grids(quantize(adapter.matrix(module), Scheme.parse(scheme)))
+    assert q.weight.scheme.activation is not None
+    assert q.input_scale is not None
+    assert q.output_scale is not None
+    bits, step = q.weight.scheme.activation.bits, q.output_scale
+    lo, hi = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    zero = q.input_zero
+    ends = (lo, hi) if zero is None else (-zero, 2**bits - 1 - zero)
+    given = (x / q.input_scale).round().clamp(*ends) * q.input_scale
+    y = adapter.apply(module, given, dequantize(q.weight, torch.float32))
+    channels = y.ndim - 1 if isinstance(module, nn.Linear) else y.ndim - module.weight.ndim + 1
+    if module.bias is not None:
+        assert q.weight.scale is not None
+        for c, b in enumerate(module.bias.tolist()):
+            unit = float(q.weight.scale[c, 0].float() * q.input_scale)
+            y.select(channels, c).add_(round(b / unit) * unit)
+    model = nn.ModuleDict({"a": module})
+    with torch.no_grad(), applied(model, {"a": q}):
+        found = module(x)
+    y = y.clamp(ends[0] * step, ends[1] * step)
+    assert ((found / step) - (found / step).round()).abs().max() < 1e-4
+    assert (found - y).abs().max() <= (0.5 + 1e-4) * step
+    assert not module._forward_hooks
+
+
+def test_gradients_pass_rounded_outputs() -> None:
+    module = nn.Conv2d(4, 6, 3)
+    q = with_made_up_grids(quantize(adapter_of(module).matrix(module), Scheme.parse("w8a8szo")))
+    x = inputs(2, 4, 5, 5).requires_grad_()
+    with applied(nn.ModuleDict({"a": module}), {"a": q}):
+        module(x).sum().backward()
+        weight = module.weight.detach().clone()
+    plain = inputs(2, 4, 5, 5).requires_grad_()
+    nn.functional.conv2d(plain, weight).sum().backward()
+    assert x.grad is not None
+    assert plain.grad is not None
+    torch.testing.assert_close(x.grad, plain.grad)
+
+
+def test_a_large_bias_leaves_room_for_the_sum() -> None:
+    module = nn.Conv2d(4, 2, 3)
+    assert module.bias is not None
+    module.bias.data = torch.tensor([1e9, -1e9])
+    q = with_made_up_grids(quantize(adapter_of(module).matrix(module), Scheme.parse("w8a8so")))
+    codes, values = rounded_bias(q, module.bias)
+    assert codes.tolist() == [2**30, -(2**30)]
+    assert torch.allclose(values, codes * q.weight.scale[:, 0].float() * 0.03)  # type: ignore[index]
 
 
 def test_static_step_of_zeros() -> None:

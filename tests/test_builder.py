@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -110,6 +112,30 @@ def test_a_static_step_without_first_tokens_is_that_of_the_others() -> None:
     assert expected is not None
     assert torch.equal(step, expected)
     assert plain > 50 * step
+
+
+@pytest.mark.parametrize("text", ["w8a8szo", "w4a8so"])
+def test_what_a_relu_lets_through_is_what_the_next_layer_reads(text: str) -> None:
+    """So both have the same grid, and a runtime need not leave it between them."""
+    torch.manual_seed(0)
+    first, second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3)
+    model = nn.Sequential(first, nn.ReLU(inplace=True), second)
+    x, scheme = torch.randn(5, 3, 9, 9), Scheme.parse(text)
+    layers = {
+        rectified: [
+            replace(layer_of("0", first), rectified=rectified), layer_of("2", second)
+        ]
+        for rectified in (False, True)
+    }  # fmt: skip
+    for rectified, given in layers.items():
+        builder = Builder(model, given, lambda: model(x))
+        builder.prepare([("0", scheme), ("2", scheme)])
+        a, b = builder.quantized("0", scheme), builder.quantized("2", scheme)
+        assert a.output_scale is not None
+        assert b.input_scale is not None
+        assert torch.equal(a.output_scale, b.input_scale) == rectified
+        assert (a.output_zero == b.input_zero) == (rectified or scheme == Scheme.parse("w4a8so"))
+        assert (a.output_zero == 0) == (rectified and text == "w8a8szo")
 
 
 def test_same_as_quantizing_by_hand() -> None:

@@ -14,8 +14,8 @@ from bitfront.errors import ProblemError
 from bitfront.quant.costs import cost_tables, layer_costs, other_bytes
 from bitfront.quant.exporters import EXPORTERS, Exporter
 from bitfront.quant.quantizers import quantize
-from bitfront.quant.weights import QuantizedLayer
 from bitfront.types import Layer, Scheme, parse_schemes
+from tests.modules import with_made_up_grids
 
 SCHEMES = parse_schemes("w4g32 w8a8 w3 keep w4g32+gptq")
 
@@ -133,7 +133,10 @@ def test_other_bytes() -> None:
 
 @pytest.mark.parametrize("name", ["safetensors", "compressed-tensors"])
 @pytest.mark.parametrize(
-    "scheme", parse_schemes("w2 w3g8 w4 w5g16 w8 w8a8 w8a8s w8a8sb w4g8a8g w3z fp8 mxfp4 keep")
+    "scheme",
+    parse_schemes(
+        "w2 w3g8 w4 w5g16 w8 w8a8 w8a8s w8a8sb w8a8sz w4a8so w8a8szo w4g8a8g w3z fp8 mxfp4 keep"
+    ),
 )
 def test_predicted_bytes_are_those_of_the_packed_tensors(name: str, scheme: Scheme) -> None:
     exporter = EXPORTERS[name]
@@ -142,7 +145,6 @@ def test_predicted_bytes_are_those_of_the_packed_tensors(name: str, scheme: Sche
     if scheme.format == "keep" or exporter.reason(layer, scheme) is not None:
         return
     weight = quantize(torch.randn(24, 64, generator=torch.Generator().manual_seed(0)), scheme)
-    static = scheme.activation is not None and scheme.activation.static
-    packed = exporter.pack(layer, QuantizedLayer(weight, torch.tensor(0.1) if static else None))
+    packed = exporter.pack(layer, with_made_up_grids(weight))
     size = sum(t.numel() * t.element_size() for t in packed.values())
     assert layer_costs(layer, scheme, exporter.stored)["bytes"] == size

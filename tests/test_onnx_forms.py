@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,10 +23,12 @@ from bitfront.quant.quantizers import quantize
 from bitfront.quant.surgery import applied
 from bitfront.quant.weights import QuantizedLayer, QuantizedWeight
 from bitfront.types import Layer, Scheme, parse_schemes
+from tests.modules import with_made_up_grids
 
 SCHEMES = parse_schemes(
     "keep bf16 fp16 w2 w3 w4 w5 w8 w3z w8z w4g8 w3g16z w4g16z w4g32 w8g32 w4g32a8g w4g16za8g "
-    "w2g32za8g w8g16a8g w8g32za8g w8a8 w8a8s w4a8 w3a8s w6a8"
+    "w2g32za8g w8g16a8g w8g32za8g w8a8 w8a8s w4a8 w3a8s w6a8 w8a8sz w3a8sz "
+    "w8a8so w8a8szo w4a8szo w5a8so"
 )
 FLOAT = ("float", "folded")
 
@@ -69,8 +73,7 @@ def quantized(module: nn.Module, scheme: Scheme) -> QuantizedLayer:
     M = adapter_of(module).matrix(module)
     if scheme.format == "keep":
         return QuantizedLayer(QuantizedWeight(scheme, M))
-    static = scheme.activation is not None and scheme.activation.static
-    return QuantizedLayer(quantize(M, scheme), torch.tensor(0.03) if static else None)
+    return with_made_up_grids(quantize(M, scheme))
 
 
 @pytest.mark.parametrize("name", list(MODULES))
@@ -92,13 +95,44 @@ def test_the_runtime_computes_what_was_measured(name: str) -> None:
         graph = alone(fill_of(layer, scheme, module, lambda q=q: q), shape)  # type: ignore[misc]
         (found,) = Session(graph, 1)({"x": x})
         assert found.shape == expected.shape
-        assert torch.allclose(found, expected, rtol=1e-5, atol=1e-5), str(scheme)
+        if form == "rounded":
+            check_rounded(module, q, x, found)
+            check_rounded(module, q, x, expected)
+        else:
+            assert torch.allclose(found, expected, rtol=1e-5, atol=1e-5), str(scheme)
         operator, attributes = core_of(layer, scheme)
         (node,) = [n for n in graph.graph.node if n.op_type == operator]
         assert attributes.items() <= {a.name: a.i for a in node.attribute}.items()
         _check_tensors(graph, layer, scheme, form, q)
-    floats = {"float", "folded"}
-    assert used == (floats | {"blocked", "integer"} if kind in ("linear", "hf_conv1d") else floats)
+    more = {"linear": {"blocked", "integer"}, "hf_conv1d": {"blocked", "integer"}}
+    more |= {"conv1d": {"rounded"}, "conv2d": {"rounded"}}
+    assert used == {"float", "folded"} | more.get(kind, set())
+
+
+def check_rounded(module: Any, q: QuantizedLayer, x: Tensor, found: Tensor) -> None:
+    """Each output is a nearest step of the product in float64: up to which side of an edge."""
+    assert q.input_scale is not None
+    assert q.output_scale is not None
+    assert q.weight.scale is not None
+    units = q.weight.scale[:, 0].double() * q.input_scale.double()
+
+    def ends(step: Tensor, zero: int | None) -> tuple[float, int, int]:
+        return float(step.double()), *((-128, 127) if zero is None else (-zero, 255 - zero))
+
+    s, lo, hi = ends(q.input_scale, q.input_zero)
+    t, least, most = ends(q.output_scale, q.output_zero)
+    given = ((x / q.input_scale).round().clamp(lo, hi) * s).double()
+    weight = (q.weight.codes.double() * q.weight.scale.double()).reshape(module.weight.shape)
+    exact = copy.deepcopy(module).double()
+    exact.weight.data = weight
+    if module.bias is not None:
+        exact.bias.data = (module.bias.detach().double() / units).round() * units
+    with torch.no_grad():
+        y = exact(given).clamp(least * t, most * t)
+    codes = found.double() / t
+    assert (codes - codes.round()).abs().max() < 1e-4
+    assert len(codes.round().unique()) > 20
+    assert (found.double() - y).abs().max() < (0.5 + 1e-3) * t  # float32 near an edge
 
 
 def _check_tensors(
@@ -129,7 +163,13 @@ def _check_tensors(
         ("linear", "w8g32a8", "integer products take symmetric weights with one scale for a row"),
         ("linear", "w8za8", "integer products take symmetric weights with one scale for a row"),
         ("linear", "fp8", "ONNX Runtime has no fp8; use integers, bf16 or fp16"),
-        ("conv2d", "w8a8s", "integer products of a conv2d round its outputs too"),
+        ("linear", "w8a8szo", "leave its outputs as they are; use it without o"),
+        ("linear", "w8a6sz", "integer products take inputs of 8 bits, a8 or a8s"),
+        ("conv2d", "w8a8s", "integer convolutions round outputs as well as inputs, to 8 bits"),
+        ("conv2d", "w8a8", "integer convolutions round outputs as well as inputs, to 8 bits"),
+        ("conv2d", "w8a6szo", "integer convolutions round outputs as well as inputs, to 8 bits"),
+        ("conv2d", "w8za8so", "integer convolutions take symmetric weights with one scale for a"),
+        ("conv_transpose2d", "w8a8so", "ONNX Runtime has no integer conv_transpose2d"),
         ("linear", "w4g24", "group size 24 does not divide 64 inputs"),
     ],
 )

@@ -48,6 +48,9 @@ def check(found: Histogram | None, inputs: Tensor) -> None:
     assert found is not None
     expected = torch.bincount((inputs.abs() / found.width).long().flatten(), minlength=BINS)
     assert torch.equal(found.counts, expected)
+    below = inputs[inputs < 0].abs()
+    negative = torch.bincount((below / found.width).long(), minlength=BINS)
+    assert torch.equal(found.negative, negative)
     assert BINS / 2 <= float(inputs.abs().max()) / found.width < BINS
 
 
@@ -152,6 +155,22 @@ def test_a_layer_may_be_counted_with_and_without_first_tokens(case: str) -> None
     assert alone.after_first is not None
     assert found.after_first is not None
     assert torch.equal(alone.after_first.counts, found.after_first.counts)
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+@pytest.mark.parametrize("case", ["linear", "conv2d", "conv1d-unbatched"])
+def test_outputs_are_counted_as_they_are_read(case: str, rectified: bool) -> None:
+    layer, x = make(case)
+    batches = [x, 3 * x]
+    model = nn.ModuleDict({"a": layer})
+    found = collect(model, [], [], partial(feed, layer, batches), (), {"a": rectified})["a"]
+    assert found.magnitudes is None
+    with torch.no_grad():
+        outputs = torch.cat([layer(b).flatten() for b in batches])
+    check(found.outputs, outputs.relu() if rectified else outputs)
+    nn.init.constant_(layer.bias, torch.nan)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="outputs of layer 'a' are not finite"):
+        collect(model, [], [], partial(feed, layer, batches), (), {"a": rectified})
 
 
 def test_inputs_without_tokens_have_no_first_one() -> None:

@@ -49,6 +49,10 @@ def task_options(
     hold_back: Annotated[
         float | None, _option(help="Share of calibration batches not to choose by (0.125).")
     ] = None,
+    fold_norms: Annotated[
+        bool,
+        _option("--fold-norms", help="vision, module: fold batch norms into convolutions."),
+    ] = False,
     length: Annotated[int | None, _option(help="Tokens of a sequence.")] = None,
     layout: Annotated[str | None, _option(help="Of texts: joined, documents, auto.")] = None,
     field: Annotated[str | None, _option(help="Key or column of the text.")] = None,

@@ -48,6 +48,10 @@ class Recipe(ABC):
             return "it quantizes every token alike; use schemes without b"
         if scheme.activation is not None and scheme.activation.group is not None:
             return "no recipe has activations in groups; use them without g"
+        if scheme.activation is not None and not scheme.activation.symmetric:
+            return "no recipe has zero points of activations; use them without z"
+        if scheme.activation is not None and scheme.activation.output:
+            return "no recipe rounds outputs; use activations without o"
         if scheme.cache is not None:
             return "it quantizes no outputs of single projections; use schemes without kv"
         return takes(layer, scheme) or self.refusal(layer, scheme)
@@ -55,7 +59,7 @@ class Recipe(ABC):
     @abstractmethod
     def refusal(self, layer: Layer, scheme: Scheme) -> str | None:
         """``reason`` of a pair that ``takes`` allows: no cast or tied weight, no ``b`` or ``kv``,
-        no activations in groups."""
+        no activations in groups, with zero points or of outputs."""
 
     @abstractmethod
     def render(self, quantized: Pairs, kept: Sequence[Layer], about: About) -> str:

@@ -38,10 +38,10 @@ PLAIN: dict[str, frozenset[str]] = {
     kind: frozenset(words.split())
     for kind, words in {
         "language": f"{_COMMON} length layout field trust_remote_code",
-        "vision": f"{_COMMON} arguments mean std size trust_remote_code",
+        "vision": f"{_COMMON} arguments fold_norms mean std size trust_remote_code",
         "diffusion": f"{_COMMON} arguments classes steps guidance text_encoders timesteps "
         "timestep_groups better",
-        "module": "arguments hold_back dtype device",
+        "module": "arguments hold_back fold_norms dtype device",
     }.items()
 }
 _HUB = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")

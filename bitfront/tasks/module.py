@@ -34,6 +34,7 @@ class ModuleTask(ModelTask):
     function: ``path/to/file.py:name``, or a live callable (which no other process can call again);
         called with ``arguments``.
     hold_back: share of the calibration batches that nothing is chosen by, to the nearest batch.
+    fold_norms: fold batch norms into the convolutions before them.
     dtype: when given, the model and floating-point inputs are converted to it.
 
     Warns when the function brings no evaluation batches: calibration batches take their place.
@@ -47,6 +48,7 @@ class ModuleTask(ModelTask):
         arguments: Mapping[str, Any] | str | None = None,
         *,
         hold_back: float = HOLD_BACK,
+        fold_norms: bool = False,
         dtype: str = "auto",
         device: str = "auto",
     ) -> None:
@@ -54,6 +56,7 @@ class ModuleTask(ModelTask):
             "function": _absolute(function) if isinstance(function, str) else function,
             "arguments": parse_arguments(arguments),
             "hold_back": checked_share(hold_back),
+            "fold_norms": fold_norms,
             "dtype": dtype,
             "device": device,
         }
@@ -77,6 +80,8 @@ class ModuleTask(ModelTask):
             self.evaluation = self.calibration
         else:
             self.evaluation = batches(user.evaluation, "evaluation", user)
+        if fold_norms:
+            self.fold_norms()
         self._own = own_metrics(user)
         self.metrics = (*self._standard(), *self._own)
 

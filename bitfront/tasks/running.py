@@ -5,6 +5,7 @@ z  outputs (N, P, K)
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -37,6 +38,7 @@ class ModelTask(Task):
 
     cast: torch.dtype | None = None
     _holding: tuple[str, ...] = ()  # notes
+    _folded: int = 0  # batch norms
 
     def place(self, model: nn.Module, device: str, dtype: str) -> None:
         """Set ``model`` and ``device``. Raises ``ModelError`` naming a non-finite tensor."""
@@ -49,6 +51,18 @@ class ModelTask(Task):
             f"moving the model to {self.device}", "use a smaller model, or another device"
         ):
             self.model = model.to(self.device, target).eval()
+
+    def fold_norms(self) -> None:
+        """Fold batch norms into the convolutions before them, in a copy of the model.
+
+        Once the batches are there. Raises ``ModelError`` as ``folding.fold_norms`` does.
+        """
+        from .deployed import signature
+        from .folding import fold_norms
+
+        with foreign("copying the model", "leave out fold_norms (--fold-norms)"):
+            self.model = copy.deepcopy(self.model)
+        self._folded = len(fold_norms(self.model, signature(self)))
 
     def calibrate(
         self,
@@ -123,7 +137,8 @@ class ModelTask(Task):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (*self.survey.notes(), *self._holding)
+        folded = (f"{self._folded} batch norms are folded into convolutions",)
+        return (*self.survey.notes(), *self._holding, *(folded if self._folded else ()))
 
     def fingerprint(self) -> dict[str, str]:
         held = {"held_back": batches_digest(self.held_back)} if self.held_back else {}
@@ -142,6 +157,7 @@ class ModelTask(Task):
             "weights": weights_digest(self.model),
             "dtype": str(floating_dtype(self.model)).removeprefix("torch."),
             "output": self.output,
+            **({"folded": f"{self._folded} batch norms"} if self._folded else {}),
         }
 
 

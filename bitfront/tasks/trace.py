@@ -7,6 +7,7 @@ they were given the same stretch of the same storage in the same state.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.utils import parametrize
 
 from bitfront.quant.layers import Adapter, adapter_for
+
+from .readers import Readers
 
 Identity = tuple[Any, ...]
 
@@ -38,7 +41,8 @@ class Trace:
     """calls: layer -> its calls, in order of first execution. started: every module that ran ->
     rank of its first start. idle: quantizable modules that never ran. left_out: name -> why a
     module of a quantizable type is none. result: storages of what the model returned. size:
-    elements of the outputs."""
+    elements of the outputs. rectified: layers whose outputs only a ReLU reads; looked for where
+    there are convolutions, which runtimes fuse with it."""
 
     model: nn.Module
     calls: Mapping[str, Calls]
@@ -47,6 +51,7 @@ class Trace:
     left_out: Mapping[str, str]
     result: frozenset[int]
     size: int
+    rectified: frozenset[str] = frozenset()
 
 
 def trace(model: nn.Module, run: Callable[[], Tensor]) -> Trace:
@@ -56,6 +61,8 @@ def trace(model: nn.Module, run: Callable[[], Tensor]) -> Trace:
     started: dict[str, int] = {}
     keep: list[StorageWeakRef] = []  # while these live, no address stands for two storages
     result: set[int] = set()
+    readers = Readers()
+    watched = any(adapter.kind.startswith("conv") for adapter in known.values())
 
     def storage(tensor: Tensor) -> int:
         keep.append(StorageWeakRef(tensor.untyped_storage()))
@@ -78,6 +85,8 @@ def trace(model: nn.Module, run: Callable[[], Tensor]) -> Trace:
             call.storages.append(storage(y))
             call.sizes.append(y.numel())
             call.macs += call.adapter.macs(module, x, y)
+            if watched:
+                readers.made(name, y)
 
         return hook
 
@@ -90,14 +99,17 @@ def trace(model: nn.Module, run: Callable[[], Tensor]) -> Trace:
         if name in known:
             handles.append(module.register_forward_hook(finished(name), with_kwargs=True))
     try:
-        with torch.no_grad():
+        with torch.no_grad(), readers if watched else nullcontext():
             outputs = run()
     finally:
         for handle in handles:
             handle.remove()
     result.add(storage(outputs))
     idle = tuple(name for name in known if name not in calls)
-    return Trace(model, calls, started, idle, left_out, frozenset(result), outputs.numel())
+    return Trace(
+        model, calls, started, idle, left_out, frozenset(result), outputs.numel(),
+        frozenset(readers.rectified()),
+    )  # fmt: skip
 
 
 def tensors(value: Any) -> Iterator[Tensor]:

@@ -47,6 +47,7 @@ class VisionTask(ModelTask):
         processor prepares the images, and other models get pixels from 0 to 1.
     size: (H, W) that images are resized to; by default a transformers model's own.
     hold_back: share of the calibration batches that nothing is chosen by, to the nearest batch.
+    fold_norms: fold batch norms into the convolutions before them.
 
     Metrics other than KL and agreement need labels, those of them on calibration images too.
     """
@@ -68,6 +69,7 @@ class VisionTask(ModelTask):
         size: Sequence[int] | int | None = None,
         batch: int = 128,
         hold_back: float = HOLD_BACK,
+        fold_norms: bool = False,
         dtype: str = "auto",
         device: str = "auto",
         seed: int = 0,
@@ -90,6 +92,7 @@ class VisionTask(ModelTask):
             "size": None if size is None else _pair(size),
             "batch": batch,
             "hold_back": checked_share(hold_back),
+            "fold_norms": fold_norms,
             "dtype": dtype,
             "device": device,
             "seed": seed,
@@ -101,6 +104,8 @@ class VisionTask(ModelTask):
         prepare = self._preparation(first)
         self.calibrate(ImageBatches(first, batch, prepare), hold_back)
         self.evaluation = ImageBatches(second, batch, prepare)
+        if fold_norms:
+            self.fold_norms()
         self.metrics = ("kl", "agreement")
         if second.y is not None:
             self.metrics = ("kl", "nll", "top1", "flips", "agreement")

@@ -28,6 +28,7 @@ class Layer:
     flat: bool = False  # it is given single vectors, (N, K) or (N, 1, K), not tokens (N, T, K)
     attention: str = ""  # of attention with a cache: its query, key or value projection, or fused
     head: int = 0  # outputs of a key or value projection that one head has
+    rectified: bool = False  # nothing but a ReLU reads its output
 
     @property
     def weights(self) -> int:

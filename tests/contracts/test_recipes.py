@@ -46,8 +46,9 @@ small = st.sampled_from([None, 1, 16, 32, 64, 128])
 def fitted(pair: tuple[Scheme, int | None]) -> Scheme:
     """The scheme with another group size, if it is one that may have any."""
     scheme, group = pair
-    grouped = scheme.activation is not None and scheme.activation.group is not None
-    return scheme if scheme.format != "int" or grouped else replace(scheme, group=group)
+    activation = scheme.activation
+    fixed = activation is not None and (activation.group is not None or activation.output)
+    return scheme if scheme.format != "int" or fixed else replace(scheme, group=group)
 
 
 fitting = st.tuples(schemes, small).map(fitted)

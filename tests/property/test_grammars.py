@@ -25,18 +25,33 @@ groups = st.integers(1, 10**6)
 def grids(group: int | None) -> st.SearchStrategy[Scheme]:
     """Integer schemes with weights in groups of this size."""
     own = st.just(group) if group is not None else st.none()
-    activations = st.builds(
-        Activation, st.sampled_from(ACTIVATION_BITS), st.booleans(), st.booleans()
-    ) | st.builds(Activation, st.sampled_from(ACTIVATION_BITS), st.just(False), st.booleans(), own)
+    bits, no = st.sampled_from(ACTIVATION_BITS), st.none()
+    static = st.builds(Activation, bits, st.just(True), st.booleans(), no, st.booleans())
+    activations = static | st.builds(Activation, bits, st.just(False), st.booleans(), no | own)
+    if group is None:
+        rounded = st.builds(
+            Activation, bits, st.just(True), st.just(False), no, st.booleans(), st.just(True)
+        )
+        return _integers(own, no | activations, st.none() | st.sampled_from(CACHE_BITS)) | (
+            _integers(own, rounded, no)
+        )
+    return _integers(own, no | activations, st.none() | st.sampled_from(CACHE_BITS))
+
+
+def _integers(
+    group: st.SearchStrategy[int | None],
+    activation: st.SearchStrategy[Activation | None],
+    cache: st.SearchStrategy[int | None],
+) -> st.SearchStrategy[Scheme]:
     return st.builds(
         Scheme,
         st.just("int"),
         st.sampled_from(WEIGHT_BITS),
-        own,
+        group,
         st.booleans(),
-        st.none() | activations,
+        activation,
         st.sampled_from(QUANTIZERS),
-        st.none() | st.sampled_from(CACHE_BITS),
+        cache,
     )
 
 
@@ -52,7 +67,7 @@ budgets = (
     | st.builds(Budget, amounts, st.sampled_from(["s", "ms", "%"]), signs, classes, st.just("c:1"))
     | st.builds(Budget, amounts, st.just(""), signs, classes, st.just(""), names)
 )
-near = st.text("wgza0123456789+:%.KMGiBbpwe sfrtnqc<>=@[]", max_size=12)
+near = st.text("wgzao0123456789+:%.KMGiBbpwe sfrtnqc<>=@[]", max_size=12)
 
 
 @given(schemes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 from bitfront.quant.activations import fake_quantize
 from bitfront.quant.build import Builder
 from bitfront.quant.formats import dequantize
-from bitfront.quant.layers import adapter_of
+from bitfront.quant.layers import Adapter, adapter_of
 from bitfront.quant.suitability import takes
 from bitfront.quant.weights import QuantizedLayer
 from bitfront.scratch import Scratch
@@ -19,7 +21,7 @@ from bitfront.sensitivity.fisher import Fisher
 from bitfront.sensitivity.probes import probe
 from bitfront.tasks import ModuleTask
 from bitfront.tasks.base import Batch
-from bitfront.types import Scheme
+from bitfront.types import Scheme, parse_schemes
 from tests.small_tasks import TASKS, uneven, with_weights
 
 SCHEMES = [Scheme.parse(s) for s in ("w2", "w4", "w8", "w4g4z")]
@@ -75,10 +77,15 @@ def test_many_draws_approach_the_exact_quadratic_form(kind: str, weighted: bool)
 def test_scores_are_those_of_their_definitions(kind: str, weighted: bool) -> None:
     """One draw, every sample by itself: s and e from gradients at outputs and changed outputs."""
     task = task_of(kind, weighted)
-    schemes = [Scheme.parse(s) for s in ("w2", "w4z", "w8a4", "w8a4b", "w8g2a4g")]
+    schemes = parse_schemes("w2 w4z w8a4 w8a4b w8g2a4g w8a4sz w4a6szo w8a4so")
     seed, T = 3, 2.0
     with Scratch() as scratch:
-        subject = Subject(task, Builder(task.model, task.layers, lambda: None, scratch), scratch)
+
+        def run() -> None:
+            for batch in task.calibration:
+                task.outputs(batch)
+
+        subject = Subject(task, Builder(task.model, task.layers, run, scratch), scratch)
         pairs = [(la, s) for la in task.layers for s in schemes if takes(la, s) is None]
         profiler = Fisher(temperatures=(T,), elementwise=1.0, seed=seed)
         (found,) = profiler.measure(subject, pairs, NoCheckpoints())
@@ -125,14 +132,35 @@ def literal_scores(
         assert delta is not None
         activation, full = q.weight.scheme.activation, x
         if activation is not None:
-            full = fake_quantize(name, x, activation, adapter.kind, q.input_scale)
+            full = fake_quantize(name, x, activation, adapter.kind, q.input_scale, q.input_zero)
         if x.is_floating_point():
             x, full = x.double(), full.double()
-        dY = adapter.apply(module, full, What.double()) - adapter.apply(module, x, W.double())
+        y = adapter.apply(module, full, What.double())
+        if activation is not None and activation.output:
+            y = literal_output(module, adapter, q, y)
+        dY = y - adapter.apply(module, x, W.double())
         products = (dY * delta.double()).reshape(N, -1)
         s += products.sum(1).numpy()
         e += products.square().sum(1).numpy()
     return s, e
+
+
+def literal_output(
+    module: Any, adapter: type[Adapter], q: QuantizedLayer, y: torch.Tensor
+) -> torch.Tensor:
+    """y + b rounded to the grid of outputs, b of products; without the bias as it is."""
+    activation, step = q.weight.scheme.activation, q.output_scale
+    assert activation is not None
+    assert step is not None
+    assert q.weight.scale is not None
+    assert q.input_scale is not None
+    zero = 2 ** (activation.bits - 1) if q.output_zero is None else q.output_zero
+    unit = (q.weight.scale[:, 0].float() * q.input_scale).double()
+    b = module.bias.detach().double()
+    shape = (-1, 1, 1) if adapter.kind == "conv2d" else (-1,)
+    codes = (y + ((b / unit).round() * unit).reshape(shape)) / step.double()
+    codes = codes.round().clamp(-zero, 2**activation.bits - 1 - zero)
+    return codes * step.double() - b.reshape(shape)
 
 
 @pytest.mark.parametrize("kind", ["rademacher", "labels"])
