@@ -1,4 +1,4 @@
-"""Integer activations: what a layer's input becomes when it is quantized, or what is cached.
+"""Activations: what a layer's input becomes when it is quantized, or what is cached.
 
     x ≈ s · clamp(round(x / s), -2^(b-1), 2^(b-1) - 1)
 
@@ -6,11 +6,13 @@ Dynamic: s = max|x| / ((2^b - 1) / 2) over one token (the last dimension; one sa
 convolution's input), in x's dtype, as compressed-tensors computes it. Static: one s a layer, from
 the histogram of calibration magnitudes, by squared error. BOS-aware: the first token stays x, and
 s is that of the others. Of a cache: dynamic, s over one head of one token. In groups of a token:
-s = max|x| / (2^(b-1) - 1), as ONNX Runtime's MatMulNBits computes it at accuracy level 4.
+s = max|x| / (2^(b-1) - 1), as ONNX Runtime's MatMulNBits computes it at accuracy level 4. Floats:
+float_activations.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,13 +20,12 @@ from torch import Tensor
 
 from bitfront.types import Activation
 
+from .float_activations import least_error_step, on_float_grid, static_float
 from .scales import integer_range
-from .statistics import BINS, Histogram
+from .statistics import Histogram
 from .suitability import TOKEN_KINDS
 from .tokens import split_first
 from .weights import QuantizedLayer
-
-CLIPS = tuple(0.96**i for i in range(120))  # of the largest magnitude, down to 0.8 %
 
 
 def fake_quantize(
@@ -32,7 +33,7 @@ def fake_quantize(
 ) -> Tensor:
     """``x`` rounded to ``activation``'s grid, in its dtype; gradients pass straight through.
 
-    name, kind: the layer's. step: 0-dim float32, for static activations only. Raises
+    name, kind: the layer's. step: 0-dim float32, what ``calibrated`` gave a static one. Raises
     ``ModelError`` for an input without tokens where the first is to be left as it is.
     """
     if activation.bos:
@@ -62,6 +63,8 @@ def cache_error(q: QuantizedLayer | None, y: Tensor, bias: Tensor | None) -> Ten
 
 
 def _of_tokens(x: Tensor, activation: Activation, kind: str, step: Tensor | None) -> Tensor:
+    if activation.format != "int":
+        return _StraightThrough.apply(x, lambda x: on_float_grid(x, activation, step))
     if activation.group is None:
         return _rounded(x, activation.bits, kind, step)
     parts = x.unflatten(-1, (-1, activation.group))
@@ -73,30 +76,30 @@ def _of_tokens(x: Tensor, activation: Activation, kind: str, step: Tensor | None
 def _rounded(x: Tensor, bits: int, kind: str, step: Tensor | None) -> Tensor:
     s = _dynamic_step(x, bits, kind) if step is None else step.to(x)
     lo, hi = integer_range(bits, symmetric=True)
-    return _StraightThrough.apply(x, s, lo, hi)
+    return _StraightThrough.apply(x, lambda x: (x / s).round_().clamp_(lo, hi).mul_(s))
 
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, s: Tensor, lo: int, hi: int) -> Tensor:
-        return (x / s).round_().clamp_(lo, hi).mul_(s)
+    def forward(ctx: Any, x: Tensor, rounded: Callable[[Tensor], Tensor]) -> Tensor:
+        return rounded(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        return grad, None, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+def calibrated(magnitudes: Histogram, activation: Activation) -> Tensor:
+    """The number (0-dim float32) of a static activation."""
+    if activation.format != "int":
+        return static_float(magnitudes, activation.format)
+    return static_step(magnitudes, activation.bits)
 
 
 def static_step(magnitudes: Histogram, bits: int) -> Tensor:
     """The step (0-dim float32) of least squared error over the histogram; 1 if all inputs are 0."""
-    counts = magnitudes.counts.double()
-    if not magnitudes.width:
-        return torch.tensor(1.0)
-    x = (torch.arange(BINS, dtype=torch.float64) + 0.5) * magnitudes.width
-    top = float(x[counts > 0][-1])
     _, hi = integer_range(bits, symmetric=True)
-    steps = torch.tensor(CLIPS, dtype=torch.float64)[:, None] * (top / hi)
-    errors = ((x / steps).round_().clamp_(max=hi) * steps - x).square() @ counts
-    return steps[errors.argmin(), 0].float()
+    return least_error_step(magnitudes, hi, lambda x: x.round_().clamp_(max=hi))
 
 
 def _dynamic_step(x: Tensor, bits: int, kind: str) -> Tensor:

@@ -17,7 +17,7 @@ from bitfront.errors import ModelError, SchemeError, UnknownName
 from bitfront.scratch import Scratch
 from bitfront.types import Activation, Layer, Scheme
 
-from .activations import static_step
+from .activations import calibrated
 from .quantizers import QUANTIZERS, quantize
 from .statistics import Histogram, InputStatistics, collect, moment_bytes
 from .suitability import takes
@@ -109,7 +109,7 @@ class Builder:
             return QuantizedLayer(weight, head=head)
         magnitudes = self._magnitudes(name, activation)
         assert magnitudes is not None  # prepared
-        return QuantizedLayer(weight, static_step(magnitudes, activation.bits), head)
+        return QuantizedLayer(weight, calibrated(magnitudes, activation), head)
 
     def _weight(self, owner: str, scheme: Scheme) -> QuantizedWeight:
         made = self._made.get((owner, scheme))

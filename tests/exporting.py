@@ -18,9 +18,11 @@ from bitfront.tasks.base import Batch, Task
 from bitfront.types import Layer, Scheme, parse_schemes
 
 WEIGHT_SCHEMES = parse_schemes(
-    "w2 w3 w4 w5 w6 w7 w8 w3z w4g5 w5g3z w2g32 w3g8 w4g16z bf16 fp16 fp8 mxfp4 nvfp4"
+    "w2 w3 w4 w5 w6 w7 w8 w3z w4g5 w5g3z w2g32 w3g8 w4g16z bf16 fp16 fp8 mxfp8 mxfp4 nvfp4"
 )
-ACTIVATION_SCHEMES = parse_schemes("w8a8 w8a8s w4a8 w5a6 w4g8a4s w4g3a8g")
+ACTIVATION_SCHEMES = parse_schemes(
+    "w8a8 w8a8s w4a8 w5a6 w4g8a4s w4g3a8g fp8a8 fp8a8s nvfp4a4 mxfp4a4 mxfp8a8"
+)
 KEEP = Scheme.parse("keep")
 
 
@@ -110,13 +112,14 @@ def layers_of(model: nn.Module) -> tuple[Layer, ...]:
 def quantized_by(
     model: nn.Module, schemes: Mapping[str, Scheme]
 ) -> Callable[[str], QuantizedLayer]:
-    """As ``Builder.quantized``, with a made-up step for static activations."""
+    """As ``Builder.quantized``, with a made-up number for static activations."""
 
     def quantized(name: str) -> QuantizedLayer:
         scheme = schemes[name]
         static = scheme.activation is not None and scheme.activation.static
         weight = quantize(original(name, model.get_submodule(name)), scheme, None)
-        return QuantizedLayer(weight, torch.tensor(0.037) if static else None)
+        number = 731.3 if scheme.format == "nvfp4" else 0.037
+        return QuantizedLayer(weight, torch.tensor(number) if static else None)
 
     return quantized
 
