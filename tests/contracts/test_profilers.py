@@ -23,7 +23,10 @@ from bitfront.types import Measurement, Scheme
 from tests.profiling import MEASURING
 from tests.small_tasks import TASKS, uneven, with_weights
 
-SCHEMES = [Scheme.parse(s) for s in ("w2", "w4", "w8", "w4a8", "w4a6b", "w4g4a8g", "w4g4z")]
+SCHEMES = [
+    Scheme.parse(s)
+    for s in ("w2", "w4", "w8", "w4a8", "w4a6b", "w4g4a8g", "w4g4z", "fp8a8", "fp8a8s")
+]
 
 
 class Kept:
