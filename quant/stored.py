@@ -13,6 +13,7 @@ from bitfront.scheme import KEEP as KEEP_WORD
 from bitfront.types import Layer, Scheme
 
 from .onnx_stored import in_onnx
+from .sdnq_stored import in_sdnq
 
 Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
 Stored = Callable[[Layer, Scheme], Tensors]
@@ -66,6 +67,7 @@ def in_compressed_tensors(layer: Layer, scheme: Scheme) -> Tensors:
 
 
 STORED.register("onnx")(in_onnx)
+STORED.register("diffusers")(in_sdnq)
 
 
 def tensor_name(layer: str, suffix: str) -> str:

@@ -105,7 +105,8 @@ def layers_of(model: nn.Module) -> tuple[Layer, ...]:
         owner = owners.setdefault(weight.data_ptr(), name)
         shares = None if owner == name else owner
         dtype = str(weight.dtype).removeprefix("torch.")
-        layers.append(Layer(name, adapter.kind, rows, cols, dtype, shares=shares))
+        kernel = tuple(getattr(module, "kernel_size", ()))
+        layers.append(Layer(name, adapter.kind, rows, cols, dtype, shares=shares, kernel=kernel))
     return tuple(layers)
 
 

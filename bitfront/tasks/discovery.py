@@ -106,6 +106,7 @@ def _layer(
         role=role,
         shares=None if owner == name else owner,
         flat=calls is not None and _flat(calls),
+        kernel=tuple(getattr(module, "kernel_size", ())),
     )
 
 
