@@ -1,7 +1,8 @@
 """The grammar of schemes: what a layer may become, in one canonical spelling.
 
     scheme     = float | integer
-    float      = "keep" | "bf16" | "fp16" | "fp8" | "mxfp4" | "nvfp4"
+    float      = "keep" | "bf16" | "fp16" | "fp8" [ "a8" [ "s" ] ] | "nvfp4" [ "a4" ]
+               | "mxfp4" [ "a4" ] | "mxfp8" [ "a8" ]
     integer    = "w" bits [ "g" size ] [ "z" ] [ activation ] [ cache ] [ "+" quantizer ]
     activation = "a" bits [ "s" [ "z" ] [ "o" ] | "g" ] [ "b" ]
     cache      = "kv" bits
@@ -17,6 +18,9 @@ dynamically in the groups of the weights, as blocked kernels do (``w4g32a8g``).
 ``kv8`` quantizes what attention caches: the outputs of key and value projections, to 8-bit
 integers, dynamically per token and head; a query projection, which may have to share their scheme,
 has none.
+Floats round inputs to their own format: ``fp8a8`` scales each token, ``fp8a8s`` all of them by one
+number from calibration, ``nvfp4a4`` groups of 16 and all of them by such a number, ``mxfp4a4`` and
+``mxfp8a8`` groups of 32.
 ``+gptq`` names the quantizer, ``:act`` orders its columns by activation; the default ``rtn`` (round
 to nearest) is not spelled.
 """
@@ -24,7 +28,7 @@ to nearest) is not spelled.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bitfront.errors import SchemeError
@@ -33,8 +37,9 @@ KEEP = "keep"  # spelling of the scheme that leaves a layer as it is
 WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8)
 ACTIVATION_BITS = (4, 6, 8)
 CACHE_BITS = (4, 6, 8)
-FLOAT_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp4": 4, "nvfp4": 4}
-FLOAT_GROUPS = {"mxfp4": 32, "nvfp4": 16}
+FLOAT_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp8": 8, "mxfp4": 4, "nvfp4": 4}
+FLOAT_GROUPS = {"mxfp8": 32, "mxfp4": 32, "nvfp4": 16}
+FLOAT_STATIC = {"fp8": (False, True), "mxfp8": (False,), "mxfp4": (False,), "nvfp4": (True,)}
 QUANTIZERS = ("rtn", "gptq", "gptq:act")
 
 _INTEGER = re.compile(
@@ -44,18 +49,20 @@ _INTEGER = re.compile(
 )
 _HELP = (
     "spell it like w4, w4g128, w4g32z, w8a8, w8a8s, w8a8szo, w4g32a8g, w8a8sb, w4kv8, w3g64+gptq, "
-    "bf16, fp16, fp8 or keep"
+    "bf16, fp16, fp8, fp8a8, nvfp4a4 or keep"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """Integer format of a layer's input: ``bits`` wide, dynamic per token or static.
+    """Format of a layer's input: ``bits`` wide, dynamic per token or static.
 
     ``bos``: token 0 of an input (N, T, K) stays in full precision, and has no say in a static step.
-    ``group``: how many inputs of a token share a step, None for all; dynamic only.
+    ``group``: how many inputs of a token share a step, None for all; of integers dynamic only.
     ``symmetric``: without a zero point; one with it is static. ``output``: the layer's output,
     bias included, is rounded to a static grid of the same kind; static only.
+    ``format``: ``"int"``, or a float, whose bits and group follow; static means a number from
+    calibration, which for ``nvfp4`` scales the groups' dynamic steps.
     """
 
     bits: int
@@ -64,8 +71,15 @@ class Activation:
     group: int | None = None
     symmetric: bool = True
     output: bool = False
+    format: str = "int"
 
     def __post_init__(self) -> None:
+        if self.format != "int":
+            known = FLOAT_STATIC.get(self.format, ())
+            fixed = (FLOAT_BITS.get(self.format), FLOAT_GROUPS.get(self.format), False)
+            if self.static not in known or (self.bits, self.group, self.bos) != fixed:
+                raise SchemeError(f"activations in {self.format} with options", _HELP)
+            return
         if self.bits not in ACTIVATION_BITS:
             raise SchemeError(
                 f"activations of {self.bits} bits", f"use one of {_words(ACTIVATION_BITS)}"
@@ -86,7 +100,8 @@ class Activation:
             )
 
     def __str__(self) -> str:
-        steps = "s" if self.static else "" if self.group is None else "g"
+        grouped = "g" if self.format == "int" else ""
+        steps = grouped if self.group is not None else "s" if self.static else ""
         flags = f"{'' if self.symmetric else 'z'}{'o' if self.output else ''}"
         return f"a{self.bits}{steps}{flags}{'b' if self.bos else ''}"
 
@@ -128,11 +143,13 @@ class Scheme:
                 )
             if self.activation is not None and self.activation.output:
                 self._check_output()
+            if self.activation is not None and self.activation.format != "int":
+                raise SchemeError("float activations of integer weights", "spell it like fp8a8")
             if self.quantizer not in QUANTIZERS:
                 raise SchemeError(
                     f"quantizer {self.quantizer!r}", f"use one of {_words(QUANTIZERS)}"
                 )
-        elif self != _float(self.format):
+        elif self != _float(self.format, self.activation):
             raise SchemeError(f"{self.format} with options of integer schemes", _HELP)
 
     def _check_output(self) -> None:
@@ -150,8 +167,8 @@ class Scheme:
     def parse(cls, text: str) -> Scheme:
         """The scheme that ``text`` spells. Raises ``SchemeError`` for anything else."""
         word = text.strip().lower()
-        if word == KEEP or word in FLOAT_BITS:
-            return _float(word)
+        if word in _FLOATS:
+            return _float(*_FLOATS[word])
         match = _INTEGER.fullmatch(word)
         if match is None:
             raise SchemeError(f"unknown scheme {text!r}", _HELP)
@@ -185,7 +202,7 @@ class Scheme:
 
     def __str__(self) -> str:
         if self.format != "int":
-            return self.format
+            return f"{self.format}{self.activation or ''}"
         group = "" if self.group is None else f"g{self.group}"
         zero = "" if self.symmetric else "z"
         quantizer = "" if self.quantizer == "rtn" else f"+{self.quantizer}"
@@ -202,14 +219,28 @@ def parse_schemes(texts: str | Iterable[str | Scheme]) -> tuple[Scheme, ...]:
     return tuple(dict.fromkeys(schemes))
 
 
-def _float(name: str) -> Scheme:
+def _floats() -> Iterator[tuple[str, Activation | None]]:
+    """The format of the weights and the activations of every float scheme."""
+    for name in (KEEP, *FLOAT_BITS):
+        yield name, None
+        for static in FLOAT_STATIC.get(name, ()):
+            group = FLOAT_GROUPS.get(name)
+            yield name, Activation(FLOAT_BITS[name], static, group=group, format=name)
+
+
+_FLOATS = {f"{name}{inputs or ''}": (name, inputs) for name, inputs in _floats()}
+
+
+def _float(name: str, activation: Activation | None) -> Scheme:
     scheme = object.__new__(Scheme)
     values = {
         "format": name, "bits": FLOAT_BITS.get(name, 0), "group": FLOAT_GROUPS.get(name),
-        "symmetric": True, "activation": None, "quantizer": "rtn", "cache": None,
+        "symmetric": True, "activation": activation, "quantizer": "rtn", "cache": None,
     }  # fmt: skip
     if name != KEEP and name not in FLOAT_BITS:
         raise SchemeError(f"unknown scheme {name!r}", _HELP)
+    if activation is not None and activation.format != name:
+        raise SchemeError(f"{name} with activations of another format", _HELP)
     for field, value in values.items():
         object.__setattr__(scheme, field, value)
     return scheme

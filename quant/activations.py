@@ -1,4 +1,4 @@
-"""Integer activations: what a layer's input or output becomes when it is quantized, or is cached.
+"""Activations: what a layer's input or output becomes when it is quantized, or is cached.
 
     x ≈ s · clamp(round(x / s), -z, 2^b - 1 - z)        z = 2^(b-1) unless there is a zero point
 
@@ -8,11 +8,13 @@ the histogram of calibration magnitudes, by squared error; with a zero point, th
 so. Outputs: rounded with their bias, which is rounded before to int32 with the scale of the
 products, as ONNX's QLinearConv does. BOS-aware: the first token stays x, and
 s is that of the others. Of a cache: dynamic, s over one head of one token. In groups of a token:
-s = max|x| / (2^(b-1) - 1), as ONNX Runtime's MatMulNBits computes it at accuracy level 4.
+s = max|x| / (2^(b-1) - 1), as ONNX Runtime's MatMulNBits computes it at accuracy level 4. Floats:
+float_activations.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from bitfront.types import Activation
 
+from .float_activations import CLIPS, least_error_step, on_float_grid, static_float
 from .scales import integer_range
 from .statistics import BINS, Histogram
 from .suitability import TOKEN_KINDS
@@ -27,7 +30,6 @@ from .tokens import split_first
 from .weights import QuantizedLayer
 
 BIAS = 1 << 30  # of codes of a bias, so that sums with products of 8 bits stay within 32
-CLIPS = tuple(0.96**i for i in range(120))  # of the largest magnitude, down to 0.8 %
 
 
 def fake_quantize(
@@ -40,9 +42,9 @@ def fake_quantize(
 ) -> Tensor:
     """``x`` rounded to ``activation``'s grid, in its dtype; gradients pass straight through.
 
-    name, kind: the layer's. step: 0-dim float32, for static activations only. zero: the code of 0,
-    None for a symmetric grid. Raises ``ModelError`` for an input without tokens where the first is
-    to be left as it is.
+    name, kind: the layer's. step: 0-dim float32, what ``calibrated`` gave a static one. zero: the
+    code of 0, None for a symmetric grid. Raises ``ModelError`` for an input without tokens where
+    the first is to be left as it is.
     """
     if activation.bos:
         first, others = split_first(name, x)
@@ -111,6 +113,8 @@ def rounds_output(q: QuantizedLayer | None) -> bool:
 def _of_tokens(
     x: Tensor, activation: Activation, kind: str, step: Tensor | None, zero: int | None
 ) -> Tensor:
+    if activation.format != "int":
+        return _StraightThrough.apply(x, lambda x: on_float_grid(x, activation, step))
     if activation.group is None:
         return _rounded(x, activation.bits, kind, step, zero)
     parts = x.unflatten(-1, (-1, activation.group))
@@ -124,30 +128,31 @@ def _rounded(
 ) -> Tensor:
     s = _dynamic_step(x, bits, kind) if step is None else step.to(x)
     z = 1 << (bits - 1) if zero is None else zero
-    return _StraightThrough.apply(x, s, -z, (1 << bits) - 1 - z)
+    lo, hi = -z, (1 << bits) - 1 - z
+    return _StraightThrough.apply(x, lambda x: (x / s).round_().clamp_(lo, hi).mul_(s))
 
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, s: Tensor, lo: int, hi: int) -> Tensor:
-        return (x / s).round_().clamp_(lo, hi).mul_(s)
+    def forward(ctx: Any, x: Tensor, rounded: Callable[[Tensor], Tensor]) -> Tensor:
+        return rounded(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        return grad, None, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+def calibrated(magnitudes: Histogram, activation: Activation) -> Tensor:
+    """The number (0-dim float32) of a static activation."""
+    if activation.format != "int":
+        return static_float(magnitudes, activation.format)
+    return static_step(magnitudes, activation.bits)
 
 
 def static_step(magnitudes: Histogram, bits: int) -> Tensor:
     """The step (0-dim float32) of least squared error over the histogram; 1 if all inputs are 0."""
-    counts = magnitudes.counts.double()
-    if not magnitudes.width:
-        return torch.tensor(1.0)
-    x = (torch.arange(BINS, dtype=torch.float64) + 0.5) * magnitudes.width
-    top = float(x[counts > 0][-1])
     _, hi = integer_range(bits, symmetric=True)
-    steps = torch.tensor(CLIPS, dtype=torch.float64)[:, None] * (top / hi)
-    errors = ((x / steps).round_().clamp_(max=hi) * steps - x).square() @ counts
-    return steps[errors.argmin(), 0].float()
+    return least_error_step(magnitudes, hi, lambda x: x.round_().clamp_(max=hi))
 
 
 def static_grid(found: Histogram, activation: Activation) -> tuple[Tensor, int | None]:
@@ -157,7 +162,7 @@ def static_grid(found: Histogram, activation: Activation) -> tuple[Tensor, int |
     after the other, as far as that lessens the squared error.
     """
     if activation.symmetric:
-        return static_step(found, activation.bits), None
+        return calibrated(found, activation), None
     levels = (1 << activation.bits) - 1
     if not found.width:
         return torch.tensor(1.0), 0

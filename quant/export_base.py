@@ -24,14 +24,14 @@ from bitfront.types import Layer, Scheme
 from .container import Container
 from .folders import MANIFEST, new_folder
 from .stored import KEEP, tensor_name
-from .tensorfiles import SHARD_BYTES, Spec, Unit, dtype_name, write_files
+from .tensorfiles import SHARD_BYTES, Spec, Unit, dtype_name, weights_place, write_files
 from .weights import QuantizedLayer
 
 FORMAT_VERSION = 1
 
 _PACKAGES = (
     "bitfront", "torch", "transformers", "compressed-tensors", "safetensors", "onnx", "onnxscript",
-    "onnxruntime",
+    "onnxruntime", "diffusers", "sdnq",
 )  # fmt: skip
 
 
@@ -87,8 +87,8 @@ class Exporter(Container):
         schemes = self.completed(model, layers, schemes)
         units, aliases = self._plan(model, layers, schemes, quantized)
         with new_folder(folder, overwrite) as partial:
-            digests = write_files(partial, units, shard_bytes)
             about = self.accompany(model, layers, schemes, partial)
+            digests = write_files(*weights_place(partial), units, shard_bytes)
             write_manifest(
                 partial, self, layers, schemes, sum(unit.size for unit in units),
                 {"aliases": aliases, **about}, manifest, digests,
@@ -246,6 +246,7 @@ def _layer(name: str, entry: Mapping[str, Any]) -> tuple[Layer, Scheme]:
     layer = Layer(
         name, entry["kind"], rows, cols, entry["dtype"], shares=entry.get("shares"),
         attention=entry.get("attention", ""), head=entry.get("head", 0),
+        kernel=tuple(entry.get("kernel", ())),
     )  # fmt: skip
     return layer, Scheme.parse(entry["scheme"])
 
@@ -253,9 +254,10 @@ def _layer(name: str, entry: Mapping[str, Any]) -> tuple[Layer, Scheme]:
 def _entry(layer: Layer, scheme: Scheme) -> dict[str, Any]:
     shares = {} if layer.shares is None else {"shares": layer.shares}
     cache = {} if scheme.cache is None else {"attention": layer.attention, "head": layer.head}
+    kernel = {"kernel": list(layer.kernel)} if layer.kernel else {}
     return {
         "scheme": str(scheme), "kind": layer.kind, "shape": [layer.rows, layer.cols],
-        "dtype": layer.dtype, **shares, **cache,
+        "dtype": layer.dtype, **shares, **cache, **kernel,
     }  # fmt: skip
 
 

@@ -5,11 +5,19 @@
     weight_scale    (rows, groups)                                  same       same
     weight_shape    int64, (2,)
     weight                                                          int8       E4M3      as it is
-    input_scale     float32, (1,), static activations only          same
+    input_scale     float32, (1,), static activations only          same       same
+
+    suffix                nvfp4                          mxfp4           mxfp8
+    weight_packed         uint8, two codes a byte        same
+    weight                                                               E4M3
+    weight_scale          (rows, groups), E4M3           uint8           uint8
+    weight_global_scale   float32, (1,)
+    input_global_scale    float32, (1,), nvfp4a4 only
 
 Layers of one scheme form a config group with their names as targets; every other Linear is on the
 ignore list. Verified with compressed-tensors 0.20 and transformers 5.23: the loader casts scales to
-the model's dtype and multiplies there, which is ``formats.dequantize`` to the bit. Widths of 3, 5,
+the model's dtype and multiplies there, which is ``formats.dequantize`` to the bit; nvfp4, mxfp4 and
+mxfp8 become bfloat16 whatever the model is, so only bfloat16 models have them. Widths of 3, 5,
 6 and 7 bits are packed densely from 0.19 on and padded up to 0.17, so old readers misread them.
 """
 
@@ -25,15 +33,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitfront.types import Layer, Scheme
+from bitfront.types import Activation, Layer, Scheme
 
 from .export_base import KEEP, Exporter
 from .packing import pack, to_unsigned
-from .stored import CASTS, compressed_format
+from .stored import CASTS, compressed_format, compressed_input
 from .suitability import takes
 from .weights import QuantizedLayer
 
+BLOCK_FLOATS = {"nvfp4": "torch.float8_e4m3fn", "mxfp4": "torch.uint8", "mxfp8": "torch.uint8"}
 _FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # as vLLM merges them
+_VLLM_FLOATS = {
+    "fp8a8": "inputs stay as they are on GPUs without FP8 kernels (before capability 8.9)",
+    "fp8a8s": "inputs stay as they are on GPUs without FP8 kernels (before capability 8.9)",
+    "nvfp4a4": "inputs stay as they are on GPUs without FP4 kernels (before capability 10.0)",
+    "mxfp4": "vLLM rounds inputs too where GPUs have FP4 kernels (capability 10.0)",
+    "mxfp4a4": "inputs stay as they are on GPUs without FP4 kernels (before capability 10.0)",
+    "mxfp8": "vLLM rounds inputs too, as for mxfp8a8",
+}
 _TOKENIZER_FILES = (
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
     "*.model", "*.tiktoken", "chat_template*", "LICENSE*",
@@ -56,11 +73,11 @@ class CompressedTensors(Exporter):
             return f"transformers' loader decompresses Linear layers only, not a {layer.kind}"
         if layer.shares is not None:
             return f"its weight is tied to {layer.shares!r}, which must stay in one piece"
-        if scheme.format in ("mxfp4", "nvfp4"):
-            return f"{scheme} is not written in this container; use integers, fp8 or safetensors"
+        if scheme.format in BLOCK_FLOATS and layer.dtype != "bfloat16":
+            return f"its loader gives {scheme.format} weights in bfloat16, and it is {layer.dtype}"
         if scheme.activation is not None and scheme.activation.bos:
             return "compressed-tensors quantizes every token alike; use schemes without b"
-        if scheme.activation is not None and scheme.activation.group is not None:
+        if scheme.format == "int" and scheme.activation and scheme.activation.group is not None:
             return "its loader has one step for a token; use activations without g, or safetensors"
         if scheme.activation is not None and not scheme.activation.symmetric:
             return "zero points of activations are not written; use a8s, or safetensors"
@@ -97,10 +114,14 @@ class CompressedTensors(Exporter):
             words = pack(to_unsigned(q.codes, q.scheme.bits), q.scheme.bits, unit=4)
             tensors["weight_packed"] = words.view(torch.int32)
             tensors["weight_shape"] = torch.tensor(q.shape)
+        elif q.codes.dtype == torch.uint8:
+            tensors["weight_packed"] = pack(q.codes, q.scheme.bits)
         else:
             tensors["weight"] = q.codes
+        if q.tensor_scale is not None:
+            tensors["weight_global_scale"] = q.tensor_scale.reshape(1)
         if quantized.input_scale is not None:
-            tensors["input_scale"] = quantized.input_scale.reshape(1)
+            tensors[compressed_input(q.scheme)] = quantized.input_scale.reshape(1)
         return tensors
 
     def open(self, folder: Path, model: nn.Module | None = None) -> nn.Module:
@@ -168,6 +189,11 @@ def vllm_notes(schemes: Mapping[str, Scheme]) -> list[str]:
             if len(set(found.values())) > 1:
                 spelled = ", ".join(f"{last} {scheme}" for last, scheme in found.items())
                 notes.append(f"{parent}: vLLM fuses these and refuses them unlike: {spelled}")
+            elif len(found) > 1 and {scheme.format for scheme in found.values()} == {"nvfp4"}:
+                notes.append(
+                    f"{parent}: vLLM reads {', '.join(found)} with the largest of their global"
+                    " scales, and each has its own"
+                )
     for scheme in dict.fromkeys(_grid(scheme) for scheme in schemes.values()):
         note = _vllm_note(scheme)
         if note is not None:
@@ -177,7 +203,7 @@ def vllm_notes(schemes: Mapping[str, Scheme]) -> list[str]:
 
 def _vllm_note(scheme: Scheme) -> str | None:
     if scheme.format != "int":
-        return None
+        return _VLLM_FLOATS.get(str(scheme))
     if scheme.activation is None:
         return (
             None
@@ -195,29 +221,45 @@ def _grid(scheme: Scheme) -> Scheme:
 
 
 def _config_group(scheme: Scheme, names: Sequence[str]) -> dict[str, Any]:
-    weights = {
-        "num_bits": scheme.bits,
-        "type": "int" if scheme.format == "int" else "float",
-        "symmetric": True,
-        "strategy": "channel" if scheme.group is None else "group",
-        "group_size": scheme.group,
-        "dynamic": False,
-    }
     inputs = None
     if scheme.activation is not None:
-        inputs = {
-            "num_bits": scheme.activation.bits,
-            "type": "int",
-            "symmetric": True,
-            "strategy": "tensor" if scheme.activation.static else "token",
-            "dynamic": not scheme.activation.static,
-        }
+        inputs = activation_args(scheme.activation)
     return {
         "targets": list(names),
         "format": compressed_format(scheme),
-        "weights": weights,
+        "weights": {
+            **_numbers(scheme.format, scheme.bits),
+            "strategy": _grouped(scheme.format) if scheme.group else "channel",
+            "group_size": scheme.group,
+            "dynamic": False,
+        },
         "input_activations": inputs,
     }
+
+
+def activation_args(activation: Activation) -> dict[str, Any]:
+    """compressed-tensors' ``QuantizationArgs`` of a layer's input."""
+    words = _numbers(activation.format, activation.bits)
+    if activation.group is None:
+        strategy = "tensor" if activation.static else "token"
+        return {**words, "strategy": strategy, "dynamic": not activation.static}
+    return {
+        **words,
+        "strategy": _grouped(activation.format),
+        "group_size": activation.group,
+        "dynamic": "local" if activation.static else True,
+    }
+
+
+def _numbers(format: str, bits: int) -> dict[str, Any]:
+    words = {"num_bits": bits, "type": "int" if format == "int" else "float", "symmetric": True}
+    scales = BLOCK_FLOATS.get(format)
+    return words if scales is None else {**words, "scale_dtype": scales, "zp_dtype": scales}
+
+
+def _grouped(format: str) -> str:
+    """The strategy of weights or inputs in groups; those of one have a scale of all groups too."""
+    return "tensor_group" if format == "nvfp4" else "group"
 
 
 def _copy_tokenizer(source: str, folder: Path) -> list[str]:

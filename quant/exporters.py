@@ -13,6 +13,7 @@ from .container import Container
 from .costs import other_bytes
 from .export_base import KEEP, Exporter
 from .export_compressed import CompressedTensors, vllm_notes
+from .export_diffusers import Diffusers
 from .export_onnx import Onnx
 from .export_safetensors import Safetensors
 from .tensorfiles import SHARD_BYTES, Spec, tensor_bytes
@@ -21,6 +22,7 @@ EXPORTERS: Registry[Container] = Registry("exporter")
 EXPORTERS.register(Safetensors.name)(Safetensors())
 EXPORTERS.register(CompressedTensors.name)(CompressedTensors())
 EXPORTERS.register(Onnx.name)(Onnx())
+EXPORTERS.register(Diffusers.name)(Diffusers())
 
 
 def predicted_bytes(

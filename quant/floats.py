@@ -4,6 +4,7 @@
     bf16, fp16   w ≈ v                    v rounded to the dtype
     fp8          w ≈ v · s                v E4M3, one scale s a row (dtype of ``scale_dtype``)
     mxfp4        w ≈ v · 2^(e - 127)      v E2M1, e uint8 (E8M0), groups of 32   (OCP MX 1.0)
+    mxfp8        w ≈ v · 2^(e - 127)      v E4M3, e uint8 (E8M0), groups of 32   (OCP MX 1.0)
     nvfp4        w ≈ v · (s / t)          v E2M1, s E4M3, groups of 16, t one float32 a tensor
 
 ``nvfp4`` divides by its tensor scale, as compressed-tensors does (its ``weight_global_scale``):
@@ -28,7 +29,7 @@ E4M3_MAX = 448.0
 _E4M3_LEAST = 2.0**-9
 _MIDDLES = tuple((a + b) / 2 for a, b in pairwise(E2M1))
 _NVFP4_TOPS = (6.0, 5.5, 5.0, 4.5, 4.0, 3.5, 3.0)  # what a group's largest weight may map to
-_MXFP4_SHIFTS = (0, 1, -1)  # from the exponent of the MX specification
+_MX_SHIFTS = (0, 1, -1)  # from the exponent of the MX specification
 
 
 class Cast:
@@ -84,9 +85,7 @@ class MXFP4:
     def quantize(self, M: Tensor, scheme: Scheme) -> QuantizedWeight:
         w = M.unflatten(1, (-1, scheme.group or M.shape[1]))
         top = _largest(w)
-        # frexp: top = m · 2^x with m in [0.5, 1), so floor(log2 top) = x - 1; E2M1 reaches 2^2
-        e = torch.where(top > 0, torch.frexp(top).exponent - 3, 0)
-        biased = torch.stack([(e + shift + 127).clamp(1, 254) for shift in _MXFP4_SHIFTS])
+        biased = _biased(top, 2)
         codes, best = _least_error(w, _power_of_two(biased))
         exponent = biased.gather(0, best)[0]
         return QuantizedWeight(scheme, codes.flatten(1), exponent.squeeze(-1).to(torch.uint8))
@@ -94,6 +93,31 @@ class MXFP4:
     def dequantize(self, q: QuantizedWeight) -> Tensor:
         assert q.scale is not None
         return _times(q, _power_of_two(q.scale))
+
+
+class MXFP8:
+    """E4M3 values in groups that share a power of two."""
+
+    def quantize(self, M: Tensor, scheme: Scheme) -> QuantizedWeight:
+        w = M.unflatten(1, (-1, scheme.group or M.shape[1]))
+        biased = _biased(_largest(w), 8)
+        codes = torch.empty(w.shape, dtype=torch.float8_e4m3fn, device=M.device)
+        exponent = torch.empty(w.shape[:2], dtype=torch.uint8, device=M.device)
+        for rows in slices(w):
+            part, options = w[rows].float(), _power_of_two(biased[:, rows])
+            values = [_e4m3(part / s) for s in options]
+            errors = [
+                (v.float() * s - part).square_().sum(-1)
+                for v, s in zip(values, options, strict=True)
+            ]
+            best = torch.stack(errors).argmin(0)[None, ..., None]
+            exponent[rows] = biased[:, rows].gather(0, best)[0].squeeze(-1).to(torch.uint8)
+            codes[rows] = _e4m3(part / options.gather(0, best)[0])
+        return QuantizedWeight(scheme, codes.flatten(1), exponent)
+
+    def dequantize(self, q: QuantizedWeight) -> Tensor:
+        assert q.scale is not None
+        return _spread(q.codes.float(), _power_of_two(q.scale))
 
 
 class NVFP4:
@@ -142,14 +166,17 @@ def _least_error(w: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
     best = torch.empty((1, *scales.shape[1:]), dtype=torch.int64, device=w.device)
     for rows in slices(w):
         part, options = w[rows].float(), scales[:, rows]
-        errors = [_nearest_e2m1(part / s).mul_(s).sub_(part).square_().sum(-1) for s in options]
+        errors = [nearest_e2m1(part / s).mul_(s).sub_(part).square_().sum(-1) for s in options]
         best[0, rows] = torch.stack(errors).argmin(0).unsqueeze(-1)
         codes[rows] = e2m1_codes(part / options.gather(0, best[:, rows])[0])
     return codes, best
 
 
-def _nearest_e2m1(x: Tensor) -> Tensor:
-    """The E2M1 values nearest to ``x``: steps of a half up to 2, of 1 up to 4, of 2 up to 6."""
+def nearest_e2m1(x: Tensor) -> Tensor:
+    """The E2M1 values nearest to float32 ``x``: steps of 0.5 up to 2, of 1 up to 4, of 2 up to 6.
+
+    Ties go to even codes.
+    """
     x = x.clamp(-6, 6)
     size = x.abs()
     step = torch.where(size > 2, torch.where(size > 4, 2.0, 1.0), 0.5)
@@ -167,8 +194,18 @@ def _power_of_two(biased: Tensor) -> Tensor:
     return (biased.int() << 23).view(torch.float32)
 
 
+def _biased(top: Tensor, reach: int) -> Tensor:
+    """Exponents to try (candidates, ...), biased by 127, for values up to about 2^``reach``."""
+    # frexp: top = m · 2^x with m in [0.5, 1), so floor(log2 top) = x - 1
+    e = torch.where(top > 0, torch.frexp(top).exponent - 1 - reach, 0)
+    return torch.stack([(e + shift + 127).clamp(1, 254) for shift in _MX_SHIFTS])
+
+
 def _times(q: QuantizedWeight, s: Tensor) -> Tensor:
-    values = e2m1_values(q.codes)
+    return _spread(e2m1_values(q.codes), s)
+
+
+def _spread(values: Tensor, s: Tensor) -> Tensor:
     return (values.unflatten(1, (s.shape[1], -1)) * s.unsqueeze(-1)).flatten(1)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from bitfront.registry import Registry
 from bitfront.types import Scheme
 
-from .floats import FP8, MXFP4, NVFP4, Cast, Keep
+from .floats import FP8, MXFP4, MXFP8, NVFP4, Cast, Keep
 from .integers import Integers
 from .weights import QuantizedWeight
 
@@ -41,6 +41,7 @@ FORMATS.register("bf16")(Cast(torch.bfloat16))
 FORMATS.register("fp16")(Cast(torch.float16))
 FORMATS.register("fp8")(FP8())
 FORMATS.register("mxfp4")(MXFP4())
+FORMATS.register("mxfp8")(MXFP8())
 FORMATS.register("nvfp4")(NVFP4())
 
 

@@ -13,15 +13,17 @@ from bitfront.scheme import KEEP as KEEP_WORD
 from bitfront.types import Activation, Layer, Scheme
 
 from .onnx_stored import in_onnx
+from .sdnq_stored import in_sdnq
 
 Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
 Stored = Callable[[Layer, Scheme], Tensors]
 
 KEEP = Scheme.parse(KEEP_WORD)
 CASTS = {"bf16": "BF16", "fp16": "F16"}
-WIDE_CODES = {**CASTS, "fp8": "F8_E4M3"}  # one code an element, not packed
+WIDE_CODES = {**CASTS, "fp8": "F8_E4M3", "mxfp8": "F8_E4M3"}  # one code an element, not packed
 _DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-_SCALES = {"mxfp4": "U8", "nvfp4": "F8_E4M3"}  # others: the weights' own, 16 bits of wider ones
+# others: the weights' own, 16 bits of wider ones
+_SCALES = {"mxfp8": "U8", "mxfp4": "U8", "nvfp4": "F8_E4M3"}
 
 STORED: Registry[Stored] = Registry("exporter")
 
@@ -52,15 +54,20 @@ def in_compressed_tensors(layer: Layer, scheme: Scheme) -> Tensors:
     if compressed_format(scheme) == "pack-quantized":
         tensors["weight_packed"] = ("I32", (rows, packed_bytes(cols, scheme.bits, 4) // 4))
         tensors["weight_shape"] = ("I64", (2,))
+    elif scheme.format in ("nvfp4", "mxfp4"):
+        tensors["weight_packed"] = ("U8", (rows, cols // 2))
     else:
-        tensors["weight"] = ("F8_E4M3" if scheme.format == "fp8" else "I8", (rows, cols))
+        tensors["weight"] = (WIDE_CODES.get(scheme.format, "I8"), (rows, cols))
     tensors["weight_scale"] = (_scale_dtype(layer, scheme), (rows, groups(layer, scheme)))
+    if scheme.format == "nvfp4":
+        tensors["weight_global_scale"] = ("F32", (1,))
     if scheme.activation is not None and scheme.activation.static:
-        tensors["input_scale"] = ("F32", (1,))
+        tensors[compressed_input(scheme)] = ("F32", (1,))
     return tensors
 
 
 STORED.register("onnx")(in_onnx)
+STORED.register("diffusers")(in_sdnq)
 
 
 def tensor_name(layer: str, suffix: str) -> str:
@@ -71,9 +78,16 @@ def tensor_name(layer: str, suffix: str) -> str:
 def compressed_format(scheme: Scheme) -> str:
     """compressed-tensors' name of how such a weight is compressed."""
     if scheme.format == "fp8":
-        return "naive-quantized"
+        return "naive-quantized" if scheme.activation is None else "float-quantized"
+    if scheme.format != "int":
+        return f"{scheme.format}-{'' if scheme.bits == 8 else 'pack-'}quantized"
     whole = scheme.bits == 8 and scheme.group is None and scheme.activation is not None
     return "int-quantized" if whole else "pack-quantized"
+
+
+def compressed_input(scheme: Scheme) -> str:
+    """compressed-tensors' name of the number that a static activation has."""
+    return "input_global_scale" if scheme.format == "nvfp4" else "input_scale"
 
 
 def packed_bytes(cols: int, bits: int, unit: int = 1) -> int:

@@ -8,7 +8,7 @@ from bitfront.types import Layer, Scheme
 
 TOKEN_KINDS = ("linear", "hf_conv1d")  # of layers whose inputs are (N, T, K)
 _TWO_DIMENSIONAL = (*TOKEN_KINDS, "embedding")
-_BLOCK_FLOATS = ("fp8", "mxfp4", "nvfp4")
+_BLOCK_FLOATS = ("fp8", "mxfp8", "mxfp4", "nvfp4")
 
 
 Reason = Callable[[Layer, Scheme], str | None]

@@ -22,6 +22,8 @@ from torch import Tensor
 from bitfront.errors import ExportError
 
 STEM = "model"
+PIPELINE = "model_index.json"  # in the folder of a diffusers pipeline
+DENOISERS = ("unet", "transformer")  # what a pipeline may call the part with the weights
 SHARD_BYTES = 5_000_000_000
 _GREATEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library
 
@@ -74,18 +76,30 @@ def digest(tensor: Tensor) -> str:
     return hashlib.sha256(_bytes(tensor)).hexdigest()
 
 
-def write_files(folder: Path, units: Sequence[Unit], shard_bytes: int) -> dict[str, str]:
+def weights_place(folder: Path) -> tuple[Path, str]:
+    """Where the weights of an exported folder stand, and what their files' names begin with.
+
+    In the folder itself, or in a pipeline's in that of its denoiser.
+    """
+    if (folder / PIPELINE).is_file():
+        for name in DENOISERS:
+            if (folder / name).is_dir():
+                return folder / name, "diffusion_pytorch_model"
+    return folder, STEM
+
+
+def write_files(folder: Path, stem: str, units: Sequence[Unit], shard_bytes: int) -> dict[str, str]:
     """Write all units to ``folder``, in files of about ``shard_bytes``; tensor -> digest.
 
-    One file is called ``model.safetensors``; several are numbered, with an index as transformers
+    One file is called ``STEM.safetensors``; several are numbered, with an index as transformers
     reads it. A unit is never split. Raises ``OSError`` as the file system does, and ``ExportError``
     when a unit makes other tensors than it said.
     """
     shards = _shards(units, shard_bytes)
     names = [
-        f"{STEM}.safetensors"
+        f"{stem}.safetensors"
         if len(shards) == 1
-        else f"{STEM}-{i:05}-of-{len(shards):05}.safetensors"
+        else f"{stem}-{i:05}-of-{len(shards):05}.safetensors"
         for i in range(1, len(shards) + 1)
     ]
     digests: dict[str, str] = {}
@@ -102,7 +116,7 @@ def write_files(folder: Path, units: Sequence[Unit], shard_bytes: int) -> dict[s
                 for spec in unit.specs
             },
         }
-        (folder / f"{STEM}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+        (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
     return digests
 
 
@@ -157,18 +171,19 @@ class TensorFolder:
                 self._files[name] = path
 
     def _paths(self) -> list[Path]:
-        index = self.folder / f"{STEM}.safetensors.index.json"
+        folder, stem = weights_place(self.folder)
+        index = folder / f"{stem}.safetensors.index.json"
         if index.is_file():
             try:
                 names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ExportError(f"{index.name} is damaged", "export it again") from error
         else:
-            names = [f"{STEM}.safetensors"]
+            names = [f"{stem}.safetensors"]
         for name in names:
-            if not (self.folder / name).is_file():
+            if not (folder / name).is_file():
                 raise ExportError(f"{name} is missing", "copy the whole folder, or export it again")
-        return [self.folder / name for name in names]
+        return [folder / name for name in names]
 
     def read(self, name: str) -> Tensor:
         """One tensor, a view of the mapped file."""

@@ -19,10 +19,11 @@ from bitfront.types import Layer, Scheme, parse_schemes
 from tests.modules import with_made_up_grids
 
 WEIGHT_SCHEMES = parse_schemes(
-    "w2 w3 w4 w5 w6 w7 w8 w3z w4g5 w5g3z w2g32 w3g8 w4g16z bf16 fp16 fp8 mxfp4 nvfp4"
+    "w2 w3 w4 w5 w6 w7 w8 w3z w4g5 w5g3z w2g32 w3g8 w4g16z bf16 fp16 fp8 mxfp8 mxfp4 nvfp4"
 )
 ACTIVATION_SCHEMES = parse_schemes(
-    "w8a8 w8a8s w4a8 w5a6 w4g8a4s w4g3a8g w8a8sz w4g5a6sz w4a8so w5a8szo"
+    "w8a8 w8a8s w4a8 w5a6 w4g8a4s w4g3a8g fp8a8 fp8a8s nvfp4a4 mxfp4a4 mxfp8a8 "
+    "w8a8sz w4g5a6sz w4a8so w5a8szo"
 )
 KEEP = Scheme.parse("keep")
 
@@ -106,19 +107,20 @@ def layers_of(model: nn.Module) -> tuple[Layer, ...]:
         owner = owners.setdefault(weight.data_ptr(), name)
         shares = None if owner == name else owner
         dtype = str(weight.dtype).removeprefix("torch.")
-        layers.append(Layer(name, adapter.kind, rows, cols, dtype, shares=shares))
+        kernel = tuple(getattr(module, "kernel_size", ()))
+        layers.append(Layer(name, adapter.kind, rows, cols, dtype, shares=shares, kernel=kernel))
     return tuple(layers)
 
 
 def quantized_by(
     model: nn.Module, schemes: Mapping[str, Scheme]
 ) -> Callable[[str], QuantizedLayer]:
-    """As ``Builder.quantized``, with a made-up step for static activations."""
+    """As ``Builder.quantized``, with a made-up number for static activations."""
 
     def quantized(name: str) -> QuantizedLayer:
         scheme = schemes[name]
         weight = quantize(original(name, model.get_submodule(name)), scheme, None)
-        return with_made_up_grids(weight, 0.037)
+        return with_made_up_grids(weight, 731.3 if scheme.format == "nvfp4" else 0.037)
 
     return quantized
 

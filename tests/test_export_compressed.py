@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 from compressed_tensors.compressors import BaseCompressor
-from compressed_tensors.quantization import QuantizationConfig
+from compressed_tensors.compressors.format import infer_module_format
+from compressed_tensors.quantization import QuantizationConfig, preset_name_to_scheme
 from safetensors.torch import load_file
 from torch import nn
 
@@ -22,7 +23,8 @@ from bitfront.types import Layer, Scheme
 from tests import exporting as ex
 
 EXPORTER = CompressedTensors()
-TEXTS = "w2 w3 w4 w5 w6 w7 w8 w2g4 w3g16 w5g8 w8a8 w8a8s w4a8 w3g8a6 fp8"
+TEXTS = "w2 w3 w4 w5 w6 w7 w8 w2g4 w3g16 w5g8 w8a8 w8a8s w4a8 w3g8a6 fp8 fp8a8 fp8a8s"
+BLOCKS = "nvfp4 nvfp4a4 mxfp4 mxfp4a4 mxfp8 mxfp8a8"  # of bfloat16 models
 Q, K, V, O = (f"model.layers.0.self_attn.{x}_proj" for x in "qkvo")
 GATE, UP, DOWN = (f"model.layers.0.mlp.{x}_proj" for x in ("gate", "up", "down"))
 
@@ -39,7 +41,7 @@ def write(model: Any, schemes: dict[str, Scheme], folder: Path) -> None:
 def test_the_package_decompresses_to_our_weights(dtype: torch.dtype, tmp_path: Path) -> None:
     """Every width and format, through compressed-tensors' own functions, to the bit."""
     model = ex.tiny_llama(dtype=dtype)
-    for text in TEXTS.split():
+    for text in (TEXTS + f" {BLOCKS}" * (dtype == torch.bfloat16)).split():
         schemes = {Q: Scheme.parse(text)}
         write(model, schemes, tmp_path / text)
         config = json.loads((tmp_path / text / "config.json").read_text())["quantization_config"]
@@ -82,8 +84,9 @@ def test_config_groups_and_ignore_list() -> None:
         ("w8a8b", "every token alike; use schemes without b"),
         ("w8a8sb", "every token alike; use schemes without b"),
         ("w8g4a8g", "one step for a token; use activations without g"),
-        ("mxfp4", "not written in this container"),
-        ("nvfp4", "not written in this container"),
+        ("mxfp4", "gives mxfp4 weights in bfloat16, and it is float32"),
+        ("nvfp4a4", "gives nvfp4 weights in bfloat16, and it is float32"),
+        ("mxfp8", "gives mxfp8 weights in bfloat16, and it is float32"),
         ("w4g3", "group size 3 does not divide 32"),
     ],
 )
@@ -143,6 +146,37 @@ def test_vllm_notes() -> None:
     assert "model.layers.0.mlp" in notes[1]
     assert notes[2].startswith("w3: ")
     assert notes[3].startswith("w6a8: ")
+
+
+def test_vllm_notes_of_floats() -> None:
+    assert vllm_notes(parsed(Q="fp8", K="fp8", V="fp8", O="nvfp4", DOWN="mxfp8a8")) == []
+    notes = vllm_notes(parsed(Q="nvfp4a4", K="nvfp4a4", V="nvfp4a4", GATE="mxfp4", UP="mxfp4"))
+    assert len(notes) == 3
+    assert "largest of their global scales" in notes[0]
+    assert notes[1].startswith("nvfp4a4: inputs stay as they are")
+    assert notes[2].startswith("mxfp4: vLLM rounds inputs too")
+    assert [note.split(":")[0] for note in vllm_notes(parsed(O="fp8a8s", DOWN="mxfp8"))] == [
+        "fp8a8s",
+        "mxfp8",
+    ]
+
+
+def test_a_config_group_of_each_float() -> None:
+    """The words of compressed-tensors' own presets, as far as they say how to load."""
+    model = ex.tiny_llama(dtype=torch.bfloat16)
+    names = {"fp8a8": "FP8_DYNAMIC", "nvfp4": "NVFP4A16", "nvfp4a4": "NVFP4", "mxfp4": "MXFP4A16",
+             "mxfp4a4": "MXFP4", "mxfp8": "MXFP8A16", "mxfp8a8": "MXFP8"}  # fmt: skip
+    for text, preset in names.items():
+        config = quantization_config(model, parsed(Q=text))
+        group = QuantizationConfig.model_validate(config).config_groups["group_0"]
+        theirs = preset_name_to_scheme(preset, [Q])
+        for part in ("weights", "input_activations"):
+            ours, expected = getattr(group, part), getattr(theirs, part)
+            assert (ours is None) == (expected is None), text
+            if ours is not None:
+                skipped = {"observer", "observer_kwargs"}
+                assert ours.model_dump(exclude=skipped) == expected.model_dump(exclude=skipped)
+        assert infer_module_format(nn.Linear, theirs) == group.format
 
 
 def test_the_real_llama(assets: Path, tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def test_schemes_are_read_and_written(text: str, scheme: Scheme) -> None:
         ("bf16", 16, None),
         ("fp16", 16, None),
         ("fp8", 8, None),
+        ("mxfp8", 8, 32),
         ("mxfp4", 4, 32),
         ("nvfp4", 4, 16),
     ],
@@ -57,6 +58,27 @@ def test_floats_know_their_width(text: str, bits: int, group: int | None) -> Non
     scheme = Scheme.parse(text)
     assert (scheme.format, scheme.bits, scheme.group, str(scheme)) == (text, bits, group, text)
     assert Scheme.parse(text) == scheme
+
+
+@pytest.mark.parametrize(
+    ("text", "weights", "activation"),
+    [
+        ("fp8a8", "fp8", Activation(8, format="fp8")),
+        ("fp8a8s", "fp8", Activation(8, static=True, format="fp8")),
+        ("nvfp4a4", "nvfp4", Activation(4, static=True, group=16, format="nvfp4")),
+        ("mxfp4a4", "mxfp4", Activation(4, group=32, format="mxfp4")),
+        ("mxfp8a8", "mxfp8", Activation(8, group=32, format="mxfp8")),
+    ],
+)
+def test_floats_round_inputs_to_their_own_format(
+    text: str, weights: str, activation: Activation
+) -> None:
+    scheme = Scheme.parse(text)
+    plain = Scheme.parse(weights)
+    assert (scheme.format, scheme.activation, str(scheme)) == (weights, activation, text)
+    assert (scheme.bits, scheme.group) == (plain.bits, plain.group)
+    assert scheme != plain
+    assert Scheme(scheme.format, scheme.bits, scheme.group, activation=activation) == scheme
 
 
 @pytest.mark.parametrize(
@@ -86,6 +108,10 @@ def test_case_space_and_the_default_quantizer_are_not_spelled() -> None:
         ("w4 g32", "unknown scheme 'w4 g32'"),
         ("w4z32", "unknown scheme 'w4z32'"),
         ("bf16a8", "unknown scheme 'bf16a8'"),
+        ("fp8a4", "unknown scheme 'fp8a4'"),
+        ("fp8a8b", "unknown scheme 'fp8a8b'"),
+        ("nvfp4a8", "unknown scheme 'nvfp4a8'"),
+        ("mxfp4a4s", "unknown scheme 'mxfp4a4s'"),
         ("w4g", "unknown scheme 'w4g'"),
         ("w4s", "unknown scheme 'w4s'"),
         ("w4b", "unknown scheme 'w4b'"),
@@ -124,6 +150,25 @@ def test_floats_take_no_options() -> None:
         Scheme("bf16", 16, quantizer="gptq")
     with pytest.raises(SchemeError, match="unknown scheme 'int5'"):
         Scheme("int5")
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda: Activation(8, format="fp16"), "activations in fp16 with options"),
+        (lambda: Activation(4, format="fp8"), "activations in fp8 with options"),
+        (lambda: Activation(8, bos=True, format="fp8"), "activations in fp8 with options"),
+        (lambda: Activation(4, group=16, format="nvfp4"), "activations in nvfp4 with options"),
+        (lambda: Scheme("fp8", 8, activation=Activation(8)), "fp8 with activations of another"),
+        (
+            lambda: Scheme("int", 8, activation=Activation(8, format="fp8")),
+            "float activations of integer weights",
+        ),
+    ],
+)
+def test_float_activations_have_no_options(make: Callable[[], object], line: str) -> None:
+    with pytest.raises(SchemeError, match=line):
+        make()
 
 
 def test_lists_of_schemes() -> None:

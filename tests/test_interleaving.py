@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from bitfront.interleaving import COMMON, ENOUGH, LEAST, MOST, interleaved, pinn
 
 def test_each_is_run_once_a_round_in_turn() -> None:
     order: list[int] = []
-    found = interleaved([lambda i=i: order.append(i) for i in range(3)], seconds=0.0)
+    found = interleaved([partial(order.append, i) for i in range(3)], seconds=0.0)
     assert len(found) == 3
     assert len(order) % 3 == 0
     assert order == [0, 1, 2] * (len(order) // 3)

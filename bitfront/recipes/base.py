@@ -44,6 +44,10 @@ class Recipe(ABC):
             return f"it casts no single layer; load the model in {CASTS[scheme.format]} and keep it"
         if layer.shares is not None:
             return f"its weight is tied to {layer.shares!r}, which must stay in one piece"
+        if scheme.format != "int" and scheme.activation is not None:
+            return f"no recipe has float activations; use {scheme.format}, or export the trial"
+        if scheme.format == "mxfp8":
+            return "no recipe has mxfp8; export the trial"
         if scheme.activation is not None and scheme.activation.bos:
             return "it quantizes every token alike; use schemes without b"
         if scheme.activation is not None and scheme.activation.group is not None:

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 
 from bitfront.errors import ModelError
+from bitfront.quant.tensorfiles import DENOISERS
+from bitfront.quant.tensorfiles import PIPELINE as INDEX
 
 from .boundary import foreign
 from .placement import DTYPES, dtype_of
 from .pretrained import first_of, local_folder, quiet
 
-DENOISERS = ("unet", "transformer")
-INDEX = "model_index.json"
 _STORED = {"F16": "float16", "BF16": "bfloat16", "F64": "float64"}  # in safetensors; else float32
 
 

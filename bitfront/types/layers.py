@@ -29,6 +29,10 @@ class Layer:
     attention: str = ""  # of attention with a cache: its query, key or value projection, or fused
     head: int = 0  # outputs of a key or value projection that one head has
     rectified: bool = False  # nothing but a ReLU reads its output
+    kernel: tuple[int, ...] = ()  # sizes of a convolution's kernel
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kernel", tuple(self.kernel))  # a list, as JSON has it
 
     @property
     def weights(self) -> int:

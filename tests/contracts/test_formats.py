@@ -14,7 +14,7 @@ from bitfront.quant.weights import QuantizedWeight, scale_dtype
 from bitfront.types import Scheme, parse_schemes
 
 INTEGERS = parse_schemes("w2 w3 w4 w5 w6 w7 w8 w2g16 w3g32 w4g1 w8g64 w2z w4z w8z w3g16z w4g32z")
-FLOATS = parse_schemes("keep bf16 fp16 fp8 mxfp4 nvfp4")
+FLOATS = parse_schemes("keep bf16 fp16 fp8 mxfp8 mxfp4 nvfp4")
 SCHEMES = (*INTEGERS, *FLOATS)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 each_scheme = pytest.mark.parametrize("scheme", SCHEMES, ids=str)
@@ -227,6 +227,20 @@ def test_same_nvfp4_and_mxfp4_weights_as_compressed_tensors() -> None:
         scheme = quantization.QuantizationScheme(targets=["Linear"], weights=args)
         theirs = compressor.decompress(state, scheme)["weight"]
         assert torch.equal(theirs, dequantize(q, torch.bfloat16)), name
+
+
+def test_same_mxfp8_weights_as_compressed_tensors() -> None:
+    mx = pytest.importorskip("compressed_tensors.compressors.mxfp8.base")
+    quantization = pytest.importorskip("compressed_tensors.quantization")
+    q = quantize(weights(torch.bfloat16), Scheme.parse("mxfp8"))
+    args = quantization.QuantizationArgs(
+        num_bits=8, type="float", symmetric=True, group_size=32, strategy="group",
+        scale_dtype="torch.uint8",
+    )  # fmt: skip
+    scheme = quantization.QuantizationScheme(targets=["Linear"], weights=args)
+    state = {"weight": q.codes, "weight_scale": q.scale}
+    theirs = mx.MXFP8QuantizationCompressor.decompress(state, scheme)["weight"]
+    assert torch.equal(theirs, dequantize(q, torch.bfloat16))
 
 
 def test_float_formats_beat_their_plain_scales() -> None:

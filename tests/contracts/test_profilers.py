@@ -24,7 +24,8 @@ from tests.profiling import MEASURING
 from tests.small_tasks import TASKS, uneven, with_weights
 
 SCHEMES = [
-    Scheme.parse(s) for s in ("w2", "w4", "w8", "w4a8", "w4a6b", "w4g4a8g", "w4g4z", "w4a8szo")
+    Scheme.parse(s)
+    for s in ("w2", "w4", "w8", "w4a8", "w4a6b", "w4g4a8g", "w4g4z", "w4a8szo", "fp8a8", "fp8a8s")
 ]
 
 

@@ -80,7 +80,16 @@ def test_usual_schemes_of_each_kind_of_layer(recipe: Recipe, kind: str) -> None:
         ("w2", "w3", "w4", "w6", "w8"), ("", "g16", "g32"), ("", "z"), ("", "a8", "a8s", "a4"),
         ("", "+gptq", "+gptq:act"),
     )  # fmt: skip
-    for scheme in [*map("".join, words), "w4g32a8g", "bf16", "fp8", "mxfp4", "nvfp4"]:
+    for scheme in [
+        *map("".join, words),
+        "w4g32a8g",
+        "bf16",
+        "fp8",
+        "mxfp4",
+        "nvfp4",
+        "mxfp8",
+        "fp8a8",
+    ]:
         check(recipe, Layer("a.b", kind, 64, 64), Scheme.parse(scheme))
 
 

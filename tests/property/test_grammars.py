@@ -13,6 +13,8 @@ from bitfront.scheme import (
     ACTIVATION_BITS,
     CACHE_BITS,
     FLOAT_BITS,
+    FLOAT_GROUPS,
+    FLOAT_STATIC,
     QUANTIZERS,
     WEIGHT_BITS,
     Activation,
@@ -56,7 +58,16 @@ def _integers(
 
 
 integers = (st.none() | groups).flatmap(grids)
-schemes = integers | st.sampled_from([Scheme.parse(name) for name in ("keep", *FLOAT_BITS)])
+inputs = [
+    Activation(FLOAT_BITS[name], static, group=FLOAT_GROUPS.get(name), format=name)
+    for name, known in FLOAT_STATIC.items()
+    for static in known
+]
+floats = st.sampled_from(
+    [Scheme.parse(name) for name in ("keep", *FLOAT_BITS)]
+    + [Scheme(a.format, a.bits, a.group, activation=a) for a in inputs]
+)
+schemes = integers | floats
 amounts = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 signs, classes = st.sampled_from(["<=", ">="]), st.sampled_from(["", "mlp", "*.k_proj", "a b"])
 weights = sorted(unit for unit in _UNITS if "act" not in unit)

@@ -24,7 +24,8 @@ def wholes(
         if i < len(ALONE):
             names = [list(ALONE)[i]] * LAYERS
         else:
-            names = rng.choice(list(ALONE), LAYERS, p=rng.dirichlet(np.full(len(ALONE), 0.5)))
+            shares = rng.dirichlet(np.full(len(ALONE), 0.5))
+            names = rng.choice(list(ALONE), LAYERS, p=shares).tolist()
         seconds = dict.fromkeys(names, 0.0)
         calls = dict.fromkeys(names, 0)
         taken = rest

@@ -128,7 +128,19 @@ def test_first_order_where_activations_are_quantized(kind: str) -> None:
     task = TASKS[kind](dtype="float64")
     schemes = [
         Scheme.parse(s)
-        for s in ("w4", "w4a8", "w3a4", "w3a4b", "w2", "keep", "w4a8s", "w4a8sb", "w4g2a4g")
+        for s in (
+            "w4",
+            "w4a8",
+            "w3a4",
+            "w3a4b",
+            "w2",
+            "keep",
+            "w4a8s",
+            "w4a8sb",
+            "w4g2a4g",
+            "fp8a8",
+            "fp8a8s",
+        )
     ]
     with Scratch() as scratch:
         subject = subject_of(task, scratch)
