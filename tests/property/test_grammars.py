@@ -11,6 +11,7 @@ from bitfront.budget import _UNITS, Budget
 from bitfront.errors import BudgetError, SchemeError
 from bitfront.scheme import (
     ACTIVATION_BITS,
+    BLOCK_BITS,
     CACHE_BITS,
     FLOAT_BITS,
     QUANTIZERS,
@@ -41,7 +42,8 @@ def grids(group: int | None) -> st.SearchStrategy[Scheme]:
 
 
 integers = (st.none() | groups).flatmap(grids)
-schemes = integers | st.sampled_from([Scheme.parse(name) for name in ("keep", *FLOAT_BITS)])
+named = [Scheme.parse(name) for name in ("keep", *FLOAT_BITS, *BLOCK_BITS)]
+schemes = integers | st.sampled_from(named)
 amounts = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 signs, classes = st.sampled_from(["<=", ">="]), st.sampled_from(["", "mlp", "*.k_proj", "a b"])
 weights = sorted(unit for unit in _UNITS if "act" not in unit)
