@@ -44,17 +44,17 @@ def plain(w: Tensor, layout: Layout) -> Blocks:
     if layout.affine:
         s, m = lines(w, layout)
         s, m = half(s), half(m)
-        best = s, m, nearest(w, s, m, lo, hi)
+        best: tuple[Tensor, ...] = (s, m, nearest(w, s, m, lo, hi))
         least = errors(w, *best)
         for _ in range(REFITS):
             s, m = (half(x) for x in line(best[2], w))
-            found = s, m, nearest(w, s, m, lo, hi)
-            best, least = better(found, errors(w, *found), best, least)
+            q = nearest(w, s, m, lo, hi)
+            best, least = better((s, m, q), errors(w, s, m, q), best, least)
         s, m, q = best
         return Blocks(q.to(torch.uint8), s.half().flatten(), m.half().flatten())
     s = half(scales(w, layout))
     zero = torch.zeros_like(s)
-    chosen = s, nearest(w, s, zero, lo, hi)
+    chosen: tuple[Tensor, ...] = (s, nearest(w, s, zero, lo, hi))
     least = errors(w, s, zero, chosen[1])
     for _ in range(REFITS):
         a, b = moments(chosen[1], w)
@@ -103,8 +103,8 @@ def lines(w: Tensor, layout: Layout, floor: bool = False) -> tuple[Tensor, Tenso
     if floor:
         low = low.clamp(max=0)
     span = (high - low).clamp(min=_TINY)
-    best = torch.zeros_like(low), low
-    least = errors(w, *best, torch.zeros_like(w))
+    best: tuple[Tensor, ...] = (torch.zeros_like(low), low)
+    least = errors(w, torch.zeros_like(low), low, torch.zeros_like(w))
     widest, least_width, count = _WIDTHS[layout.bits]
     for i in range(count):
         width = widest - (widest - least_width) * i / (count - 1)
@@ -114,10 +114,11 @@ def lines(w: Tensor, layout: Layout, floor: bool = False) -> tuple[Tensor, Tenso
             found = line(q, w, floor)
             best, least = better(found, errors(w, *found, q), best, least)
     for _ in range(2):
-        q = nearest(w, *best, lo, hi)
+        q = nearest(w, best[0], best[1], lo, hi)
         found = line(q, w, floor)
         best, least = better(found, errors(w, *found, q), best, least)
-    return best
+    s, m = best
+    return s, m
 
 
 def line(q: Tensor, w: Tensor, floor: bool = False) -> tuple[Tensor, Tensor]:

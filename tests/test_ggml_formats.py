@@ -102,8 +102,8 @@ def test_one_scale_is_nearly_the_best_of_all_that_float16_has(name: str) -> None
     for w in M.reshape(-1, 32).double():
         top = float(w.abs().max())
         ends = np.array([top / (2 * half), top / (half - 2)], dtype=np.float16).view(np.uint16)
-        d = np.arange(ends[0], ends[1] + 1, dtype=np.uint16).view(np.float16).astype(np.float64)
-        d = torch.tensor(np.concatenate([d, -d]))[:, None]
+        all_of = np.arange(ends[0], ends[1] + 1, dtype=np.uint16).view(np.float16).astype(float)
+        d = torch.tensor(np.concatenate([all_of, -all_of]))[:, None]
         q = torch.round(w / d).clamp(-half, half - 1)
         total += float((d * q - w).square().sum(1).min())
     assert total * 0.999999 <= error(M, ours) <= 1.01 * total
