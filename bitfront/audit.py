@@ -27,12 +27,12 @@ from torch import nn
 
 from bitfront.errors import BitfrontError, ExportError
 from bitfront.observation import Observation, observe, run_alone, split_call, weight_matrix
-from bitfront.quant.export_base import KEEP, read_manifest
-from bitfront.quant.exporters import EXPORTERS, Exporter, predicted_bytes
+from bitfront.quant.export_base import KEEP
+from bitfront.quant.exporters import EXPORTERS, Loadable, predicted_bytes
 from bitfront.quant.formats import dequantize
 from bitfront.quant.layers import adapter_of
 from bitfront.quant.surgery import Lazily, applied
-from bitfront.quant.tensorfiles import SHARD_BYTES, TensorFolder, tensor_bytes
+from bitfront.quant.tensorfiles import SHARD_BYTES
 from bitfront.quant.weights import QuantizedLayer
 from bitfront.tasks import from_recipe
 from bitfront.tasks.base import Task
@@ -80,7 +80,7 @@ class Audit:
 
 def export(
     task: Task,
-    exporter: Exporter,
+    exporter: Loadable,
     layers: Sequence[Layer],
     schemes: Mapping[str, Scheme],
     quantized: Quantized,
@@ -92,7 +92,7 @@ def export(
 ) -> Audit:
     """Write the export and audit it; ``folder`` appears only when the audit finds no fault.
 
-    Arguments and errors are those of ``Exporter.write`` and ``audit``.
+    Arguments and errors are those of ``Loadable.write`` and ``audit``.
     """
     audits: list[Audit] = []
 
@@ -108,7 +108,7 @@ def export(
 
 def audit(
     task: Task,
-    exporter: Exporter,
+    exporter: Loadable,
     folder: str | Path,
     layers: Sequence[Layer],
     schemes: Mapping[str, Scheme],
@@ -132,7 +132,7 @@ def audit(
 
 def compare(
     task: Task,
-    exporter: Exporter,
+    exporter: Loadable,
     folder: str | Path,
     layers: Sequence[Layer],
     schemes: Mapping[str, Scheme],
@@ -149,6 +149,7 @@ def compare(
             "folder": str(Path(folder).absolute()),
             "device": str(task.device),
             "threads": torch.get_num_threads(),
+            "expected": exporter.expected(task.model, layers, schemes),
             **_reference(task, exporter, layers, schemes, quantized, room),
         }
         (room / "request.json").write_text(json.dumps(request))
@@ -171,7 +172,7 @@ def compare(
 
 def _reference(
     task: Task,
-    exporter: Exporter,
+    exporter: Loadable,
     layers: Sequence[Layer],
     schemes: Mapping[str, Scheme],
     quantized: Quantized,
@@ -239,10 +240,10 @@ def respond(room: Path) -> dict[str, Any]:
     """What the fresh process finds for the request in ``room``."""
     request = json.loads((room / "request.json").read_text())
     exporter, folder = EXPORTERS[request["exporter"]], Path(request["folder"])
-    assert isinstance(exporter, Exporter)
+    assert isinstance(exporter, Loadable)
     torch.set_num_threads(request["threads"])
     try:
-        TensorFolder(folder).verify(read_manifest(folder).digests)
+        size = exporter.verify(folder, request["expected"])
         seen, model = _reopened(exporter, folder, request, room)
     except BitfrontError as error:
         return {**NOTHING, "failures": [str(error)]}
@@ -252,7 +253,7 @@ def respond(room: Path) -> dict[str, Any]:
     save_file({name: matrix.clone() for name, matrix in named.items()}, room / WEIGHTS)
     return {
         "failures": [],
-        "bytes": tensor_bytes(folder),
+        "bytes": size,
         "weights": wrong,
         "max_difference": reference.difference(seen),
         "spread": float(reference.outputs.double().std()),
@@ -261,7 +262,7 @@ def respond(room: Path) -> dict[str, Any]:
 
 
 def _reopened(
-    exporter: Exporter, folder: Path, request: Mapping[str, Any], room: Path
+    exporter: Loadable, folder: Path, request: Mapping[str, Any], room: Path
 ) -> tuple[Observation, nn.Module]:
     device, names = torch.device(request["device"]), list(request["weights"])
     if request["recipe"] is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bitfront import audit, graph_audit
 from bitfront.quant.export_onnx import Onnx
-from bitfront.quant.exporters import EXPORTERS, Exporter
+from bitfront.quant.exporters import EXPORTERS, Loadable
 from bitfront.quant.weights import QuantizedLayer
 from bitfront.scheme import KEEP
 from bitfront.study import Study
@@ -54,7 +54,7 @@ def export(
         assert isinstance(study.task, ModelTask)  # as every task is
         found = graph_audit.export(study.task, exporter, *arguments, overwrite=overwrite)
     else:
-        assert isinstance(exporter, Exporter)
+        assert isinstance(exporter, Loadable)
         found = audit.export(study.task, exporter, *arguments, overwrite=overwrite)
     record = {"max_difference": found.max_difference, "spread": found.spread}
     study.store.add_export(

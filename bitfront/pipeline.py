@@ -18,7 +18,7 @@ from bitfront.costfile import GivenCosts, given_costs, with_given
 from bitfront.errors import BitfrontWarning, SchemeError
 from bitfront.livecosts import with_activations
 from bitfront.measuring import measure
-from bitfront.quant.costs import cost_tables, other_bytes
+from bitfront.quant.costs import cost_tables
 from bitfront.quant.exporters import EXPORTERS
 from bitfront.recording import complete
 from bitfront.scheme import KEEP
@@ -177,7 +177,7 @@ def _costs(
         selection.layers,
         schemes,
         exporter.stored,
-        other_bytes(study.task.model, study.task.layers),
+        exporter.other_bytes(study.task.model, study.task.layers),
         kept=kept,
         average_over=choices.average_over,
         reason=partial(why_not, aims) if aims else exporter.reason,

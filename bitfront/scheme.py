@@ -1,8 +1,10 @@
 """The grammar of schemes: what a layer may become, in one canonical spelling.
 
-    scheme     = float | integer
+    scheme     = float | block | integer
     float      = "keep" | "bf16" | "fp16" | "fp8" [ "a8" [ "s" ] ] | "nvfp4" [ "a4" ]
                | "mxfp4" [ "a4" ] | "mxfp8" [ "a8" ]
+    block      = "q8_0" | "q6_k" | "q5_k" | "q5_0" | "q5_1" | "q4_k" | "q4_0" | "q4_1" | "q3_k"
+               | "q2_k"
     integer    = "w" bits [ "g" size ] [ "z" ] [ activation ] [ cache ] [ "+" quantizer ]
     activation = "a" bits [ "s" [ "z" ] [ "o" ] | "g" ] [ "b" ]
     cache      = "kv" bits
@@ -21,6 +23,8 @@ has none.
 Floats round inputs to their own format: ``fp8a8`` scales each token, ``fp8a8s`` all of them by one
 number from calibration, ``nvfp4a4`` groups of 16 and all of them by such a number, ``mxfp4a4`` and
 ``mxfp8a8`` groups of 32.
+``q4_k`` and its like are GGUF's block types, under their names there in lower case: 32 or 256
+weights with their scales, as llama.cpp reads them.
 ``+gptq`` names the quantizer, ``:act`` orders its columns by activation; the default ``rtn`` (round
 to nearest) is not spelled.
 """
@@ -40,8 +44,15 @@ CACHE_BITS = (4, 6, 8)
 FLOAT_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp8": 8, "mxfp4": 4, "nvfp4": 4}
 FLOAT_GROUPS = {"mxfp8": 32, "mxfp4": 32, "nvfp4": 16}
 FLOAT_STATIC = {"fp8": (False, True), "mxfp8": (False,), "mxfp4": (False,), "nvfp4": (True,)}
+BLOCK_BITS = {
+    "q8_0": 8, "q6_k": 6, "q5_k": 5, "q5_0": 5, "q5_1": 5, "q4_k": 4, "q4_0": 4, "q4_1": 4,
+    "q3_k": 3, "q2_k": 2,
+}  # fmt: skip
+BLOCK_GROUPS = {name: 256 if name.endswith("_k") else 32 for name in BLOCK_BITS}
 QUANTIZERS = ("rtn", "gptq", "gptq:act")
 
+_NAMED_BITS = FLOAT_BITS | BLOCK_BITS
+_NAMED_GROUPS = FLOAT_GROUPS | BLOCK_GROUPS
 _INTEGER = re.compile(
     r"w(?P<bits>\d{1,9})(?:g(?P<group>\d{1,9}))?(?P<zero>z)?"
     r"(?:a(?P<act>\d{1,9})(?P<steps>[sg])?(?P<offset>z)?(?P<out>o)?(?P<bos>b)?)?(?:kv(?P<cache>\d{1,9}))?"
@@ -49,7 +60,7 @@ _INTEGER = re.compile(
 )
 _HELP = (
     "spell it like w4, w4g128, w4g32z, w8a8, w8a8s, w8a8szo, w4g32a8g, w8a8sb, w4kv8, w3g64+gptq, "
-    "bf16, fp16, fp8, fp8a8, nvfp4a4 or keep"
+    "bf16, fp16, fp8, fp8a8, nvfp4a4, q4_k or keep"
 )
 
 
@@ -110,10 +121,11 @@ class Activation:
 class Scheme:
     """Weight format, bits, group size, activation and cache format, quantizer of one layer.
 
-    ``format`` is ``"int"``, ``"keep"`` or one of the floats; ``bits`` is the nominal width of one
-    stored weight (0 for ``keep``, whose width is the model's own); ``group`` the number of weights
-    that share a scale along the input dimension, ``None`` for a whole row. ``cache`` is the width
-    of what attention caches of its output, ``None`` for the model's own. Equal schemes have equal
+    ``format`` is ``"int"``, ``"keep"`` or one of the floats and block types; ``bits`` is the
+    nominal width of one stored weight (0 for ``keep``, whose width is the model's own); ``group``
+    the number of weights that share a scale along the input dimension, ``None`` for a whole row (of
+    block types the size of a block, parts of which may have scales too). ``cache`` is the width of
+    what attention caches of its output, ``None`` for the model's own. Equal schemes have equal
     spellings: ``Scheme.parse(str(s)) == s``.
     """
 
@@ -149,7 +161,7 @@ class Scheme:
                 raise SchemeError(
                     f"quantizer {self.quantizer!r}", f"use one of {_words(QUANTIZERS)}"
                 )
-        elif self != _float(self.format, self.activation):
+        elif self != _named(self.format, self.activation):
             raise SchemeError(f"{self.format} with options of integer schemes", _HELP)
 
     def _check_output(self) -> None:
@@ -167,8 +179,8 @@ class Scheme:
     def parse(cls, text: str) -> Scheme:
         """The scheme that ``text`` spells. Raises ``SchemeError`` for anything else."""
         word = text.strip().lower()
-        if word in _FLOATS:
-            return _float(*_FLOATS[word])
+        if word in _WORDS:
+            return _named(*_WORDS[word])
         match = _INTEGER.fullmatch(word)
         if match is None:
             raise SchemeError(f"unknown scheme {text!r}", _HELP)
@@ -219,25 +231,25 @@ def parse_schemes(texts: str | Iterable[str | Scheme]) -> tuple[Scheme, ...]:
     return tuple(dict.fromkeys(schemes))
 
 
-def _floats() -> Iterator[tuple[str, Activation | None]]:
-    """The format of the weights and the activations of every float scheme."""
-    for name in (KEEP, *FLOAT_BITS):
+def _words_of_formats() -> Iterator[tuple[str, Activation | None]]:
+    """The format of the weights and the activations of every scheme but the integer ones."""
+    for name in (KEEP, *_NAMED_BITS):
         yield name, None
         for static in FLOAT_STATIC.get(name, ()):
             group = FLOAT_GROUPS.get(name)
             yield name, Activation(FLOAT_BITS[name], static, group=group, format=name)
 
 
-_FLOATS = {f"{name}{inputs or ''}": (name, inputs) for name, inputs in _floats()}
+_WORDS = {f"{name}{inputs or ''}": (name, inputs) for name, inputs in _words_of_formats()}
 
 
-def _float(name: str, activation: Activation | None) -> Scheme:
+def _named(name: str, activation: Activation | None) -> Scheme:
     scheme = object.__new__(Scheme)
     values = {
-        "format": name, "bits": FLOAT_BITS.get(name, 0), "group": FLOAT_GROUPS.get(name),
+        "format": name, "bits": _NAMED_BITS.get(name, 0), "group": _NAMED_GROUPS.get(name),
         "symmetric": True, "activation": activation, "quantizer": "rtn", "cache": None,
     }  # fmt: skip
-    if name != KEEP and name not in FLOAT_BITS:
+    if name != KEEP and name not in _NAMED_BITS:
         raise SchemeError(f"unknown scheme {name!r}", _HELP)
     if activation is not None and activation.format != name:
         raise SchemeError(f"{name} with activations of another format", _HELP)

@@ -11,6 +11,7 @@ from torch import nn
 from bitfront.errors import ExportError
 from bitfront.types import Layer, Scheme
 
+from .costs import other_bytes
 from .stored import KEEP, STORED, Tensors
 
 
@@ -36,6 +37,10 @@ class Container(ABC):
         A weight that is kept has its own shape in the file; here it is (rows, cols), as many bytes.
         """
         return STORED[self.name](layer, scheme)
+
+    def other_bytes(self, model: nn.Module, layers: Sequence[Layer]) -> int:
+        """Bytes of every tensor that is no weight of ``layers``."""
+        return other_bytes(model, layers)
 
     def completed(
         self, model: nn.Module, layers: Sequence[Layer], schemes: Mapping[str, Scheme]

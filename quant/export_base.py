@@ -24,28 +24,30 @@ from bitfront.types import Layer, Scheme
 from .container import Container
 from .folders import MANIFEST, new_folder
 from .stored import KEEP, tensor_name
-from .tensorfiles import SHARD_BYTES, Spec, Unit, dtype_name, weights_place, write_files
+from .tensorfiles import (
+    SHARD_BYTES,
+    Spec,
+    TensorFolder,
+    Unit,
+    dtype_name,
+    tensor_bytes,
+    weights_place,
+    write_files,
+)
 from .weights import QuantizedLayer
 
 FORMAT_VERSION = 1
 
 _PACKAGES = (
     "bitfront", "torch", "transformers", "compressed-tensors", "safetensors", "onnx", "onnxscript",
-    "onnxruntime", "diffusers", "sdnq",
+    "onnxruntime", "diffusers", "sdnq", "gguf",
 )  # fmt: skip
 
 
-class Exporter(Container):
-    """Writes a model to a folder of safetensors files that something else loads.
-
-    Stateless.
-    """
+class Loadable(Container):
+    """Writes a model to a folder that something else loads as a module. Stateless."""
 
     stands_alone: ClassVar[bool]  # whether the folder says what the model is, not only its weights
-
-    @abstractmethod
-    def pack(self, layer: Layer, quantized: QuantizedLayer) -> Mapping[str, Tensor]:
-        """The tensors of ``stored``, for a layer that is not kept."""
 
     @abstractmethod
     def open(self, folder: Path, model: nn.Module | None = None) -> nn.Module:
@@ -54,6 +56,57 @@ class Exporter(Container):
         model: a full-precision model of the same architecture, which is overwritten; needed unless
         the container ``stands_alone``. Raises as the runtime does.
         """
+
+    def expected(
+        self, model: nn.Module, layers: Sequence[Layer], schemes: Mapping[str, Scheme]
+    ) -> dict[str, Any]:
+        """What ``verify`` asks of the files besides their digests; JSON's types."""
+        return {}
+
+    @abstractmethod
+    def verify(self, folder: Path, expected: Mapping[str, Any]) -> int:
+        """Bytes of all tensors in the folder's files.
+
+        Raises ``ExportError`` where they are not what was written or not what was expected.
+        """
+
+    @abstractmethod
+    def write(
+        self,
+        model: nn.Module,
+        layers: Sequence[Layer],
+        schemes: Mapping[str, Scheme],
+        quantized: Callable[[str], QuantizedLayer],
+        folder: Path,
+        manifest: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        shard_bytes: int = SHARD_BYTES,
+        check: Callable[[Path], object] | None = None,
+    ) -> None:
+        """Write ``model`` with each layer under its scheme; layers without one are kept.
+
+        quantized: gives a layer's quantized weight; called once for each layer that is not kept,
+        in the order of the model's tensors, and not for layers that share another's weight.
+        manifest: JSON-like, what else a reader should know (figures of the trial, fingerprint).
+        shard_bytes: of one file, where a container has several. check: called with the finished
+        folder before it gets its name; raising keeps it away.
+
+        The folder appears whole or not at all. Raises ``ExportError`` for pairs or models that the
+        container cannot hold, and for a target that cannot be written.
+        """
+
+
+class Exporter(Loadable):
+    """Writes a folder of safetensors files."""
+
+    @abstractmethod
+    def pack(self, layer: Layer, quantized: QuantizedLayer) -> Mapping[str, Tensor]:
+        """The tensors of ``stored``, for a layer that is not kept."""
+
+    def verify(self, folder: Path, expected: Mapping[str, Any]) -> int:
+        TensorFolder(folder).verify(read_manifest(folder).digests)
+        return tensor_bytes(folder)
 
     def accompany(
         self, model: nn.Module, layers: Sequence[Layer], schemes: Mapping[str, Scheme], folder: Path
@@ -74,16 +127,6 @@ class Exporter(Container):
         shard_bytes: int = SHARD_BYTES,
         check: Callable[[Path], object] | None = None,
     ) -> None:
-        """Write ``model`` with each layer under its scheme; layers without one are kept.
-
-        quantized: gives a layer's quantized weight; called once for each layer that is not kept,
-        in the order of the model's tensors, and not for layers that share another's weight.
-        manifest: JSON-like, what else a reader should know (figures of the trial, fingerprint).
-        check: called with the finished folder before it gets its name; raising keeps it away.
-
-        The folder appears whole or not at all. Raises ``ExportError`` for pairs or models that the
-        container cannot hold, and for a target that cannot be written.
-        """
         schemes = self.completed(model, layers, schemes)
         units, aliases = self._plan(model, layers, schemes, quantized)
         with new_folder(folder, overwrite) as partial:

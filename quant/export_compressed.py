@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from bitfront.types import Activation, Layer, Scheme
 
 from .export_base import KEEP, Exporter
+from .ggml_types import is_block
 from .packing import pack, to_unsigned
 from .stored import CASTS, compressed_format, compressed_input
 from .suitability import takes
@@ -73,6 +74,8 @@ class CompressedTensors(Exporter):
             return f"transformers' loader decompresses Linear layers only, not a {layer.kind}"
         if layer.shares is not None:
             return f"its weight is tied to {layer.shares!r}, which must stay in one piece"
+        if is_block(scheme):
+            return f"{scheme} is a block type of GGUF; use the containers gguf or safetensors"
         if scheme.format in BLOCK_FLOATS and layer.dtype != "bfloat16":
             return f"its loader gives {scheme.format} weights in bfloat16, and it is {layer.dtype}"
         if scheme.activation is not None and scheme.activation.bos:
@@ -264,7 +267,7 @@ def _grouped(format: str) -> str:
 
 def _copy_tokenizer(source: str, folder: Path) -> list[str]:
     """Copy tokenizer files from a local folder or from the hub's cache; their names."""
-    origin = _local_folder(source)
+    origin = local_folder(source)
     if origin is None:
         return []
     files = {path for pattern in _TOKENIZER_FILES for path in origin.glob(pattern)}
@@ -274,7 +277,8 @@ def _copy_tokenizer(source: str, folder: Path) -> list[str]:
     return sorted(path.name for path in files if path.is_file())
 
 
-def _local_folder(source: str) -> Path | None:
+def local_folder(source: str) -> Path | None:
+    """A model's files, in a folder or in the hub's cache; None where there are none."""
     if not source:
         return None  # made from a configuration: there is no tokenizer
     if Path(source).is_dir():

@@ -66,7 +66,7 @@ class Onnx(Container):
         """Write ``model`` with each layer under its scheme; layers without one are kept.
 
         signature: how the model is called. quantized, manifest, check, and what appears when: as of
-        ``Exporter.write``. Raises ``ExportError`` for pairs that have no form, for a model that
+        ``Loadable.write``. Raises ``ExportError`` for pairs that have no form, for a model that
         torch cannot trace, and for a target that cannot be written.
         """
         require_onnx()

@@ -10,10 +10,10 @@ from bitfront.registry import Registry
 from bitfront.types import Layer, Scheme
 
 from .container import Container
-from .costs import other_bytes
-from .export_base import KEEP, Exporter
+from .export_base import KEEP, Exporter, Loadable
 from .export_compressed import CompressedTensors, vllm_notes
 from .export_diffusers import Diffusers
+from .export_gguf import Gguf
 from .export_onnx import Onnx
 from .export_safetensors import Safetensors
 from .tensorfiles import SHARD_BYTES, Spec, tensor_bytes
@@ -23,6 +23,7 @@ EXPORTERS.register(Safetensors.name)(Safetensors())
 EXPORTERS.register(CompressedTensors.name)(CompressedTensors())
 EXPORTERS.register(Onnx.name)(Onnx())
 EXPORTERS.register(Diffusers.name)(Diffusers())
+EXPORTERS.register(Gguf.name)(Gguf())
 
 
 def predicted_bytes(
@@ -35,7 +36,7 @@ def predicted_bytes(
     """
     stored = (exporter.stored(layer, schemes.get(layer.name, KEEP)) for layer in layers)
     packed = sum(Spec("", *tensor).size for tensors in stored for tensor in tensors.values())
-    return packed + other_bytes(model, layers)
+    return packed + exporter.other_bytes(model, layers)
 
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "SHARD_BYTES",
     "Container",
     "Exporter",
+    "Loadable",
     "predicted_bytes",
     "tensor_bytes",
     "vllm_notes",

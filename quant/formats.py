@@ -14,6 +14,8 @@ from bitfront.registry import Registry
 from bitfront.types import Scheme
 
 from .floats import FP8, MXFP4, MXFP8, NVFP4, Cast, Keep
+from .ggml_formats import GgmlBlocks
+from .ggml_types import BLOCK_BYTES
 from .integers import Integers
 from .weights import QuantizedWeight
 
@@ -43,6 +45,8 @@ FORMATS.register("fp8")(FP8())
 FORMATS.register("mxfp4")(MXFP4())
 FORMATS.register("mxfp8")(MXFP8())
 FORMATS.register("nvfp4")(NVFP4())
+for _name in BLOCK_BYTES:
+    FORMATS.register(_name)(GgmlBlocks(_name))
 
 
 def dequantize(q: QuantizedWeight, dtype: torch.dtype) -> Tensor:

@@ -2,7 +2,7 @@
 
 suffix                holds
 weight_codes          (rows, bytes): integers and 4-bit floats packed densely by row; other
-                      floats (rows, cols) as they are
+                      floats (rows, cols) as they are; GGUF's blocks byte for byte
 weight_scale          (rows, groups)
 weight_zero           (rows, bytes): zero points packed like the codes, asymmetric schemes only
 weight_tensor_scale   (), nvfp4 only
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from bitfront.types import Layer, Scheme
 
+from .ggml_types import is_block
 from .packing import pack, to_signed, to_unsigned, unpack
 from .stored import WIDE_CODES, groups
 from .weights import QuantizedLayer, QuantizedWeight
@@ -33,7 +34,7 @@ def to_tensors(layer: Layer, quantized: QuantizedLayer) -> dict[str, Tensor]:
     q, tensors = quantized.weight, {}
     scheme = q.scheme
     if layer.shares is None:
-        if scheme.format in WIDE_CODES:
+        if scheme.format in WIDE_CODES or is_block(scheme):
             tensors["weight_codes"] = q.codes
         else:
             signed = scheme.format == "int" and scheme.symmetric
@@ -57,7 +58,7 @@ def to_tensors(layer: Layer, quantized: QuantizedLayer) -> dict[str, Tensor]:
 def from_tensors(layer: Layer, scheme: Scheme, tensors: Mapping[str, Tensor]) -> QuantizedLayer:
     """The quantized layer that ``to_tensors`` was given (``layer`` owns its weight)."""
     codes, zero = tensors["weight_codes"], tensors.get("weight_zero")
-    if scheme.format not in WIDE_CODES:
+    if scheme.format not in WIDE_CODES and not is_block(scheme):
         codes = unpack(codes, scheme.bits, layer.cols)
         if scheme.format == "int" and scheme.symmetric:
             codes = to_signed(codes, scheme.bits)

@@ -12,6 +12,7 @@ from bitfront.registry import Registry
 from bitfront.scheme import KEEP as KEEP_WORD
 from bitfront.types import Activation, Layer, Scheme
 
+from .ggml_types import is_block, row_bytes
 from .onnx_stored import in_onnx
 from .sdnq_stored import in_sdnq
 
@@ -70,6 +71,17 @@ STORED.register("onnx")(in_onnx)
 STORED.register("diffusers")(in_sdnq)
 
 
+@STORED.register("gguf")
+def in_gguf(layer: Layer, scheme: Scheme) -> Tensors:
+    """The layer's one tensor; nothing of a weight that is shared."""
+    rows, cols = layer.rows, layer.cols
+    if layer.shares is not None:
+        return {}
+    if is_block(scheme):
+        return {"weight": ("U8", (rows, row_bytes(cols, scheme)))}
+    return {"weight": (CASTS.get(scheme.format) or _DTYPES[layer.dtype], (rows, cols))}
+
+
 def tensor_name(layer: str, suffix: str) -> str:
     """Full name of a layer's tensor; the model itself, when it is a layer, is named ''."""
     return f"{layer}.{suffix}" if layer else suffix
@@ -121,6 +133,8 @@ def _weight(layer: Layer, scheme: Scheme) -> Tensors:
     rows, cols = layer.rows, layer.cols
     if scheme == KEEP:
         return {"weight": (_DTYPES[layer.dtype], (rows, cols))}
+    if is_block(scheme):
+        return {"weight_codes": ("U8", (rows, row_bytes(cols, scheme)))}
     if scheme.format in WIDE_CODES:
         tensors = {"weight_codes": (WIDE_CODES[scheme.format], (rows, cols))}
     else:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from bitfront.scheme import BLOCK_GROUPS
 from bitfront.types import Layer, Scheme
+
+from .ggml_types import SMALL_BLOCKS, is_block
 
 TOKEN_KINDS = ("linear", "hf_conv1d")  # of layers whose inputs are (N, T, K)
 _TWO_DIMENSIONAL = (*TOKEN_KINDS, "embedding")
@@ -16,6 +19,8 @@ Reason = Callable[[Layer, Scheme], str | None]
 
 def takes(layer: Layer, scheme: Scheme) -> str | None:
     """Why ``layer`` cannot take ``scheme``, or None if it can."""
+    if is_block(scheme) and layer.cols % (scheme.group or 1):
+        return _uneven(layer, scheme)
     if scheme.group is not None and layer.cols % scheme.group:
         return f"group size {scheme.group} does not divide {layer.cols} inputs"
     if scheme.format in _BLOCK_FLOATS and layer.kind not in _TWO_DIMENSIONAL:
@@ -44,6 +49,12 @@ def takes(layer: Layer, scheme: Scheme) -> str | None:
         if QUANTIZERS[scheme.quantizer].uses_inputs:
             return f"{scheme.quantizer} needs input statistics, and an embedding has none"
     return None
+
+
+def _uneven(layer: Layer, scheme: Scheme) -> str:
+    what = f"blocks of {scheme.group} do not divide {layer.cols} inputs"
+    smaller = [name for name in SMALL_BLOCKS if layer.cols % BLOCK_GROUPS[name] == 0]
+    return f"{what}; use {', '.join(smaller) or 'fp16 or bf16'}"
 
 
 def barred(

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from bitfront.types import Scheme
 
+from .ggml_types import is_block, row_weights
+
 
 @dataclass(frozen=True, eq=False)
 class QuantizedWeight:
@@ -17,7 +19,9 @@ class QuantizedWeight:
     codes: (rows, cols). Integer schemes: int8 for symmetric ones, in [-2^(b-1), 2^(b-1) - 1];
         uint8 for asymmetric ones, in [0, 2^b - 1]. ``bf16``, ``fp16``, ``fp8``: the rounded values
         in that dtype. ``mxfp4``, ``nvfp4``: uint8 indices of E2M1 values.
-    scale: (rows, groups) in the dtype that is stored, or None for ``bf16``, ``fp16``.
+        Block types of GGUF: uint8, the bytes of a row's blocks, with scales and all.
+    scale: (rows, groups) in the dtype that is stored, or None for ``bf16``, ``fp16`` and
+        block types.
     zero: (rows, groups) uint8, or None.
     tensor_scale: 0-dim float32, the second-level scale of ``nvfp4``, or None.
 
@@ -35,6 +39,8 @@ class QuantizedWeight:
     def shape(self) -> tuple[int, int]:
         """(rows, cols) of the weight matrix."""
         rows, cols = self.codes.shape
+        if is_block(self.scheme):
+            return rows, row_weights(cols, self.scheme)
         return rows, cols
 
 

@@ -52,9 +52,19 @@ def test_schemes_are_read_and_written(text: str, scheme: Scheme) -> None:
         ("mxfp8", 8, 32),
         ("mxfp4", 4, 32),
         ("nvfp4", 4, 16),
+        ("q8_0", 8, 32),
+        ("q6_k", 6, 256),
+        ("q5_k", 5, 256),
+        ("q5_0", 5, 32),
+        ("q5_1", 5, 32),
+        ("q4_k", 4, 256),
+        ("q4_0", 4, 32),
+        ("q4_1", 4, 32),
+        ("q3_k", 3, 256),
+        ("q2_k", 2, 256),
     ],
 )
-def test_floats_know_their_width(text: str, bits: int, group: int | None) -> None:
+def test_floats_and_blocks_know_their_width(text: str, bits: int, group: int | None) -> None:
     scheme = Scheme.parse(text)
     assert (scheme.format, scheme.bits, scheme.group, str(scheme)) == (text, bits, group, text)
     assert Scheme.parse(text) == scheme

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from bitfront.errors import ExportError
+from bitfront.quant.ggml_types import is_block
 from bitfront.quant.stored import KEEP
 from bitfront.quant.suitability import takes
 from bitfront.types import Layer, Scheme
@@ -40,6 +41,8 @@ class Recipe(ABC):
         """Why the tool cannot make ``scheme`` of ``layer``; None if it can, or leaves it alone."""
         if untouched(layer, scheme):
             return None
+        if is_block(scheme):
+            return f"{scheme} is a block type of GGUF, for llama-quantize"
         if scheme.format in CASTS:
             return f"it casts no single layer; load the model in {CASTS[scheme.format]} and keep it"
         if layer.shares is not None:

@@ -271,4 +271,4 @@ def test_full_disk(
 
 def test_unknown_exporter() -> None:
     with pytest.raises(UnknownName, match="safetensors"):
-        EXPORTERS["gguf"]
+        EXPORTERS["exl2"]

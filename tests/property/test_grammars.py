@@ -11,6 +11,7 @@ from bitfront.budget import _UNITS, Budget
 from bitfront.errors import BudgetError, SchemeError
 from bitfront.scheme import (
     ACTIVATION_BITS,
+    BLOCK_BITS,
     CACHE_BITS,
     FLOAT_BITS,
     FLOAT_GROUPS,
@@ -63,11 +64,11 @@ inputs = [
     for name, known in FLOAT_STATIC.items()
     for static in known
 ]
-floats = st.sampled_from(
-    [Scheme.parse(name) for name in ("keep", *FLOAT_BITS)]
+named = st.sampled_from(
+    [Scheme.parse(name) for name in ("keep", *FLOAT_BITS, *BLOCK_BITS)]
     + [Scheme(a.format, a.bits, a.group, activation=a) for a in inputs]
 )
-schemes = integers | floats
+schemes = integers | named
 amounts = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 signs, classes = st.sampled_from(["<=", ">="]), st.sampled_from(["", "mlp", "*.k_proj", "a b"])
 weights = sorted(unit for unit in _UNITS if "act" not in unit)
