@@ -87,6 +87,7 @@ class Onnx(Container):
                 "opset": {o.domain or "ai.onnx": o.version for o in graph.opset_import},
             }
             onnx.save_model(graph, partial / FILE)
+            signature.beside(partial)
             write_manifest(
                 partial, self, layers, schemes, tensors.bytes, more, manifest, tensors.digests
             )

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,7 +40,7 @@ class Signature:
     inputs: name -> an example. axes: name -> dimensions whose size may vary from call to call, and
     what it is called. measured: gives the first output as it was measured; None: as ``run`` does.
     example: inputs to trace with, where not ``inputs``; then each of ``axes`` has to vary.
-    remedy: for models that torch cannot trace.
+    remedy: for models that torch cannot trace. beside: writes more files into the export's folder.
     """
 
     run: Callable[..., Any]
@@ -49,6 +50,7 @@ class Signature:
     measured: Callable[[], Tensor] | None = None
     example: Mapping[str, Tensor] | None = None
     remedy: str = "see that torch.export.export takes the model, or use another container"
+    beside: Callable[[Path], object] = lambda folder: None
 
 
 def traced(model: nn.Module, layers: Sequence[Layer], signature: Signature) -> ModelProto:

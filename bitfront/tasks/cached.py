@@ -23,6 +23,7 @@ from bitfront.errors import ExportError
 from bitfront.quant.onnx_trace import Signature
 
 from .boundary import foreign
+from .generating import write_beside
 from .placement import moved
 from .running import ModelTask
 
@@ -86,6 +87,7 @@ def with_cache(task: ModelTask) -> Signature:
         measured=lambda: task.called((), given),
         example=inputs(texts, torch.ones_like(texts), past),
         remedy=REMEDY,
+        beside=lambda folder: write_beside(model, folder, names, *sizes[0][:2]),
     )
 
 
