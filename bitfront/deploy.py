@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bitfront import audit, graph_audit
+from bitfront.errors import ExportError
 from bitfront.quant.export_onnx import Onnx
 from bitfront.quant.exporters import EXPORTERS, Loadable
 from bitfront.quant.weights import QuantizedLayer
@@ -25,17 +26,23 @@ def export(
     folder: str | Path,
     *,
     format: str | None = None,
+    cache: bool | None = None,
     overwrite: bool = False,
 ) -> Audit:
     """Write a trial's model to ``folder``; it appears only when a fresh process agrees with it.
 
     format: an exporter's name (default: the container that the trial's bytes were counted in).
-    Raises ``ExportError`` (nothing half-written is left), ``UnknownName``.
+    cache: whether a graph takes and gives keys and values of earlier tokens (default: of language
+    tasks). Raises ``ExportError`` (nothing half-written is left), ``UnknownName``.
     """
     if isinstance(trial, int):
         trial = study.trial(trial)
     name = format or trial.settings.get("container", study.container)
     exporter = EXPORTERS[name]
+    if cache is not None and not isinstance(exporter, Onnx):
+        raise ExportError(
+            f"{name} with cache={cache}", "only graphs have a cache: leave it out, or use onnx"
+        )
     schemes = {layer: Scheme.parse(s) for layer, s in trial.schemes.items() if s != KEEP}
     study.builder.prepare(schemes.items())
 
@@ -52,7 +59,10 @@ def export(
     arguments = (study.task.layers, schemes, quantized, folder, manifest)
     if isinstance(exporter, Onnx):
         assert isinstance(study.task, ModelTask)  # as every task is
-        found = graph_audit.export(study.task, exporter, *arguments, overwrite=overwrite)
+        cache = study.task.kind == "language" if cache is None else cache
+        found = graph_audit.export(
+            study.task, exporter, *arguments, cache=cache, overwrite=overwrite
+        )
     else:
         assert isinstance(exporter, Loadable)
         found = audit.export(study.task, exporter, *arguments, overwrite=overwrite)

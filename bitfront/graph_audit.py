@@ -6,6 +6,7 @@
 3. the operator that computes each layer, with what its scheme asks for
 4. each layer alone, on the input that the trial's had: the runtime computes what was measured
 5. the outputs of the first evaluation batch
+6. of graphs with a cache: the same outputs from texts in pieces (``graph_steps``)
 
 Sums in another order move a value across the edge of a rounding now and then, and more after it:
 where inputs are rounded, outputs agree as two draws of the same rounding do. So they must be nearer
@@ -31,6 +32,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bitfront import graph_steps
 from bitfront.audit import NOTHING, Audit, Quantized, ask
 from bitfront.errors import BitfrontError, ExportError
 from bitfront.observation import weight_matrix
@@ -72,13 +74,15 @@ def export(
     folder: str | Path,
     manifest: Mapping[str, Any],
     *,
+    cache: bool = False,
     overwrite: bool = False,
 ) -> Audit:
     """Write the graph and audit it; ``folder`` appears only when the audit finds no fault.
 
-    Arguments and errors are those of ``Onnx.write``; ``ExportError`` names the faults.
+    cache: of a language task, with the keys and values of earlier tokens. Other arguments and
+    errors are those of ``Onnx.write``; ``ExportError`` names the faults.
     """
-    called, audits = signature(task), list[Audit]()
+    called, audits = signature(task, cache=cache), list[Audit]()
 
     def check(partial: Path) -> None:
         found = compare(task, exporter, called, partial, layers, schemes, quantized)
@@ -152,10 +156,11 @@ def _reference(
 ) -> dict[str, str]:
     """Write what the trial's model does to ``path``; name -> digest of each layer's weights."""
     inputs, names = tuple(called.inputs.values()), [layer.name for layer in layers]
+    measured = called.measured or (lambda: called.run(*inputs))
     chosen = Lazily([name for name in names if schemes[name] != KEEP], quantized)
     tensors = {f"input.{name}": x for name, x in called.inputs.items()}
     with ExitStack() as stack, torch.no_grad():
-        tensors["full"] = called.run(*inputs)
+        tensors["full"] = measured()
         stack.enter_context(applied(task.model, chosen))
         for name in names:
             module = task.module(name)
@@ -171,7 +176,7 @@ def _reference(
             )
             for handle in handles:
                 stack.callback(handle.remove)
-        tensors["outputs"] = called.run(*inputs)
+        tensors["outputs"] = measured()
         weights = {name: digest(weight_matrix(task.model, name) + 0.0) for name in names}
     save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, path)
     return weights
@@ -219,8 +224,9 @@ def respond(room: Path) -> dict[str, Any]:
         faults = list(_layer_faults(file, manifest.layers, request, tensors))
         inputs = {name[6:]: x for name, x in tensors.items() if name.startswith("input.")}
         session = Session(folder / FILE, threads)
-        (outputs,) = session(inputs)
+        outputs, *_ = session(inputs)
         fewer = _fewer(session, inputs)
+        pieces = graph_steps.pieces(session, inputs)
     except BitfrontError as error:
         return {**NOTHING, "failures": [str(error)]}
     trial, full = tensors["outputs"].double(), tensors["full"].double()
@@ -228,11 +234,15 @@ def respond(room: Path) -> dict[str, Any]:
         faults.append(f"outputs of {len(fewer)} samples alone are others")
     spread, difference = float(trial.std()), math.nan
     if outputs.shape == trial.shape:
-        off = outputs.double() - trial
+        real = graph_steps.real(inputs, outputs)
+        off = (outputs.double() - trial)[real]
         difference, size = float(off.abs().max()), _size(off)
-        limit = FLOAT * spread + NEARER * _size(trial - full)
+        limit = FLOAT * spread + NEARER * _size((trial - full)[real])
         if not size <= limit:
             faults.append(f"outputs differ by {size:.3g} (root mean square), more than {limit:.3g}")
+        rounded = any(scheme.activation is not None for _, scheme in manifest.layers)
+        same = limit if rounded else FLOAT * spread
+        faults += graph_steps.faults(pieces, outputs.double(), trial, real, same, limit)
     else:
         faults.append(f"outputs are {tuple(outputs.shape)}, not {tuple(trial.shape)}")
     more = [f"and {len(faults) - _NAMED} more faults"] if len(faults) > _NAMED else []

@@ -22,8 +22,9 @@ import numpy as np
 from torch import Tensor
 
 from bitfront.costfile import Given
-from bitfront.errors import InvalidInput, ModelError, SchemeError
+from bitfront.errors import ExportError, InvalidInput, ModelError, SchemeError
 from bitfront.interleaving import SECONDS, interleaved, pinned
+from bitfront.quant.onnx_trace import Signature
 from bitfront.residual import Residual, Whole, fitted
 from bitfront.scheme import KEEP, Scheme
 from bitfront.study import Progress, Study, silent
@@ -239,12 +240,20 @@ class Bench:
         return len(self._calls[layer.name])
 
     @cached_property
-    def _signature(self) -> Any:
+    def _signature(self) -> Signature:
+        """With a cache, where the model has one of keys and values."""
+        if self.task.kind == "language":
+            try:
+                return signature(self.task, cache=True)
+            except ExportError:
+                if self.shape.past is not None:
+                    raise
         return signature(self.task)
 
     @cached_property
     def _inputs(self) -> dict[str, Tensor]:
-        return sized(self._signature, self.shape.batch, self.shape.tokens)
+        shape = self.shape
+        return sized(self._signature, shape.batch, shape.tokens, shape.past)
 
     @cached_property
     def _calls(self) -> dict[str, list[tuple[str, Tensor]]]:
@@ -259,7 +268,7 @@ class Bench:
 
     @cached_property
     def _frame(self) -> Any:
-        return self.target.frame(self.task)
+        return self.target.frame(self.task, self._signature)
 
     def _model(self, allocation: Mapping[str, str]) -> Any:
         schemes = {la.name: Scheme.parse(allocation.get(la.name, KEEP)) for la in self.layers}

@@ -149,7 +149,7 @@ class CompressedTensors(Exporter):
         (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n")
         if model.generation_config is not None:
             model.generation_config.save_pretrained(folder)
-        copied = _copy_tokenizer(model.name_or_path or "", folder)
+        copied = copy_tokenizer(model.name_or_path or "", folder)
         return {"tokenizer": copied, "vllm": vllm_notes(schemes)}
 
 
@@ -265,7 +265,7 @@ def _grouped(format: str) -> str:
     return "tensor_group" if format == "nvfp4" else "group"
 
 
-def _copy_tokenizer(source: str, folder: Path) -> list[str]:
+def copy_tokenizer(source: str, folder: Path) -> list[str]:
     """Copy tokenizer files from a local folder or from the hub's cache; their names."""
     origin = local_folder(source)
     if origin is None:

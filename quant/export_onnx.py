@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from torch import nn
 
@@ -17,6 +17,7 @@ from bitfront.errors import ExportError
 from bitfront.types import Layer, Scheme
 
 from .container import Container
+from .costs import layer_costs
 from .export_base import write_manifest
 from .folders import new_folder
 from .onnx_forms import FORMS
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
 
 FILE, DATA = "model.onnx", "model.onnx.data"
-EXTERNAL = 1_000_000_000  # bytes of tensors that one file holds at most; protobuf's limit is 2 GB
+EXTERNAL = 250_000_000  # bytes of tensors in one file at most; writing it takes 4 times as many
 SMALL = 1024  # bytes of tensors that stay in the file
+PAGE = 4096  # what runtimes that map files into memory align tensors to
 
 
 class Onnx(Container):
@@ -70,20 +72,25 @@ class Onnx(Container):
         torch cannot trace, and for a target that cannot be written.
         """
         require_onnx()
+        import onnx
+
         schemes = self.completed(model, layers, schemes)
         with new_folder(folder, overwrite) as partial:
             trace = traced(model, layers, signature)
-            graph = self.graph(trace, model, layers, schemes, quantized)
+            beside = tensors_size(trace) + _bytes(self, layers, schemes) > external
+            with Tensors(partial / DATA if beside else None) as tensors:
+                graph = self.graph(trace, model, layers, schemes, quantized, tensors.put)
             more = {
                 "aliases": {},
                 "inputs": {name: list(x.shape) for name, x in signature.inputs.items()},
                 "outputs": list(signature.outputs),
                 "opset": {o.domain or "ai.onnx": o.version for o in graph.opset_import},
             }
-            size = tensors_size(graph)  # before saving, which may empty them
-            digests = {t.name: raw_digest(t) for t in graph.graph.initializer}
-            save(graph, partial, external)
-            write_manifest(partial, self, layers, schemes, size, more, manifest, digests)
+            onnx.save_model(graph, partial / FILE)
+            signature.beside(partial)
+            write_manifest(
+                partial, self, layers, schemes, tensors.bytes, more, manifest, tensors.digests
+            )
             if check is not None:
                 check(partial)
 
@@ -94,8 +101,9 @@ class Onnx(Container):
         layers: Sequence[Layer],
         schemes: Mapping[str, Scheme],
         quantized: Callable[[str], QuantizedLayer],
+        put: Callable[[TensorProto], object] = lambda tensor: None,
     ) -> ModelProto:
-        """The traced model with its layers under ``schemes``, one for each."""
+        """The traced model with its layers under ``schemes``, one for each. put: see ``filled``."""
         called = holes(trace)
         fills = {}
         for layer in layers:
@@ -107,7 +115,7 @@ class Onnx(Container):
                 )
             make = _lazily(layer, scheme, module, quantized)
             fills[layer.name] = fill_of(layer, scheme, module, make)
-        return filled(trace, fills)
+        return filled(trace, fills, put)
 
 
 def fill_of(
@@ -135,16 +143,44 @@ def tensors_size(graph: ModelProto) -> int:
     return sum(len(tensor.raw_data) for tensor in graph.graph.initializer)
 
 
-def save(graph: ModelProto, folder: Path, external: int = EXTERNAL) -> None:
-    """Write a graph; its larger tensors beside it where all are more than ``external`` bytes."""
-    import onnx
+class Tensors:
+    """The tensors of a graph as they are made; larger ones are written to ``beside``, if given.
 
-    if tensors_size(graph) <= external:
-        onnx.save_model(graph, folder / FILE)
-        return
-    onnx.save_model(
-        graph, folder / FILE, save_as_external_data=True, location=DATA, size_threshold=SMALL
-    )
+    bytes: of all of them. digests: name -> SHA-256.
+    """
+
+    def __init__(self, beside: Path | None) -> None:
+        self.bytes, self.digests = 0, dict[str, str]()
+        self._file: BinaryIO | None = beside.open("wb") if beside is not None else None
+
+    def put(self, tensor: TensorProto) -> None:
+        """Count a tensor, and take its bytes to the file."""
+        size = len(tensor.raw_data)
+        self.bytes += size
+        self.digests[tensor.name] = raw_digest(tensor)
+        if self._file is None or size < SMALL:
+            return
+        from onnx import TensorProto
+
+        self._file.write(bytes(-self._file.tell() % PAGE))
+        place = {"location": DATA, "offset": self._file.tell(), "length": size}
+        self._file.write(tensor.raw_data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in place.items():
+            tensor.external_data.add(key=key, value=str(value))
+
+    def __enter__(self) -> Tensors:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _bytes(exporter: Onnx, layers: Sequence[Layer], schemes: Mapping[str, Scheme]) -> float:
+    """Of the tensors of all layers, as the costs count them."""
+    return sum(layer_costs(la, schemes[la.name], exporter.stored)["bytes"] for la in layers)
 
 
 def _lazily(

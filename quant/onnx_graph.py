@@ -53,12 +53,19 @@ def holes(trace: ModelProto) -> set[str]:
     return {helper.get_node_attr_value(node, "layer").decode() for node in nodes}
 
 
-def filled(trace: ModelProto, fills: Mapping[str, Fill]) -> ModelProto:
-    """The graph of ``traced`` with every layer's nodes and tensors."""
+def filled(
+    trace: ModelProto, fills: Mapping[str, Fill], put: Callable[[TensorProto], object]
+) -> ModelProto:
+    """The graph of ``traced`` with every layer's nodes and tensors.
+
+    put: is given each tensor as soon as it is made, and may take its bytes elsewhere.
+    """
     from onnx import ModelProto, helper
 
     graph = ModelProto()
     graph.CopyFrom(trace)
+    for tensor in graph.graph.initializer:
+        put(tensor)
     nodes_before = list(graph.graph.node)
     del graph.graph.node[:]
     calls: Counter[str] = Counter()
@@ -69,8 +76,9 @@ def filled(trace: ModelProto, fills: Mapping[str, Fill]) -> ModelProto:
         layer = helper.get_node_attr_value(node, "layer").decode()
         nodes = fills[layer].nodes(node.input[0], node.output[0], calls[layer])
         graph.graph.node.extend(nodes.nodes)
-        if not calls[layer]:
-            graph.graph.initializer.extend(nodes.tensors)
+        for tensor in [] if calls[layer] else nodes.tensors:
+            put(tensor)
+            graph.graph.initializer.append(tensor)
         calls[layer] += 1
     imports = [o for o in graph.opset_import if o.domain not in (DOMAIN, MICROSOFT)]
     del graph.opset_import[:]

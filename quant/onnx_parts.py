@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .packing import pack, unpack
 from .stored import tensor_name
@@ -149,8 +149,17 @@ def _geometry(module: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def own_forward(embedding: nn.Module) -> bool:
+    """Whether an embedding does more, or other things, than torch's."""
+    return type(embedding).forward is not nn.Embedding.forward
+
+
 def with_bias(nodes: Nodes, module: Any, kind: str, y: str) -> str:
-    """``y`` plus the layer's bias, if it has one."""
+    """``y`` plus the layer's bias, if it has one; times the scale of a scaled embedding."""
+    scaled = kind == "embedding" and own_forward(module)
+    scale = getattr(module, "embed_scale", None) if scaled else None
+    if scale is not None:  # as the classes of transformers call it, for Gemma and BART
+        return nodes.add("Mul", y, nodes.hold("embed_scale", torch.as_tensor(scale).float()))
     bias = getattr(module, "bias", None)
     if bias is None:
         return y

@@ -43,6 +43,11 @@ class Session:
                 "export it again, or choose other schemes",
             ) from error
 
+    @property
+    def outputs(self) -> list[str]:
+        """Names, in order."""
+        return [y.name for y in self._session.get_outputs()]
+
     def varying_samples(self) -> list[str]:
         """Names of the inputs whose first size may vary."""
         inputs = self._session.get_inputs()

@@ -7,10 +7,12 @@ of a layer is in the graph, so one trace serves every allocation.
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +21,8 @@ from torch import Tensor, nn
 from bitfront.errors import ExportError
 from bitfront.types import Layer
 
-from .onnx_parts import OPSET
+from .onnx_attention import with_heads
+from .onnx_parts import OPSET, own_forward
 from .statistics import call_input
 
 if TYPE_CHECKING:
@@ -34,13 +37,20 @@ class Signature:
     """How a model is called where it is deployed.
 
     run: takes the inputs in order, gives a tensor for each of ``outputs`` (one alone as itself).
-    inputs: name -> an example. axes: name -> dimensions whose size may vary from call to call.
+    inputs: name -> an example. axes: name -> dimensions whose size may vary from call to call, and
+    what it is called. measured: gives the first output as it was measured; None: as ``run`` does.
+    example: inputs to trace with, where not ``inputs``; then each of ``axes`` has to vary.
+    remedy: for models that torch cannot trace. beside: writes more files into the export's folder.
     """
 
     run: Callable[..., Any]
     inputs: Mapping[str, Tensor]
     outputs: tuple[str, ...]
-    axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    axes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    measured: Callable[[], Tensor] | None = None
+    example: Mapping[str, Tensor] | None = None
+    remedy: str = "see that torch.export.export takes the model, or use another container"
+    beside: Callable[[Path], object] = lambda folder: None
 
 
 def traced(model: nn.Module, layers: Sequence[Layer], signature: Signature) -> ModelProto:
@@ -54,13 +64,10 @@ def traced(model: nn.Module, layers: Sequence[Layer], signature: Signature) -> M
         except Exception as error:  # of many classes of torch's, and whatever the model raises
             raise ExportError(
                 f"torch cannot trace a {type(model).__name__}: {_first_line(error)}",
-                "see that torch.export.export takes the model, or use another container",
+                signature.remedy,
             ) from error
     _strip(found)
-    for given, sizes in zip(found.graph.input, _sizes(program), strict=True):
-        for dim, size in zip(given.type.tensor_type.shape.dim, sizes, strict=True):
-            if size is not None:
-                dim.dim_value = size  # what the exporter calls variable may be fixed inside
+    _name_sizes(found, _sizes(program), signature)
     return found
 
 
@@ -69,6 +76,7 @@ def _converted(called: _Called, signature: Signature) -> tuple[ExportedProgram, 
     failed: Exception | None = None
     for program in _programs(called, signature):
         try:
+            with_heads(program)
             exported: Any = torch.onnx.export(
                 program,
                 input_names=list(signature.inputs),
@@ -77,6 +85,7 @@ def _converted(called: _Called, signature: Signature) -> tuple[ExportedProgram, 
                 custom_translation_table={torch.ops.bitfront.hole.default: _hole_node},
                 verbose=False,
             )
+            _drop_unused(exported.model.graph)  # while they are torch's own memory
             return program, exported.model_proto
         except Exception as error:  # noqa: BLE001 - raised below where none converts
             failed = failed or error
@@ -91,9 +100,9 @@ def _programs(called: _Called, signature: Signature) -> list[ExportedProgram]:
     """
     from torch.export import Dim, export
 
-    axes = [signature.axes.get(name, ()) for name in signature.inputs]
+    axes = [signature.axes.get(name, {}) for name in signature.inputs]
     shapes = tuple(dict.fromkeys(dims, Dim.AUTO) for dims in axes)
-    examples = tuple(signature.inputs.values())
+    examples = tuple((signature.example or signature.inputs).values())
 
     def fixed(program: ExportedProgram) -> int:
         asked = zip(_sizes(program), axes, strict=True)
@@ -116,6 +125,32 @@ def _sizes(program: ExportedProgram) -> list[list[int | None]]:
     return [[s if isinstance(s, int) else s.node.maybe_as_int() for s in sh] for sh in shapes]
 
 
+def _name_sizes(graph: ModelProto, sizes: list[list[int | None]], signature: Signature) -> None:
+    """Fix sizes that torch's exporter calls variable and are not, and name the others.
+
+    Raises ``ExportError`` where one is fixed that has to vary.
+    """
+    words: dict[str, str] = {}  # torch's symbol -> name
+    for given, found in zip(graph.graph.input, sizes, strict=True):
+        axes = signature.axes.get(given.name, {})
+        for d, (dim, size) in enumerate(zip(given.type.tensor_type.shape.dim, found, strict=True)):
+            if size is not None:
+                dim.dim_value = size
+                if d in axes and signature.example is not None:
+                    raise ExportError(
+                        f"the model fixes {axes[d]} of {given.name!r} to {size}", signature.remedy
+                    )
+            elif d in axes:
+                words.setdefault(dim.dim_param, axes[d])
+                dim.dim_param = axes[d]
+    for made in graph.graph.output:
+        for dim in made.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = re.sub(
+                    r"\w+", lambda m: words.get(m.group(), m.group()), dim.dim_param
+                )
+
+
 def _first_line(error: BaseException) -> str:
     """Of what caused an error."""
     while error.__cause__ is not None:
@@ -123,17 +158,20 @@ def _first_line(error: BaseException) -> str:
     return next(filter(None, map(str.strip, str(error).splitlines())), repr(error))
 
 
+def _drop_unused(graph: Any) -> None:
+    """Remove the weights that only layers use from the exporter's graph."""
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            del graph.initializers[name]
+
+
 def _strip(graph: ModelProto) -> None:
-    """Remove weights that only layers use, and the exporter's notes, which name local files."""
-    nodes = graph.graph.node
-    used = {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in graph.graph.initializer if tensor.name in used]
-    graph.graph.ClearField("initializer")
-    graph.graph.initializer.extend(kept)
+    """Remove the exporter's notes, which name local files."""
     graph.graph.ClearField("value_info")
     graph.graph.ClearField("metadata_props")
     graph.ClearField("metadata_props")
-    for part in (*nodes, *kept, *graph.graph.input, *graph.graph.output):
+    parts = graph.graph
+    for part in (*parts.node, *parts.initializer, *parts.input, *parts.output):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
 
@@ -163,6 +201,11 @@ def _holes(model: nn.Module, layers: Sequence[Layer]) -> Iterator[None]:
 
 def _hole(layer: Layer, module: Any) -> Callable[..., Tensor]:
     geometry = _geometry(layer, module)
+    if layer.kind == "embedding" and own_forward(module) and not hasattr(module, "embed_scale"):
+        raise ExportError(
+            f"embedding {layer.name!r} is a {type(module).__name__}, which has its own forward",
+            "use another container",
+        )
 
     def forward(*args: Any, **kwargs: Any) -> Tensor:
         x = call_input(args, kwargs)

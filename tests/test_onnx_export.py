@@ -21,7 +21,9 @@ from bitfront.quant.build import Builder
 from bitfront.quant.export_onnx import Onnx
 from bitfront.quant.exporters import predicted_bytes
 from bitfront.quant.onnx_file import OnnxFile
+from bitfront.quant.onnx_graph import IR_VERSION
 from bitfront.quant.onnx_run import Session
+from bitfront.quant.onnx_trace import Signature, traced
 from bitfront.quant.surgery import applied
 from bitfront.tasks import ModuleTask
 from bitfront.tasks.deployed import signature
@@ -189,9 +191,72 @@ def test_a_number_of_samples_that_the_model_fixes_is_fixed_in_the_graph(tmp_path
         session({"x": torch.randn(2, 4, 16)})
 
 
-def test_attention_without_heads_is_more_than_torch_translates(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="only 4D query, key, and value are supported"):
-        export(made("attentive", tmp_path), {}, tmp_path / "out")
+def test_attention_without_heads(tmp_path: Path) -> None:
+    task = made("attentive", tmp_path)
+    assert export(task, mixed(task), tmp_path / "out").ok
+
+
+class Masked(nn.Module):
+    """Attention of two and three dimensions, with masks of both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor, added: Tensor, shared: Tensor, keys: Tensor) -> Tensor:
+        q, attend = self.layer(x), nn.functional.scaled_dot_product_attention
+        masks = (added, shared, keys, None)
+        found = sum(attend(q, x, x, attn_mask=mask) for mask in masks)
+        return found + attend(q[0], x[1], x[1], attn_mask=shared) + attend(q, x, x, is_causal=True)
+
+
+def test_masks_of_attention_without_heads() -> None:
+    g = torch.Generator().manual_seed(0)
+    inputs = {
+        "x": torch.randn(3, 6, 8, generator=g),
+        "added": torch.randn(3, 6, 6, generator=g),
+        "shared": torch.rand(6, 6, generator=g) > 0.3,
+        "keys": torch.rand(3, 1, 6, generator=g) > 0.3,
+    }
+    model = Masked().eval()
+    graph = traced(model, [], Signature(model, inputs, ("y",), {"x": {0: "N"}, "added": {0: "N"}}))
+    graph.ir_version = IR_VERSION
+    (found,) = Session(graph, 1)(inputs)
+    with torch.no_grad():
+        assert torch.allclose(found, model(*inputs.values()), atol=1e-5)
+
+
+class Scaled(nn.Embedding):
+    """As Gemma's."""
+
+    embed_scale = 4.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.embed_scale
+
+
+class Shifted(nn.Embedding):
+    """As OPT's of positions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x + 2)
+
+
+def embedded(kind: type[nn.Embedding]) -> ModuleTask:
+    ids = torch.arange(24).view(4, 6) % 16
+    with pytest.warns(UserWarning, match="brings no evaluation"):
+        return ModuleTask(
+            lambda: {
+                "model": nn.Sequential(kind(20, 16), nn.Linear(16, 5)).eval(), "calibration": [ids]
+            },
+            hold_back=0,
+        )  # fmt: skip
+
+
+def test_embeddings_with_a_forward_of_their_own(tmp_path: Path) -> None:
+    assert export(embedded(Scaled), {"0": Scheme.parse("w8")}, tmp_path / "out").ok
+    with pytest.raises(ExportError, match="embedding '0' is a Shifted, which has its own forward"):
+        export(embedded(Shifted), {}, tmp_path / "no")
 
 
 def test_a_model_that_cannot_be_traced(tmp_path: Path) -> None:

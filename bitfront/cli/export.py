@@ -31,6 +31,14 @@ def export(
             help="compressed-tensors, safetensors, onnx or gguf (default: as counted).",
         ),
     ] = None,
+    cache: Annotated[
+        bool | None,
+        typer.Option(
+            "--cache/--no-cache",
+            help="onnx: keys and values of earlier tokens in and out (default: language tasks).",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace FOLDER if it exists.")
     ] = False,
@@ -46,7 +54,7 @@ def export(
 
             body = {
                 "kind": "export", "task": remote.task_body(task), "trial": trial,
-                "format": format_name,
+                "format": format_name, "cache": cache,
             }  # fmt: skip
             with new_folder(folder, overwrite) as partial:
                 job = at.run(study, body, progress)
@@ -56,7 +64,9 @@ def export(
             _check(study, trial, folder, format_name, overwrite, db)
             with task.open(study, db, progress) as opened:
                 progress("exporting", 0, 1)
-                audit = write(opened, trial, folder, format=format_name, overwrite=overwrite)
+                audit = write(
+                    opened, trial, folder, format=format_name, cache=cache, overwrite=overwrite
+                )
                 progress("exporting", 1, 1)
             document = export_document(str(folder.resolve()), audit)
     if as_json:

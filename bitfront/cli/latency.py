@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -18,9 +18,6 @@ from .output import Json, check_file, emit, quiet_stdout, table, write_file
 from .progress import shown
 from .remote import refuse
 from .task_options import Given, task_options
-
-if TYPE_CHECKING:
-    from bitfront.targets import Shape
 
 
 @with_options(task=without(task_options, "batch"))
@@ -40,6 +37,9 @@ def latency(
     seq: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Tokens of a text (default: the data's)."),
+    ] = None,
+    past: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Tokens before them, in the cache.")
     ] = None,
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Default: as many as processors.")
@@ -70,9 +70,9 @@ def latency(
         from bitfront.latency import latency as measure
         from bitfront.latency import timed
         from bitfront.targeting import wanted_schemes
-        from bitfront.targets import Shape, aimed
+        from bitfront.targets import aimed
 
-        known = aimed(_spelled(target, Shape(batch or 1, seq, threads), (batch, seq, threads)))
+        known = aimed(_spelled(target, (batch, seq, past, threads)))
         with task.open(study, db, progress) as opened:
             trials = [opened.trial(number) for number in trial or ()]
             wanted = wanted_schemes(opened, schemes, (known,))
@@ -88,10 +88,13 @@ def latency(
     show(document, str(known))
 
 
-def _spelled(target: str, shape: Shape, given: tuple[int | None, ...]) -> str:
+def _spelled(target: str, given: tuple[int | None, ...]) -> str:
     """The target with its shape, which is given in one way."""
+    from bitfront.targets import Shape
+
+    batch, *rest = given
     if ":" not in target:
-        return f"{target}:{shape}"
+        return f"{target}:{Shape(batch or 1, *rest)}"
     if any(size is not None for size in given):
         raise InvalidInput(f"--target {target} and a shape besides", "give one of them")
     return target

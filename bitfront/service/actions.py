@@ -148,8 +148,9 @@ def export(study: str, request: ExportBody, host: Host, progress: Progress) -> D
     with opened(study, request, host, progress) as at:
         progress("exporting", 0, 1)
         audit = write(
-            at, request.trial, request.folder, format=request.format, overwrite=request.overwrite
-        )
+            at, request.trial, request.folder, format=request.format, cache=request.cache,
+            overwrite=request.overwrite,
+        )  # fmt: skip
         progress("exporting", 1, 1)
     return export_document(str(Path(request.folder).resolve()), audit)
 

@@ -121,11 +121,12 @@ class MeasureBody(OfTask):
 
 
 class ExportBody(OfTask):
-    """Write a trial's model to ``folder``, audited in a fresh process."""
+    """Write a trial's model to ``folder``, audited in a fresh process. cache: see ``deploy``."""
 
     trial: Annotated[int, Field(ge=1)]
     folder: Text
     format: Text | None = None
+    cache: bool | None = None
     overwrite: bool = False
 
 

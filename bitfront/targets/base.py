@@ -1,9 +1,9 @@
 """What a target says of itself: a runtime on a device, what it can run, and how long that takes.
 
-    NAME[:SHAPE]     SHAPE = "b" samples [ "s" tokens ] [ "t" threads ]
+    NAME[:SHAPE]     SHAPE = "b" samples [ "s" tokens ] [ "p" past ] [ "t" threads ]
 
 ``ort-cpu:b1s128t2`` is ONNX Runtime on this machine's processors with one text of 128 tokens, on
-two threads. The resource that it counts is ``seconds@`` and that spelling.
+two threads; ``ort-cpu:b1s1p500`` one token after 500 whose keys and values are cached. The resource that it counts is ``seconds@`` and that spelling.
 """
 
 from __future__ import annotations
@@ -22,20 +22,25 @@ from bitfront.types import Layer, Place, Scheme
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from bitfront.quant.onnx_trace import Signature
     from bitfront.tasks.running import ModelTask
 
 LATENCY = "latency"  # seconds of whole models, measured
 
-_SHAPE = re.compile(r"b(?P<batch>\d{1,6})(?:s(?P<tokens>\d{1,7}))?(?:t(?P<threads>\d{1,4}))?")
+_SHAPE = re.compile(
+    r"b(?P<batch>\d{1,6})(?:s(?P<tokens>\d{1,7}))?(?:p(?P<past>\d{1,7}))?"
+    r"(?:t(?P<threads>\d{1,4}))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Of a call. batch: samples. tokens: of a text, None for the evaluation data's. threads: None
-    for as many as there are processors."""
+    """Of a call. batch: samples. tokens: of a text, None for the evaluation data's. past: tokens
+    before them, in a cache. threads: None for as many as there are processors."""
 
     batch: int
     tokens: int | None = None
+    past: int | None = None
     threads: int | None = None
 
     @classmethod
@@ -51,7 +56,8 @@ class Shape:
 
     def __str__(self) -> str:
         tokens = "" if self.tokens is None else f"s{self.tokens}"
-        return f"b{self.batch}{tokens}{'' if self.threads is None else f't{self.threads}'}"
+        past = "" if self.past is None else f"p{self.past}"
+        return f"b{self.batch}{tokens}{past}{'' if self.threads is None else f't{self.threads}'}"
 
     @property
     def used(self) -> int:
@@ -61,7 +67,7 @@ class Shape:
     @property
     def sizes(self) -> str:
         """The shape without threads."""
-        return str(Shape(self.batch, self.tokens))
+        return str(Shape(self.batch, self.tokens, self.past))
 
 
 class Target(ABC):
@@ -100,7 +106,7 @@ class Timed(Target):
         """A call of the layer alone, on ``x``."""
 
     @abstractmethod
-    def frame(self, task: ModelTask) -> Any:
+    def frame(self, task: ModelTask, called: Signature) -> Any:
         """What all allocations of a model have in common, made once. Raises ``ExportError``."""
 
     @abstractmethod

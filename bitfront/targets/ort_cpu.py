@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from torch import Tensor, nn
 
+    from bitfront.quant.onnx_trace import Signature
     from bitfront.quant.weights import QuantizedLayer
     from bitfront.tasks.running import ModelTask
 
@@ -68,13 +69,12 @@ class OrtCpu(Timed):
         fill = fill_of(layer, scheme, module, lambda: stand_in(layer, module, scheme))
         return Session(alone(fill, tuple(x.shape)), threads).bound({"x": x})
 
-    def frame(self, task: ModelTask) -> ModelProto:
+    def frame(self, task: ModelTask, called: Signature) -> ModelProto:
         from bitfront.quant.export_onnx import require_onnx
         from bitfront.quant.onnx_trace import traced
-        from bitfront.tasks.deployed import signature
 
         require_onnx()
-        return traced(task.model, task.layers, signature(task))
+        return traced(task.model, task.layers, called)
 
     def model(
         self,

@@ -10,6 +10,7 @@ from torch import Tensor
 from bitfront.quant.onnx_trace import Signature
 
 from .base import Batch
+from .cached import BATCH, TOKENS, with_cache
 from .placement import moved
 from .running import ModelTask
 
@@ -17,12 +18,15 @@ _OUTPUTS = {"language": "logits", "vision": "logits", "diffusion": "out_sample"}
 _TOKENS = {"language": 1}  # kind -> the dimension of positions in a sample
 
 
-def signature(task: ModelTask) -> Signature:
+def signature(task: ModelTask, *, cache: bool = False) -> Signature:
     """The call of the first evaluation batch, as the model's own output tensor.
 
     Tensors are inputs, under the names of the model's parameters; whatever else the batch has is
-    fixed. The number of samples may vary, and of a language model that of tokens.
+    fixed. The number of samples may vary, and of a language model that of tokens. cache: with the
+    keys and values of earlier tokens (``cached``).
     """
+    if cache:
+        return with_cache(task)
     batch = task.evaluation[0]
     args, kwargs = _own(task, batch)
     names = _positions(task, len(args))
@@ -36,12 +40,11 @@ def signature(task: ModelTask) -> Signature:
         return task.called(positional, {n: given.get(n, a) for n, a in kwargs.items()})
 
     tokens = _TOKENS.get(task.kind)
-    axes = {}
+    axes: dict[str, dict[int, str]] = {}
     for name, x in inputs.items():
-        vary = [0] if x.ndim and len(x) == batch.samples else []
-        if vary and tokens is not None and x.ndim > tokens:
-            vary.append(tokens)
-        axes[name] = tuple(vary)
+        axes[name] = {0: BATCH} if x.ndim and len(x) == batch.samples else {}
+        if axes[name] and tokens is not None and x.ndim > tokens:
+            axes[name][tokens] = TOKENS
     return Signature(run, inputs, (_OUTPUTS.get(task.kind, "output"),), axes)
 
 

@@ -14,25 +14,33 @@ from bitfront.quant.onnx_trace import Signature
 from bitfront.quant.statistics import call_input
 from bitfront.types import Layer
 
+from .cached import ALL, BATCH, PAST, TOKENS
 
-def sized(called: Signature, batch: int, tokens: int | None) -> dict[str, Tensor]:
-    """Inputs of ``batch`` samples of ``tokens`` tokens (None: as many as the example has), made of
-    the example's, which are repeated or cut.
+
+def sized(
+    called: Signature, batch: int, tokens: int | None = None, past: int | None = None
+) -> dict[str, Tensor]:
+    """Inputs of ``batch`` samples of ``tokens`` tokens (None: as many as the example has) after
+    ``past`` others, made of the example's, which are repeated or cut.
 
     Raises ``InvalidInput`` for sizes that do not vary.
     """
-    inputs = dict(called.inputs)
-    first = [name for name, axes in called.axes.items() if 0 in axes]
-    if not first and batch != 1:
+    sizes = {
+        (name, axis): size for name, axes in called.axes.items() for axis, size in axes.items()
+    }
+    known = set(sizes.values())
+    if batch != 1 and BATCH not in known:
         raise InvalidInput(f"{batch} samples of a model that takes one number of them", "use b1")
-    along = {name: axes[1] for name, axes in called.axes.items() if len(axes) > 1}
-    if tokens is not None and not along:
+    if tokens is not None and TOKENS not in known:
         raise InvalidInput(f"{tokens} tokens of a model without", "leave out s")
-    for name in first:
-        inputs[name] = _resized(inputs[name], 0, batch)
-    for name, axis in along.items():
-        if tokens is not None:
-            inputs[name] = _resized(inputs[name], axis, tokens)
+    if past is not None and PAST not in known:
+        raise InvalidInput(f"{past} tokens in the cache of a model without", "leave out p")
+    given = {size: called.inputs[name].shape[axis] for (name, axis), size in sizes.items()}
+    wanted = {**given, BATCH: batch, TOKENS: tokens or given.get(TOKENS, 0), PAST: past or 0}
+    wanted[ALL] = wanted[TOKENS] + wanted[PAST]
+    inputs = dict(called.inputs)
+    for (name, axis), size in sizes.items():
+        inputs[name] = _resized(inputs[name], axis, wanted[size])
     return inputs
 
 
@@ -58,5 +66,9 @@ def layer_inputs(
 
 
 def _resized(x: Tensor, axis: int, size: int) -> Tensor:
+    if not x.shape[axis]:  # keys and values of no tokens
+        shape = list(x.shape)
+        shape[axis] = size
+        return torch.zeros(shape, dtype=x.dtype, device=x.device)
     at = torch.arange(size, device=x.device) % x.shape[axis]
     return x.index_select(axis, at).contiguous()

@@ -32,11 +32,15 @@ class MeasureJob(MeasureBody):
 
 
 class ExportJob(OfTask):
-    """Write a trial's model to a folder of the server, audited in a fresh process."""
+    """Write a trial's model to a folder of the server, audited in a fresh process.
+
+    cache: whether an ONNX graph takes and gives keys and values of earlier tokens; null for
+    language tasks alone."""
 
     kind: Literal["export"]
     trial: Annotated[int, Field(ge=1, le=LARGEST)]
     format: Text | None = None
+    cache: bool | None = None
 
 
 class ReportJob(Body):
