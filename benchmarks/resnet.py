@@ -57,13 +57,14 @@ def resnet(
     head_scale: float = 1.0,
     held: int | None = None,
     hold_back: float = 0.0,
+    fold_norms: bool = False,
 ) -> Task:
     """ResNet-20, calibrated on training images, judged on ``held`` of the test images, or all."""
     images = next((assets / "cifar10").glob("*.npz"))
     data: dict[str, Any] = {
         "calibration": f"{images}:x_train,y_train", "evaluation": f"{images}:x_test,y_test",
         "samples": samples, "eval_samples": held, "batch": batch, "seed": seed,
-        "hold_back": hold_back,  # 0 as the figures to compare with
+        "fold_norms": fold_norms, "hold_back": hold_back,  # 0 as the figures to compare with
         "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
     }  # fmt: skip
     task = VisionTask(

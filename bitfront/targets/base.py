@@ -3,7 +3,8 @@
     NAME[:SHAPE]     SHAPE = "b" samples [ "s" tokens ] [ "p" past ] [ "t" threads ]
 
 ``ort-cpu:b1s128t2`` is ONNX Runtime on this machine's processors with one text of 128 tokens, on
-two threads; ``ort-cpu:b1s1p500`` one token after 500 whose keys and values are cached. The resource that it counts is ``seconds@`` and that spelling.
+two threads; ``ort-cpu:b1s1p500`` one token after 500 whose keys and values are cached. The resource
+that it counts is ``seconds@`` and that spelling.
 """
 
 from __future__ import annotations

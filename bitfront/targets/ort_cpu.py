@@ -29,7 +29,7 @@ class OrtCpu(Timed):
 
     name = "ort-cpu"
     container = "onnx"
-    candidates = "w4g32 w4g32a8g w8g32a8g w4a8 w8a8 w8a8s w4 w8 keep"
+    candidates = "w4g32 w4g32a8g w8g32a8g w4a8 w8a8 w8a8s w4a8szo w8a8szo w4 w8 keep"
 
     def place(self, threads: int) -> Place:
         return Place(self.name, f"onnxruntime {_version()}", processor(), threads)

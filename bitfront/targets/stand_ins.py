@@ -32,7 +32,10 @@ def stand_in(layer: Layer, module: nn.Module, scheme: Scheme) -> QuantizedLayer:
     zero = None
     if not scheme.symmetric:
         zero = torch.full((layer.rows, count), (high + 1) // 2, dtype=torch.uint8)
-    static = scheme.activation is not None and scheme.activation.static
-    return QuantizedLayer(
-        QuantizedWeight(scheme, codes, scale.half(), zero), torch.tensor(STEP) if static else None
-    )
+    weight, activation = QuantizedWeight(scheme, codes, scale.half(), zero), scheme.activation
+    if activation is None or not activation.static:
+        return QuantizedLayer(weight)
+    step, middle = torch.tensor(STEP), None if activation.symmetric else 1 << (activation.bits - 1)
+    if not activation.output:
+        return QuantizedLayer(weight, step, input_zero=middle)
+    return QuantizedLayer(weight, step, 0, middle, step, middle)
