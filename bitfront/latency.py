@@ -23,7 +23,7 @@ from torch import Tensor
 
 from bitfront.costfile import Given
 from bitfront.errors import ExportError, InvalidInput, ModelError, SchemeError
-from bitfront.interleaving import SECONDS, interleaved, pinned
+from bitfront.interleaving import interleaved, pinned
 from bitfront.quant.onnx_trace import Signature
 from bitfront.residual import Residual, Whole, fitted
 from bitfront.scheme import KEEP, Scheme
@@ -36,6 +36,7 @@ from bitfront.tasks.sized import layer_inputs, sized
 from bitfront.types import Layer, Place, Timing, Trial, content_key
 
 MIXES = 16  # allocations drawn for the fit
+EACH = 1.5  # seconds that a whole model is run for, at least as often as a kernel
 ROOM = 1 << 30  # bytes of weights that are timed side by side
 KERNELS, WHOLES = "timing kernels", "timing models"
 
@@ -212,7 +213,7 @@ class Bench:
             timed: dict[str, Mapping[str, str]] = {full: {}, **{key: missing[key] for key in block}}
             with pinned(self.shape.used):
                 runs = [self._model(allocation) for allocation in timed.values()]
-                found = dict(zip(timed, interleaved(runs, SECONDS * len(runs)), strict=True))
+                found = dict(zip(timed, interleaved(runs, EACH * len(runs)), strict=True))
             found = _against(found, full, recorded)
             self.study.store.add_timings(self.place, {(kernel, k): t for k, t in found.items()})
             recorded = {**found, **recorded}
