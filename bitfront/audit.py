@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,8 @@ class Audit:
     max_difference: greatest absolute difference of any output. spread: standard deviation of the
     reference outputs. bytes: of all tensors in the files. predicted_bytes: what the costs said.
     failures: one line each; empty when all is well. seconds: what the audit took.
+    latency: target -> seconds predicted and measured, of targets that the trial was searched for
+    with (``latency_audit``).
     """
 
     max_difference: float
@@ -71,6 +73,7 @@ class Audit:
     predicted_bytes: int
     failures: tuple[str, ...]
     seconds: float
+    latency: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bitfront import audit, graph_audit
 from bitfront.errors import ExportError
+from bitfront.latency_audit import latencies
 from bitfront.quant.export_onnx import Onnx
 from bitfront.quant.exporters import EXPORTERS, Loadable
 from bitfront.quant.weights import QuantizedLayer
@@ -33,7 +34,8 @@ def export(
 
     format: an exporter's name (default: the container that the trial's bytes were counted in).
     cache: whether a graph takes and gives keys and values of earlier tokens (default: of language
-    tasks). Raises ``ExportError`` (nothing half-written is left), ``UnknownName``.
+    tasks). A graph is timed on the targets that the trial was searched for (``latency_audit``).
+    Raises ``ExportError`` (nothing half-written is left), ``UnknownName``.
     """
     if isinstance(trial, int):
         trial = study.trial(trial)
@@ -63,10 +65,15 @@ def export(
         found = graph_audit.export(
             study.task, exporter, *arguments, cache=cache, overwrite=overwrite
         )
+        found = replace(found, latency=latencies(study, trial, folder, name, cache=cache))
     else:
         assert isinstance(exporter, Loadable)
         found = audit.export(study.task, exporter, *arguments, overwrite=overwrite)
-    record = {"max_difference": found.max_difference, "spread": found.spread}
+    record = {
+        "max_difference": found.max_difference,
+        "spread": found.spread,
+        "latency": {target: list(both) for target, both in found.latency.items()},
+    }
     study.store.add_export(
         study.record, trial.id, name, str(Path(folder).resolve()), found.bytes, record
     )

@@ -187,6 +187,10 @@ def export_document(folder: str, audit: Audit) -> dict[str, Any]:
         "max_difference": audit.max_difference,
         "spread": audit.spread,
         "seconds": audit.seconds,
+        "latency": {
+            target: {"predicted": predicted, "measured": measured}
+            for target, (predicted, measured) in audit.latency.items()
+        },
     }
 
 

@@ -201,6 +201,20 @@ def test_a_search_within_seconds(study: Study, counted: Counted) -> None:
     assert again.trial.id == answer.trial.id
 
 
+def test_an_export_is_timed_where_it_was_searched_for(study: Study, tmp_path: Path) -> None:
+    choices = Choices(targets=(str(B2),))
+    (answer,) = bitfront.search(
+        study, "w8 w8a8 keep", [f"500%@{B2}", "90%"], choices=choices, explore=0, verify=False
+    )
+    audit = bitfront.export(study, answer.trial, tmp_path / "out")
+    ((target, (predicted, measured)),) = audit.latency.items()
+    assert target == "ort-cpu:b2t1"
+    assert predicted == answer.trial.costs["seconds@ort-cpu:b2t1"]
+    assert 0 < measured < 1.0
+    (recorded,) = study.store.exports(study.record)
+    assert recorded.audit["latency"] == {target: [predicted, measured]}
+
+
 def test_a_trial_that_the_target_cannot_run_is_refused(study: Study, counted: Counted) -> None:
     (answer,) = bitfront.search(study, "w3g4a4 keep", ["60%"], explore=0, verify=False)
     with pytest.raises(SchemeError, match="ort-cpu cannot run trial"):

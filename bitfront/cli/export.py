@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bitfront.documents import export_document
+from bitfront.figures import amount
 from bitfront.registry import check_names
 
 from . import remote
@@ -77,6 +78,11 @@ def export(
         f"process, outputs differ by at most {document['max_difference']:.3g} (their spread is "
         f"{document['spread']:.3g})"
     )
+    for target, took in document["latency"].items():
+        typer.echo(
+            f"{target}: {amount('seconds', took['measured'])}, predicted "
+            f"{amount('seconds', took['predicted'])}"
+        )
 
 
 def _check(

@@ -13,6 +13,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bitfront.budget import SECONDS
@@ -121,6 +122,10 @@ class Timed(Target):
         threads: int,
     ) -> Run:
         """A call of the whole model, each layer under its scheme, with weights that stand in."""
+
+    @abstractmethod
+    def exported(self, folder: Path, inputs: Mapping[str, Tensor], threads: int) -> Run:
+        """A call of the model that was exported to ``folder``. Raises ``ExportError``."""
 
 
 @dataclass(frozen=True)

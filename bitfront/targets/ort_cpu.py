@@ -98,6 +98,12 @@ class OrtCpu(Timed):
         graph = Onnx().graph(frame, model, layers, schemes, quantized)
         return Session(graph, threads).bound(inputs)
 
+    def exported(self, folder: Path, inputs: Mapping[str, Tensor], threads: int) -> Run:
+        from bitfront.quant.export_onnx import FILE
+        from bitfront.quant.onnx_run import Session
+
+        return Session(folder / FILE, threads).bound(inputs)
+
 
 def _version() -> str:
     try:
