@@ -42,13 +42,14 @@ from benchmarks.profilers import vit
 from benchmarks.resnet import resnet
 from bitfront import Choices, Study
 from bitfront.errors import Infeasible
-from bitfront.latency import Bench, Latency, latency, timed
+from bitfront.latency import Latency, latency, timed
 from bitfront.measuring import measure
 from bitfront.pipeline import cost, selected
 from bitfront.storage import front
 from bitfront.targeting import targeted
 from bitfront.targets import Aimed, aimed
 from bitfront.tasks import DiffusionTask, ModuleTask, Task
+from bitfront.timingbench import Bench
 from bitfront.types import Scheme, Trial
 
 SHARES = (60, 45, 35)  # per cent of the full model's seconds

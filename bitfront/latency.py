@@ -1,46 +1,27 @@
 """Seconds of a model on a target: kernels timed alone, and whole models that say what is between.
 
-Each (layer's shape, scheme) is timed once and kept in the database, by target, runtime, device and
-threads, so the next model with such layers times nothing anew. What a kernel takes is that of its
-call, less what a call takes that computes nothing. Whole models are timed too: the full one, all
-layers alike, and mixes; ``residual`` says from them what everything else takes.
-
-Later timings are set against what was timed first of the same layer, or model, in full precision,
-so that a machine that has become slower does not favour what was timed before.
+Whole models are the full one, all layers alike, and mixes; ``residual`` says from them what
+everything takes that is no layer. Nothing is timed twice (``timingbench``).
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 from bitfront.costfile import Given
-from bitfront.errors import ExportError, InvalidInput, ModelError, SchemeError
-from bitfront.interleaving import interleaved, pinned
-from bitfront.quant.onnx_trace import Signature
-from bitfront.residual import Residual, Whole, fitted
+from bitfront.errors import SchemeError
+from bitfront.residual import Residual, fitted
 from bitfront.scheme import KEEP, Scheme
 from bitfront.study import Progress, Study, silent
-from bitfront.targets import Aimed, Timed
-from bitfront.tasks.deployed import signature
-from bitfront.tasks.fingerprint import architecture_digest
-from bitfront.tasks.running import ModelTask
-from bitfront.tasks.sized import layer_inputs, sized
+from bitfront.targets import Aimed
+from bitfront.timingbench import Bench, allocation_key, kernel_scheme
 from bitfront.types import Layer, Place, Timing, Trial, content_key
 
 MIXES = 16  # allocations drawn for the fit
-EACH = 1.5  # seconds that a whole model is run for, at least as often as a kernel
-ROOM = 1 << 30  # bytes of weights that are timed side by side
-KERNELS, WHOLES = "timing kernels", "timing models"
-
-Pair = tuple[str, str]  # kernel and scheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +72,7 @@ def latency(
     are not installed or it does not take the model.
     """
     bench = Bench(study, aim)
-    wanted = list(dict.fromkeys([Scheme.parse(KEEP), *map(_kernel_scheme, schemes)]))
+    wanted = list(dict.fromkeys([Scheme.parse(KEEP), *map(kernel_scheme, schemes)]))
     alone = bench.kernels(wanted, progress)
     allocations = _allocations(bench.layers, wanted, alone, mixes)
     wholes = bench.wholes(allocations, progress)
@@ -110,9 +91,9 @@ def latency(
         alike[kernel] = Alike(sum(s == kernel for _, s in pairs), total, whole.seconds)
     costs = {
         layer.name: {
-            str(s): seconds[layer.name, str(_kernel_scheme(s))]
+            str(s): seconds[layer.name, str(kernel_scheme(s))]
             for s in (*schemes, Scheme.parse(KEEP))
-            if (layer.name, str(_kernel_scheme(s))) in seconds
+            if (layer.name, str(kernel_scheme(s))) in seconds
         }
         for layer in bench.layers
     }
@@ -156,220 +137,6 @@ def _check(bench: Bench, trial: Trial) -> None:
             )
 
 
-class Bench:
-    """A study's model on a target: what was timed of it, and what has to be."""
-
-    def __init__(self, study: Study, aim: Aimed) -> None:
-        if aim.shape is None or not isinstance(aim.target, Timed):
-            raise InvalidInput(f"target {aim} without a shape", "write it like ort-cpu:b1")
-        if not isinstance(study.task, ModelTask):
-            raise ModelError("a task without a model", "time another")
-        self.study, self.aim, self.target, self.shape = study, aim, aim.target, aim.shape
-        self.task, self.layers = study.task, study.task.layers
-        self.place = aim.target.place(aim.shape.used)
-
-    def kernels(
-        self, schemes: Sequence[Scheme], progress: Progress = silent
-    ) -> dict[tuple[str, str], float]:
-        """(layer, scheme) -> seconds of all its calls alone; for pairs that the target runs."""
-        pairs = [
-            (layer, scheme)
-            for layer in self.layers
-            for scheme in schemes
-            if self.target.reason(layer, scheme) is None
-        ]
-        wanted: dict[Pair, tuple[Layer, Scheme, Tensor]] = {}
-        for layer, scheme in pairs:
-            for text, x in self._calls[layer.name]:
-                wanted.setdefault((text, str(scheme)), (layer, scheme, x))
-        recorded = self._recorded({text for text, _ in wanted})
-        missing = [pair for pair in wanted if pair not in recorded]
-        blocks = _blocks(missing, wanted)
-        progress(KERNELS, len(wanted) - len(missing), len(wanted))
-        for block in blocks:
-            found = self._timed(block, wanted, recorded)
-            self.study.store.add_timings(self.place, found)
-            recorded |= found
-            progress(KERNELS, sum(pair in recorded for pair in wanted), len(wanted))
-        return {
-            (layer.name, str(scheme)): math.fsum(
-                recorded[text, str(scheme)].seconds for text, _ in self._calls[layer.name]
-            )
-            for layer, scheme in pairs
-        }
-
-    def wholes(
-        self, allocations: Sequence[Mapping[str, str]], progress: Progress = silent
-    ) -> list[Timing]:
-        """What the whole model takes under each; layers that are not named are kept."""
-        allocations = [_kernels_of(allocation) for allocation in allocations]
-        kernel = f"model {architecture_digest(self.task.model)[:16]} {self.shape.sizes}"
-        keys = [_key(allocation) for allocation in allocations]
-        recorded = {key: t for (_, key), t in self._recorded({kernel}).items()}
-        missing = {k: a for k, a in zip(keys, allocations, strict=True) if k not in recorded}
-        full, size = _key({}), sum(4 * layer.weights for layer in self.layers)
-        progress(WHOLES, len(keys) - len(missing), len(keys))
-        for block in _parts(list(missing), max(1, ROOM // max(size, 1))):
-            timed: dict[str, Mapping[str, str]] = {full: {}, **{key: missing[key] for key in block}}
-            with pinned(self.shape.used):
-                runs = [self._model(allocation) for allocation in timed.values()]
-                found = dict(zip(timed, interleaved(runs, EACH * len(runs)), strict=True))
-            found = _against(found, full, recorded)
-            self.study.store.add_timings(self.place, {(kernel, k): t for k, t in found.items()})
-            recorded = {**found, **recorded}
-            progress(WHOLES, sum(key in recorded for key in keys), len(keys))
-        return [recorded[key] for key in keys]
-
-    def part(
-        self, allocation: Mapping[str, str], alone: Mapping[tuple[str, str], float], whole: Timing
-    ) -> Whole:
-        """A whole model, for the fit."""
-        seconds: dict[str, float] = {}
-        calls: Counter[str] = Counter()
-        for layer in self.layers:
-            scheme = allocation.get(layer.name, KEEP)
-            operator = self.operator(layer, scheme)
-            seconds[operator] = seconds.get(operator, 0.0) + alone[layer.name, scheme]
-            calls[operator] += self.calls(layer)
-        return Whole(seconds, calls, whole.seconds)
-
-    def operator(self, layer: Layer, scheme: str) -> str:
-        return self.target.operator(layer, Scheme.parse(scheme))
-
-    def calls(self, layer: Layer) -> int:
-        """How often the model calls a layer."""
-        return len(self._calls[layer.name])
-
-    @cached_property
-    def _signature(self) -> Signature:
-        """With a cache, where the model has one of keys and values."""
-        if self.task.kind == "language":
-            try:
-                return signature(self.task, cache=True)
-            except ExportError:
-                if self.shape.past is not None:
-                    raise
-        return signature(self.task)
-
-    @cached_property
-    def _inputs(self) -> dict[str, Tensor]:
-        shape = self.shape
-        return sized(self._signature, shape.batch, shape.tokens, shape.past)
-
-    @cached_property
-    def _calls(self) -> dict[str, list[tuple[str, Tensor]]]:
-        """Layer -> the kernel, and the input, of each call."""
-        given = layer_inputs(self.task.model, self.layers, self._signature, self._inputs)
-        return {
-            layer.name: [
-                (described(layer, self.task.module(layer.name), x), x) for x in given[layer.name]
-            ]
-            for layer in self.layers
-        }
-
-    @cached_property
-    def _frame(self) -> Any:
-        return self.target.frame(self.task, self._signature)
-
-    def _model(self, allocation: Mapping[str, str]) -> Any:
-        schemes = {la.name: Scheme.parse(allocation.get(la.name, KEEP)) for la in self.layers}
-        return self.target.model(
-            self._frame, self.task.model, self.layers, schemes, self._inputs, self.shape.used
-        )
-
-    def _recorded(self, kernels: set[str]) -> dict[Pair, Timing]:
-        return self.study.store.timings(self.place, kernels)
-
-    def _timed(
-        self,
-        block: Sequence[Pair],
-        wanted: Mapping[Pair, tuple[Layer, Scheme, Tensor]],
-        recorded: Mapping[Pair, Timing],
-    ) -> dict[Pair, Timing]:
-        """What was timed of a block, each less what a call takes that computes nothing."""
-        threads, texts = self.shape.used, dict.fromkeys(text for text, _ in block)
-        pairs = list(dict.fromkeys([*((text, KEEP) for text in texts), *block]))
-        with pinned(threads):
-            runs = [self.target.nothing(threads)]
-            for pair in pairs:
-                layer, scheme, x = wanted[pair]
-                module = self.task.module(layer.name)
-                runs.append(self.target.kernel(layer, module, scheme, x, threads))
-            nothing, *timed = interleaved(runs)
-        found = {
-            pair: replace(timing, seconds=max(timing.seconds - nothing.seconds, 0.0))
-            for pair, timing in zip(pairs, timed, strict=True)
-        }
-        against: dict[Pair, Timing] = {}
-        for text in texts:
-            of_text = {pair: t for pair, t in found.items() if pair[0] == text}
-            against |= _against(of_text, (text, KEEP), recorded)
-        return against
-
-
-def described(layer: Layer, module: Any, x: Tensor) -> str:
-    """A kernel by all that its time depends on: kind, sizes, geometry, input, bias."""
-    words = [layer.kind, f"{layer.rows}x{layer.cols}"]
-    if hasattr(module, "kernel_size"):
-        words += [
-            f"{name[0]}{'x'.join(map(str, _tuple(getattr(module, name))))}"
-            for name in ("kernel_size", "stride", "padding", "dilation")
-        ]
-        words += [f"g{module.groups}", module.padding_mode]
-    words.append(f"[{','.join(map(str, x.shape))}]")
-    return " ".join([*words, *(["bias"] if layer.bias else [])])
-
-
-def _tuple(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, tuple | list) else (value,)
-
-
-def _kernel_scheme(scheme: Scheme) -> Scheme:
-    """The scheme without what changes no kernel."""
-    return scheme if scheme.format != "int" else replace(scheme, quantizer="rtn", cache=None)
-
-
-def _kernels_of(allocation: Mapping[str, str]) -> dict[str, str]:
-    return {name: str(_kernel_scheme(Scheme.parse(s))) for name, s in allocation.items()}
-
-
-def _against(
-    found: Mapping[Any, Timing], base: Any, recorded: Mapping[Any, Timing]
-) -> dict[Any, Timing]:
-    """``found`` as if the machine were as it was when ``base`` was recorded, if it is."""
-    if base not in recorded or not found[base].seconds:
-        return dict(found)
-    pace = recorded[base].seconds / found[base].seconds
-    return {
-        key: replace(t, seconds=t.seconds * pace, spread=t.spread * pace)
-        for key, t in found.items()
-        if key not in recorded
-    }
-
-
-def _blocks(
-    missing: Sequence[Pair], wanted: Mapping[Pair, tuple[Layer, Scheme, Tensor]]
-) -> list[list[Pair]]:
-    """What is timed side by side: kernels of a layer together, as many layers as there is room."""
-    blocks: list[list[Pair]] = []
-    of_kernel: dict[str, list[Pair]] = {}
-    for pair in missing:
-        of_kernel.setdefault(pair[0], []).append(pair)
-    size = math.inf
-    for pairs in of_kernel.values():
-        more = sum(4 * wanted[pair][0].weights for pair in pairs)
-        if size + more > ROOM:
-            blocks.append([])
-            size = 0
-        blocks[-1] += pairs
-        size += more
-    return blocks
-
-
-def _parts(keys: Sequence[str], size: int) -> list[Sequence[str]]:
-    return [keys[begin : begin + size] for begin in range(0, len(keys), size)]
-
-
 def _allocations(
     layers: Sequence[Layer],
     schemes: Sequence[Scheme],
@@ -381,19 +148,19 @@ def _allocations(
     can = {la.name: [w for w in words if (la.name, w) in alone] for la in layers}
     found = [{n: w for n, of in can.items() if w != KEEP and w in of} for w in words]
     generator = np.random.default_rng(int(content_key([words, sorted(can)])[:8], 16))
-    seen = {_key(allocation) for allocation in found}
+    seen = {allocation_key(allocation) for allocation in found}
     for _ in range(mixes):
         shares = dict(zip(words, generator.dirichlet(np.full(len(words), 0.5)), strict=True))
         mix = {}
         for name, of in can.items():
             p = np.array([shares[w] for w in of]) + 1e-9
             mix[name] = str(generator.choice(of, p=p / p.sum()))
-        if _key(mix) not in seen:  # one that was there before would tell of itself
-            seen.add(_key(mix))
+        for layer in layers:  # a tied layer is as the one whose weight it uses
+            if layer.shares is not None and mix[layer.shares] in can[layer.name]:
+                mix[layer.name] = mix[layer.shares]
+            elif layer.shares is not None:
+                mix[layer.name] = mix[layer.shares] = KEEP
+        if allocation_key(mix) not in seen:  # one that was there before would tell of itself
+            seen.add(allocation_key(mix))
             found.append({name: word for name, word in mix.items() if word != KEEP})
     return found
-
-
-def _key(allocation: Mapping[str, str]) -> str:
-    """Of a whole model among timings; the same whatever is kept, named or not."""
-    return content_key({n: s for n, s in sorted(allocation.items()) if s != KEEP})

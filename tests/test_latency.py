@@ -14,13 +14,14 @@ from bitfront import Choices, latency
 from bitfront.costfile import GivenCosts
 from bitfront.errors import ExportError, InvalidInput, SchemeError
 from bitfront.interleaving import Run
-from bitfront.latency import Bench, described, timed
+from bitfront.latency import timed
 from bitfront.pipeline import cost
 from bitfront.study import Study
 from bitfront.targets import TARGETS, Timed, aimed
 from bitfront.tasks.deployed import signature
 from bitfront.tasks.running import ModelTask
 from bitfront.tasks.sized import layer_inputs, sized
+from bitfront.timingbench import Bench, described
 from bitfront.types import Timing, parse_schemes
 from tests import tiny
 from tests.commands import Commands
@@ -55,7 +56,7 @@ def study(tmp_path: Path) -> Iterator[Study]:
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
     fake = Counted()
-    monkeypatch.setattr("bitfront.latency.interleaved", fake)
+    monkeypatch.setattr("bitfront.timingbench.interleaved", fake)
     return fake
 
 
@@ -152,7 +153,7 @@ def test_a_slower_machine_does_not_favour_what_was_timed_before(
     def fake(runs: Sequence[Run], seconds: float | None = None) -> list[Timing]:
         return [Timing(1e-9, 0.0, 9), *[Timing(pace[0] * 2e-3, 1e-5, 9)] * (len(runs) - 1)]
 
-    monkeypatch.setattr("bitfront.latency.interleaved", fake)
+    monkeypatch.setattr("bitfront.timingbench.interleaved", fake)
     bench = Bench(study, B2)
     before = bench.kernels(parse_schemes("w8 keep"))
     pace[0] = 10.0
@@ -164,7 +165,7 @@ def test_a_slower_machine_does_not_favour_what_was_timed_before(
 def test_a_run_that_was_killed_keeps_what_it_timed(
     study: Study, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bitfront.latency.ROOM", 1)  # one layer, and one model, at a time
+    monkeypatch.setattr("bitfront.timingbench.ROOM", 1)  # one layer, and one model, at a time
 
     def broken(*_: Any) -> Any:
         raise KeyboardInterrupt
@@ -174,10 +175,10 @@ def test_a_run_that_was_killed_keeps_what_it_timed(
     def three(runs: Sequence[Run], seconds: float | None = None) -> list[Timing]:
         return broken() if len(counted.timed) == 3 else real(runs, seconds)
 
-    monkeypatch.setattr("bitfront.latency.interleaved", three)
+    monkeypatch.setattr("bitfront.timingbench.interleaved", three)
     with pytest.raises(KeyboardInterrupt):
         latency.latency(study, SCHEMES, B2, mixes=2)
-    monkeypatch.setattr("bitfront.latency.interleaved", counted)
+    monkeypatch.setattr("bitfront.timingbench.interleaved", counted)
     found = latency.latency(study, SCHEMES, B2, mixes=2)
     assert len(counted.timed) == len(own(study).layers) + len(found.wholes)
 
