@@ -342,8 +342,9 @@ def test_models_without_such_a_cache(tmp_path: Path) -> None:
 def test_commands_and_verbs(bitfront: Commands, tmp_path: Path) -> None:
     """With a cache unless told otherwise, and only where there can be one."""
     tiny.language_task(tmp_path)
-    task = ["--task", "language", "--model", tmp_path / "llama", "--calibration", tmp_path / "text.txt",
-            "--samples", 6, "--eval-samples", 5, "--length", 16, "--batch", 4]  # fmt: skip
+    task = ["--task", "language", "--model", tmp_path / "llama", "--calibration",
+            tmp_path / "text.txt", "--samples", 6, "--eval-samples", 5, "--length", 16, "--batch",
+            4]  # fmt: skip
     searched = ["--schemes", "w8 keep", "--budget", "60%", "--container", "onnx", "--explore", 0]
     found = bitfront.ok("search", "s", *task, *searched, "--json").document
     trial = found["answers"][0]["trial"]["id"]
