@@ -18,7 +18,7 @@ from tests import pipelines
 from tests.test_onnx_export import export, mixed
 
 SCHEMES = parse_schemes("w8 w4g16 w8a8 w4a8s keep w8g16a8g")
-TINY = {
+TINY: dict[str, Any] = {
     "steps": 4, "samples": 4, "eval_samples": 3, "batch": 2, "timesteps": 2, "timestep_groups": 2,
     "device": "cpu",
 }  # fmt: skip
