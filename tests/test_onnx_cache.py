@@ -167,7 +167,7 @@ def test_tokens_are_those_that_transformers_generates(spoken: Spoken) -> None:
 
 @pytest.fixture(scope="module")
 def stories(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Spoken:
-    """The real Llama with weights alone quantized, so that no token hangs on an edge of rounding."""
+    """The real Llama with weights alone quantized: no token hangs on a rounded input."""
     assets = request.getfixturevalue("assets")
     folder = tmp_path_factory.mktemp("stories")
     task = LanguageTask(
