@@ -22,24 +22,23 @@ from . import gguf_file, gguf_tokenizer
 from .export_base import Loadable, identity, read_manifest, tensors_of, write_manifest
 from .export_compressed import local_folder
 from .folders import MANIFEST, new_folder
-from .ggml_types import BLOCK_BYTES, is_block, row_bytes, type_name
+from .ggml_types import is_block, row_bytes, type_name
 from .gguf_file import TYPES, GgufFile, Planned, as_bytes
 from .gguf_models import (
     FAMILIES,
     FREQUENCIES,
     heads_of,
+    reason,
     reason_config,
     rope,
     settings,
     tensor_name,
 )
-from .stored import CASTS, KEEP
-from .suitability import takes
+from .stored import KEEP
 from .tensorfiles import SHARD_BYTES
 from .weights import QuantizedLayer
 
 FILE = "model.gguf"
-_KINDS = ("linear", "embedding")
 # settings that transformers' loader does not read in a GGUF file
 _UNREAD = ("head_dim", "rope_parameters", "attention_bias", "mlp_bias")
 
@@ -51,13 +50,7 @@ class Gguf(Loadable):
     stands_alone = True
 
     def reason(self, layer: Layer, scheme: Scheme) -> str | None:
-        if layer.kind not in _KINDS:
-            return f"llama.cpp's models have linear layers and embeddings, not a {layer.kind}"
-        if not is_block(scheme) and scheme.format not in CASTS and scheme != KEEP:
-            return f"GGUF has types of its own: {', '.join(BLOCK_BYTES)}, fp16, bf16"
-        if type_name(layer, scheme) is None:
-            return f"GGUF's models have no {layer.dtype}; use fp16 or bf16"
-        return takes(layer, scheme)
+        return reason(layer, scheme)
 
     def reason_model(self, model: nn.Module) -> str | None:
         from transformers import PreTrainedModel
@@ -234,7 +227,7 @@ def _frequencies(model: nn.Module) -> Tensor | None:
     config: Any = _config(model)
     if rope(config)["rope_type"] != "llama3":
         return None
-    scaled: Tensor = model.get_submodule("model.rotary_emb").inv_freq
+    scaled: Any = model.get_submodule("model.rotary_emb").inv_freq
     half = torch.arange(0, 2 * len(scaled), 2, dtype=torch.float32) / (2 * len(scaled))
     return (1.0 / rope(config)["rope_theta"] ** half) / scaled.float().cpu()
 
