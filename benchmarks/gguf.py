@@ -56,10 +56,9 @@ def folders(assets: Path, room: Path) -> dict[str, Path]:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.ndim == 2:  # logits that differ by some nats, as a trained model's do
-                gain = 3.0 if name.startswith("lm_head") else 1.0
-                parameter.normal_(0.0, gain / parameter.shape[1] ** 0.5)
+        for parameter in model.parameters():
+            if parameter.ndim == 2:  # outputs as wide as inputs, so that logits differ by nats
+                parameter.normal_(0.0, parameter.shape[1] ** -0.5)
     model.save_pretrained(room / "wide")
     for path in stories.glob("tokenizer*"):
         shutil.copyfile(path, room / "wide" / path.name)
