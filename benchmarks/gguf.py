@@ -6,6 +6,8 @@ JSON on standard output:
     models   a trial in torch and its file in llama.cpp over the same windows of text: perplexities,
              differences of log-probabilities; with everything kept in float32 too, which is what
              arithmetic alone differs by
+    rounded  the same allocations written here, and by llama-quantize from their recipe: KL of each
+             file from the full model's, all in llama.cpp
     errors   squared error of weights relative to their squares, ours, ggml's and their ratio
 """
 
@@ -31,6 +33,7 @@ from bitfront.quant.ggml_types import BLOCK_BYTES
 from bitfront.quant.quantizers import quantize
 from bitfront.quant.surgery import applied
 from bitfront.quant.weights import QuantizedWeight
+from bitfront.recipes import RECIPES
 from bitfront.types import Layer, Scheme, parse_schemes
 from tests import exporting
 
@@ -99,16 +102,30 @@ def written(folder: Path, out: Path, kept: bool, text: Tensor) -> tuple[Tensor, 
         return model(text).logits, sorted({str(scheme) for scheme in schemes.values()})
 
 
-def models(assets: Path, room: Path) -> list[dict[str, Any]]:
-    found, text = [], windows(assets)
+def models(assets: Path, room: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """``models`` and ``rounded``."""
+    found, rounded, text = [], [], windows(assets)
     for name, folder in folders(assets, room).items():
+        ran = {}
         for kept in (True, False):
             out = room / f"{name}-{kept}"
             ours, schemes = written(folder, out, kept, text)
-            ran = llama.run(out / FILE, text)
-            row = asdict(llama.compare(ours, ran.logits, text))
+            ran[kept] = llama.run(out / FILE, text).logits
+            row = asdict(llama.compare(ours, ran[kept], text))
             found.append({"model": MODELS[name], "schemes": schemes, **row})
-    return found
+        llama.requantize(room / f"{name}-True" / FILE, room / "theirs.gguf", recipe(folder))
+        theirs = llama.run(room / "theirs.gguf", text).logits
+        kl = [llama.compare(ran[True], logits, text).kl for logits in (ran[False], theirs)]
+        rounded.append({"model": MODELS[name], "ours": kl[0], "llama_quantize": kl[1]})
+    return found, rounded
+
+
+def recipe(folder: Path) -> str:
+    """The mixed allocation of the model of ``folder``, for llama-quantize."""
+    from transformers import AutoModelForCausalLM
+
+    layers = exporting.layers_of(AutoModelForCausalLM.from_pretrained(folder))
+    return RECIPES["llama-quantize"].text(layers, mixed(layers))
 
 
 def matrices(assets: Path) -> dict[str, Tensor]:
@@ -156,13 +173,15 @@ def main() -> None:
     if llama.python() is None:
         sys.exit(f"set {llama.VARIABLE} to a Python that has llama_cpp")
     with tempfile.TemporaryDirectory(prefix="bitfront-") as room:
-        report: Mapping[str, Any] = {
-            **head(), "llama_cpp": llama.version(), "models": models(options.assets, Path(room)),
-            "errors": errors(options.assets),
-        }  # fmt: skip
+        found, rounded = models(options.assets, Path(room))
+    report: Mapping[str, Any] = {
+        **head(), "llama_cpp": llama.version(), "models": found, "rounded": rounded,
+        "errors": errors(options.assets),
+    }  # fmt: skip
     columns = ["model", "schemes", "perplexity", "theirs", "largest", "mean", "kl", "same"]
     rows = [{**m, "schemes": " ".join(m["schemes"])} for m in report["models"]]
     show("llama.cpp beside torch", columns, [[row[c] for c in columns] for row in rows])
+    show("KL in llama.cpp", list(rounded[0]), [list(row.values()) for row in rounded])
     show(
         "squared error", ["type", "weights", "ours", "ggml", "ratio"],
         [list(row.values()) for row in report["errors"]],

@@ -75,19 +75,27 @@ def run(model: Path, windows: Tensor, texts: Sequence[str] = (), tokens: int = 1
 
 def blocks(matrices: Mapping[str, Tensor]) -> dict[tuple[str, str], Tensor]:
     """(block type, matrix) -> the bytes (rows, bytes) that ggml's own quantizer gives."""
-    import gguf
-
-    numbers = {name: int(gguf.GGMLQuantizationType[name.upper()]) for name in BLOCK_BYTES}
+    numbers = {name: number for name, number in _numbers().items() if name in BLOCK_BYTES}
     sizes = {name: 256 // BLOCK_GROUPS[name] * size for name, size in BLOCK_BYTES.items()}
     with tempfile.TemporaryDirectory(prefix="bitfront-") as name:
         room = Path(name)
-        np.savez(room / "matrices.npz", **{n: M.numpy() for n, M in matrices.items()})
+        arrays: dict[str, Any] = {n: M.numpy() for n, M in matrices.items()}
+        np.savez(room / "matrices.npz", **arrays)
         job = {"matrices": str(room / "matrices.npz"), "types": numbers, "sizes": sizes}
         _ask(room, job)
         found = {key: torch.from_numpy(data) for key, data in np.load(room / "blocks.npz").items()}
     return {
         (kind, name): data for key, data in found.items() for kind, _, name in [key.partition(" ")]
     }
+
+
+def requantize(source: Path, target: Path, recipe: str) -> None:
+    """The file that llama-quantize makes of ``source`` by the text of a recipe for it."""
+    with tempfile.TemporaryDirectory(prefix="bitfront-") as name:
+        room = Path(name)
+        (room / "recipe.txt").write_text(recipe)
+        paths = {"source": source, "target": target, "recipe": room / "recipe.txt"}
+        _ask(room, {**{key: str(path) for key, path in paths.items()}, "types": _numbers()})
 
 
 def compare(ours: Tensor, theirs: Tensor, windows: Tensor) -> Compared:
@@ -104,6 +112,13 @@ def compare(ours: Tensor, theirs: Tensor, windows: Tensor) -> Compared:
         float((a.exp() * (a - b)).sum(-1).mean()),
         float((a.argmax(-1) == b.argmax(-1)).double().mean()),
     )
+
+
+def _numbers() -> dict[str, int]:
+    """Type -> ggml's number of it."""
+    import gguf
+
+    return {kind.name.lower(): int(kind) for kind in gguf.GGMLQuantizationType}
 
 
 def _ask(room: Path, job: Mapping[str, Any]) -> dict[str, Any]:

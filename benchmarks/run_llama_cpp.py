@@ -5,6 +5,8 @@
     model      a file; ``windows`` of token ids are run through it, each on an empty cache, and the
                logits of every position are kept; ``tokens`` are generated greedily after the first
     texts      are split into tokens with the file's vocabulary
+    recipe     a file of --tensor-type words, by which ``source`` is quantized to ``target``;
+               ``types`` has ggml's numbers
     matrices   an .npz file; ggml's own quantizer gives the bytes of each under each of ``types``
 """
 
@@ -68,12 +70,31 @@ def quantize(path: str, types: dict[str, int], sizes: dict[str, int], folder: Pa
     np.savez(folder / "blocks.npz", **found)
 
 
+def requantize(source: str, target: str, recipe: str, numbers: dict[str, int]) -> None:
+    """What llama-quantize does with ``--tensor-type-file``, and Q8_0 for the rest."""
+    words = [word.partition("=") for word in Path(recipe).read_text().split()]
+    entries = (llama_cpp.llama_model_tensor_override * (len(words) + 1))()
+    for entry, (pattern, _, kind) in zip(entries, words, strict=False):
+        entry.pattern, entry.type = pattern.lower().encode(), numbers[kind.lower()]
+    entries[len(words)].pattern = None
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.nthread, params.ftype, params.tt_overrides = (
+        1,
+        llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
+        entries,
+    )
+    if llama_cpp.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(params)):
+        raise RuntimeError("llama_model_quantize failed")
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     job = json.loads((folder / "job.json").read_text())
     answer: dict[str, Any] = {"version": llama_cpp.__version__}
     if "matrices" in job:
         quantize(job["matrices"], job["types"], job["sizes"], folder)
+    if "recipe" in job:
+        requantize(job["source"], job["target"], job["recipe"], job["types"])
     if "model" in job:
         answer |= run(job, folder)
     (folder / "answer.json").write_text(json.dumps(answer))

@@ -17,6 +17,7 @@ from benchmarks import llama
 from bitfront.quant.export_gguf import FILE, Gguf
 from bitfront.quant.formats import dequantize
 from bitfront.quant.ggml_types import BLOCK_BYTES
+from bitfront.quant.gguf_file import GgufFile
 from bitfront.quant.quantizers import quantize
 from bitfront.quant.weights import QuantizedWeight
 from bitfront.types import Scheme
@@ -108,3 +109,17 @@ def test_ggml_itself_leaves_no_less_error(name: str, assets: Path) -> None:
             for q in (quantize(M, scheme), QuantizedWeight(scheme, theirs[name, n]))
         ]
         assert errors[0] < errors[1], n
+
+
+@installed
+def test_llama_quantize_follows_a_recipe(assets: Path, text: Tensor, tmp_path: Path) -> None:
+    folder = benchmark.folders(assets, tmp_path)["wide"]
+    _, schemes = benchmark.written(folder, tmp_path / "ours", False, text)
+    benchmark.written(folder, tmp_path / "kept", True, text)
+    target = tmp_path / "theirs.gguf"
+    llama.requantize(tmp_path / "kept" / FILE, target, benchmark.recipe(folder))
+    ours, theirs = GgufFile(tmp_path / "ours" / FILE), GgufFile(target)
+    assert theirs.types == ours.types
+    assert theirs.shapes == ours.shapes
+    assert len(schemes) == 7
+    assert theirs.digests != ours.digests  # its own rounding
