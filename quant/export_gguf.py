@@ -62,6 +62,8 @@ class Gguf(Loadable):
         return reason_config(model.config)
 
     def other_bytes(self, model: nn.Module, layers: Sequence[Layer]) -> int:
+        if (why := self.reason_model(model)) is not None:
+            raise ExportError(f"{self.name} cannot hold a {type(model).__name__}", why)
         weights = {f"{layer.name}.weight" for layer in layers}
         numbers = [t for key, t in _once(model.state_dict()) if key not in weights]
         if (frequencies := _frequencies(model)) is not None:
@@ -105,9 +107,8 @@ class Gguf(Loadable):
         about = json.loads((folder / MANIFEST).read_text())
         for key, value in about["config"].items():
             setattr(config, key, value)
-        dtype = getattr(torch, next(iter(about["layers"].values()))["dtype"])
         opened: nn.Module = AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file=FILE, config=config, dtype=dtype
+            folder, gguf_file=FILE, config=config, dtype=getattr(torch, about["dtype"])
         )
         return opened.eval()
 
@@ -136,6 +137,7 @@ class Gguf(Loadable):
             )
             more = {
                 "aliases": {},
+                "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
                 "config": {key: getattr(config, key) for key in _UNREAD if hasattr(config, key)},
                 "tokenizer": words["tokenizer.ggml.model"],
             }

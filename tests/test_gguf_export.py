@@ -297,6 +297,11 @@ def test_models_that_are_refused() -> None:
     assert "scaled by yarn" in reason("Llama", rope_parameters=yarn)
 
 
+def test_bytes_of_a_model_that_is_refused_are_not_counted() -> None:
+    with pytest.raises(ExportError, match="gguf cannot hold a OddNet: models that are written are"):
+        GGUF.other_bytes(ex.odd_net(), ())
+
+
 def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(ExportError, match=r"gguf is not installed: pip install 'bitfront\[gguf\]"):
