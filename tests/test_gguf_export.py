@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import bitfront
 from bitfront import audit as auditing
 from bitfront.errors import ExportError
 from bitfront.quant import gguf_tokenizer
@@ -22,6 +23,7 @@ from bitfront.quant.formats import dequantize
 from bitfront.quant.gguf_file import GgufFile
 from bitfront.quant.surgery import applied
 from bitfront.quant.weights import QuantizedLayer
+from bitfront.tasks import LanguageTask
 from bitfront.tasks.base import Batch
 from bitfront.types import Layer, Scheme, parse_schemes
 from tests import exporting as ex
@@ -209,6 +211,35 @@ def test_audit_in_a_fresh_process(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"weights of layer 'model\.layers\.1\.mlp\.up_proj'"):
         auditing.export(task, GGUF, task.layers, schemes, fickle, tmp_path / "bad", {})
     assert not (tmp_path / "bad").exists()
+
+
+def test_a_trial_of_the_real_llama_from_search_to_file(assets: Path, tmp_path: Path) -> None:
+    stories = json.loads((assets / "text" / "tinystories_917_clean.json").read_text())
+    for name, part in (("train", stories[:20]), ("valid", stories[100:110])):
+        (tmp_path / f"{name}.txt").write_text("\n".join(part))
+    task = LanguageTask(
+        str(assets / "stories260K_llama"), calibration=str(tmp_path / "train.txt"),
+        evaluation=str(tmp_path / "valid.txt"), samples=16, eval_samples=16, length=64, device="cpu",
+    )  # fmt: skip
+    choices = bitfront.Choices(container="gguf", embeddings=True, head=True)
+    with bitfront.open_study("s", task, tmp_path / "b.db") as study:
+        (answer,) = bitfront.search(
+            study, "q8_0 q4_0 fp16", ["7.9ebpw"], profiler="mse", choices=choices, explore=0
+        )
+        trial = answer.trial
+        # 172 columns: no block divides them; the tied head is what its embedding is
+        assert {trial.schemes[f"model.layers.{i}.mlp.down_proj"] for i in range(5)} == {"fp16"}
+        assert trial.schemes["lm_head"] == trial.schemes["model.embed_tokens"]
+        assert {"q8_0", "q4_0"} <= set(trial.schemes.values())
+        audit = bitfront.export(study, trial, tmp_path / "out")
+    assert audit.max_difference == 0.0
+    assert audit.bytes == audit.predicted_bytes == trial.costs["bytes"]
+    file = GgufFile(tmp_path / "out" / FILE)
+    assert file.bytes == audit.bytes
+    assert len(file.metadata["tokenizer.ggml.tokens"]) == 512
+    assert file.metadata["tokenizer.ggml.model"] == "llama"
+    with bitfront.open_study("s", db=tmp_path / "b.db") as study:
+        assert study.trial(trial.id or 0).settings["container"] == "gguf"
 
 
 def test_what_is_not_in_the_file_is_found(tmp_path: Path) -> None:
