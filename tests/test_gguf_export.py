@@ -219,7 +219,8 @@ def test_a_trial_of_the_real_llama_from_search_to_file(assets: Path, tmp_path: P
         (tmp_path / f"{name}.txt").write_text("\n".join(part))
     task = LanguageTask(
         str(assets / "stories260K_llama"), calibration=str(tmp_path / "train.txt"),
-        evaluation=str(tmp_path / "valid.txt"), samples=16, eval_samples=16, length=64, device="cpu",
+        evaluation=str(tmp_path / "valid.txt"), samples=16, eval_samples=16, length=64,
+        device="cpu",
     )  # fmt: skip
     choices = bitfront.Choices(container="gguf", embeddings=True, head=True)
     with bitfront.open_study("s", task, tmp_path / "b.db") as study:
