@@ -247,8 +247,10 @@ def _words(model: nn.Module) -> dict[str, Any]:
     folder = local_folder(source)
     tokenizer = None if folder is None else gguf_tokenizer.load(folder)
     found = gguf_tokenizer.fields(tokenizer, config.vocab_size)
+    name = Path(source).name or type(model).__name__
     return {
-        "general.name": Path(source).name or type(model).__name__,
+        # transformers takes a model of exactly this name for another architecture, and fails
+        "general.name": "Mistral" if name == "mistral" else name,
         **{f"tokenizer.{key}": value for key, value in found.items()},
     }
 

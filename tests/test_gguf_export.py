@@ -112,6 +112,16 @@ def test_transformers_opens_what_was_measured(
     assert torch.equal(found, trial(model, schemes, quantized))
 
 
+def test_a_name_that_transformers_takes_for_an_architecture(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    made("mistral").save_pretrained(tmp_path / "mistral")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "mistral").eval()
+    GGUF.write(model, ex.layers_of(model), {}, ex.quantized_by(model, {}), tmp_path / "out", {})
+    with torch.no_grad():
+        assert torch.equal(GGUF.open(tmp_path / "out")(**words()).logits, model(**words()).logits)
+
+
 def test_every_tensor_has_its_type_and_its_weights_to_the_bit(tmp_path: Path) -> None:
     """Read by the package alone: names and rows as llama.cpp wants them, written out here."""
     model = made("llama")
