@@ -52,12 +52,12 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def made(name: str, dtype: torch.dtype = torch.float32) -> Any:
+def made(name: str, dtype: torch.dtype = torch.float32, **sizes: Any) -> Any:
     """A model with random weights: biases and norms too, which start at 0 and 1."""
     import transformers
 
     kind, more = MODELS[name]
-    config = getattr(transformers, f"{kind}Config")(**{**SIZES, **more})
+    config = getattr(transformers, f"{kind}Config")(**{**SIZES, **more, **sizes})
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
     with torch.no_grad():

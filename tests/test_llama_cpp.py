@@ -28,6 +28,15 @@ installed = pytest.mark.skipif(
     llama.python() is None, reason=f"{llama.VARIABLE} names no Python with llama_cpp"
 )
 
+LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+SPLITS = {"gpt-2": None, "llama-bpe": r"\p{N}{1,3}", "qwen2": r"\p{N}"}
+ODD = [
+    "I don't WE'LL, 1234567 and 12.5%\n\n  two  spaces\tand a tab",
+    "Ünïcödé — “quotes” … 東京 🙂🙂",
+    "\r\nif (x[0] != 'a') { return; }   ", "a", " ",
+]  # fmt: skip
+
 
 def test_the_comparison_by_hand() -> None:
     """Two windows of three tokens, a vocabulary of two."""
@@ -56,7 +65,7 @@ def test_a_mixed_file_gives_what_was_measured(
     name: str, assets: Path, text: Tensor, tmp_path: Path
 ) -> None:
     folder = benchmark.folders(assets, tmp_path)[name]
-    stories = json.loads((assets / "text" / "tinystories_917_clean.json").read_text())[:20]
+    stories = json.loads((assets / "text" / "tinystories_917_clean.json").read_text())[:20] + ODD
     kept, _ = benchmark.written(folder, tmp_path / "kept", True, text)
     ours, schemes = benchmark.written(folder, tmp_path / "out", False, text)
     assert len(schemes) >= 6
@@ -94,6 +103,50 @@ def test_every_family_runs_as_in_transformers(name: str, tmp_path: Path) -> None
     schemes, _ = written(model, tmp_path / "mixed")
     assert len(set(schemes.values())) > 3
     assert len(llama.run(tmp_path / "mixed" / FILE, ids, tokens=4).generated) == 4
+
+
+@installed
+@pytest.mark.parametrize("split", SPLITS)
+def test_byte_level_tokenizers_split_as_in_transformers(
+    split: str, assets: Path, tmp_path: Path
+) -> None:
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors, trainers
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    stories = json.loads((assets / "text" / "tinystories_917_clean.json").read_text())
+    tokenizer = Tokenizer(models.BPE())
+    numbers = SPLITS[split]
+    tokenizer.pre_tokenizer = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False)
+        if numbers is None
+        else pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(f"{LETTERS}|{numbers}|{REST}"), "isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, special_tokens=["<|begin|>", "<|end|>"], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    tokenizer.train_from_iterator([*stories[:300], *(2 * ODD)], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|begin|> $A", special_tokens=[("<|begin|>", 0)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<|begin|>", eos_token="<|end|>"
+    )
+    model = made("llama", vocab_size=610)
+    model.save_pretrained(tmp_path / "model")
+    fast.save_pretrained(tmp_path / "model")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model").eval()
+    layers = exporting.layers_of(model)
+    Gguf().write(model, layers, {}, exporting.quantized_by(model, {}), tmp_path / "out", {})
+    texts = [*stories[-20:], *ODD]
+    ran = llama.run(tmp_path / "out" / FILE, words()["input_ids"], texts, 4)
+    assert ran.metadata["tokenizer.ggml.pre"] == split
+    assert ran.texts == [fast(text)["input_ids"] for text in texts]
 
 
 @installed
