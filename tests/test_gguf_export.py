@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -392,6 +393,20 @@ def test_byte_level_tokenizers() -> None:
         gguf_tokenizer.fields(fast(bpe, pre_tokenizer=odd), 4)
     with pytest.raises(ExportError, match=r"token 'Ġ' is number 3 .* and the model knows 3"):
         gguf_tokenizer.fields(fast(bpe, pre_tokenizer=pre_tokenizers.ByteLevel(False)), 3)
+
+
+def test_a_tokenizer_that_does_not_load(assets: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(assets / "stories260K_llama", model)
+    assert gguf_tokenizer.load(model) is not None
+    spec = json.loads((model / "tokenizer.json").read_text())
+    model.chmod(0o755)
+    for text in ("nonsense", json.dumps({**spec, "model": {"type": "other"}})):
+        (model / "tokenizer.json").unlink()
+        (model / "tokenizer.json").write_text(text)
+        with pytest.raises(ExportError, match=r"its tokenizer does not load: .*: repair it"):
+            gguf_tokenizer.load(model)
+    assert gguf_tokenizer.load(tmp_path) is None
 
 
 def test_tokenizers_that_llama_cpp_would_not_follow() -> None:
