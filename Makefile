@@ -4,6 +4,7 @@
 #
 # make bench-peers   Bitfront's allocations against other programs' (benchmarks/peers), each program
 #                    in an environment of its own in .venv-peers; models and data: BITFRONT_ASSETS
+# make bench-gguf    GGUF files in llama.cpp (built in .venv-llama, some minutes) beside torch
 #
 # Each makes .venv if needed, from the exact versions in constraints.txt. PYTHON names another
 # interpreter. On Linux the plain index has PyTorch's CUDA build; TORCH_INDEX names an index that
@@ -16,7 +17,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PEERS := $(patsubst %,.venv-peers/%/.installed,modelopt autoround nncf)
 
-.PHONY: demo test lint format bench-peers clean
+.PHONY: demo test lint format bench-peers bench-gguf clean
 
 demo: $(STAMP)
 	$(BIN)/bitfront demo --out demo-out
@@ -36,8 +37,11 @@ format: $(STAMP)
 bench-peers: $(STAMP) $(PEERS)
 	$(BIN)/python -m benchmarks.peers
 
+bench-gguf: $(STAMP) .venv-llama/.installed
+	BITFRONT_TEST_LLAMA_CPP=.venv-llama/bin/python $(BIN)/python -m benchmarks.gguf
+
 clean:
-	rm -rf .venv .venv-peers demo-out build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .venv-peers .venv-llama demo-out build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Bitfront needs Python 3.11 or newer")'
@@ -54,4 +58,9 @@ $(STAMP): pyproject.toml constraints.txt
 		"$$(grep '^torch==' $<)"
 	.venv-peers/$*/bin/python -m pip install --no-deps -r $<
 	.venv-peers/$*/bin/python -m pip check
+	touch $@
+
+.venv-llama/.installed: benchmarks/llama_cpp.txt
+	$(PYTHON) -m venv .venv-llama
+	.venv-llama/bin/python -m pip install -r $<
 	touch $@

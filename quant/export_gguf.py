@@ -22,24 +22,23 @@ from . import gguf_file, gguf_tokenizer
 from .export_base import Loadable, identity, read_manifest, tensors_of, write_manifest
 from .export_compressed import local_folder
 from .folders import MANIFEST, new_folder
-from .ggml_types import BLOCK_BYTES, is_block, row_bytes, type_name
+from .ggml_types import is_block, row_bytes, type_name
 from .gguf_file import TYPES, GgufFile, Planned, as_bytes
 from .gguf_models import (
     FAMILIES,
     FREQUENCIES,
     heads_of,
+    reason,
     reason_config,
     rope,
     settings,
     tensor_name,
 )
-from .stored import CASTS, KEEP
-from .suitability import takes
+from .stored import KEEP
 from .tensorfiles import SHARD_BYTES
 from .weights import QuantizedLayer
 
 FILE = "model.gguf"
-_KINDS = ("linear", "embedding")
 # settings that transformers' loader does not read in a GGUF file
 _UNREAD = ("head_dim", "rope_parameters", "attention_bias", "mlp_bias")
 
@@ -51,13 +50,7 @@ class Gguf(Loadable):
     stands_alone = True
 
     def reason(self, layer: Layer, scheme: Scheme) -> str | None:
-        if layer.kind not in _KINDS:
-            return f"llama.cpp's models have linear layers and embeddings, not a {layer.kind}"
-        if not is_block(scheme) and scheme.format not in CASTS and scheme != KEEP:
-            return f"GGUF has types of its own: {', '.join(BLOCK_BYTES)}, fp16, bf16"
-        if type_name(layer, scheme) is None:
-            return f"GGUF's models have no {layer.dtype}; use fp16 or bf16"
-        return takes(layer, scheme)
+        return reason(layer, scheme)
 
     def reason_model(self, model: nn.Module) -> str | None:
         from transformers import PreTrainedModel
@@ -69,6 +62,8 @@ class Gguf(Loadable):
         return reason_config(model.config)
 
     def other_bytes(self, model: nn.Module, layers: Sequence[Layer]) -> int:
+        if (why := self.reason_model(model)) is not None:
+            raise ExportError(f"{self.name} cannot hold a {type(model).__name__}", why)
         weights = {f"{layer.name}.weight" for layer in layers}
         numbers = [t for key, t in _once(model.state_dict()) if key not in weights]
         if (frequencies := _frequencies(model)) is not None:
@@ -112,9 +107,8 @@ class Gguf(Loadable):
         about = json.loads((folder / MANIFEST).read_text())
         for key, value in about["config"].items():
             setattr(config, key, value)
-        dtype = getattr(torch, next(iter(about["layers"].values()))["dtype"])
         opened: nn.Module = AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file=FILE, config=config, dtype=dtype
+            folder, gguf_file=FILE, config=config, dtype=getattr(torch, about["dtype"])
         )
         return opened.eval()
 
@@ -143,6 +137,7 @@ class Gguf(Loadable):
             )
             more = {
                 "aliases": {},
+                "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
                 "config": {key: getattr(config, key) for key in _UNREAD if hasattr(config, key)},
                 "tokenizer": words["tokenizer.ggml.model"],
             }
@@ -234,7 +229,7 @@ def _frequencies(model: nn.Module) -> Tensor | None:
     config: Any = _config(model)
     if rope(config)["rope_type"] != "llama3":
         return None
-    scaled: Tensor = model.get_submodule("model.rotary_emb").inv_freq
+    scaled: Any = model.get_submodule("model.rotary_emb").inv_freq
     half = torch.arange(0, 2 * len(scaled), 2, dtype=torch.float32) / (2 * len(scaled))
     return (1.0 / rope(config)["rope_theta"] ** half) / scaled.float().cpu()
 
@@ -252,8 +247,10 @@ def _words(model: nn.Module) -> dict[str, Any]:
     folder = local_folder(source)
     tokenizer = None if folder is None else gguf_tokenizer.load(folder)
     found = gguf_tokenizer.fields(tokenizer, config.vocab_size)
+    name = Path(source).name or type(model).__name__
     return {
-        "general.name": Path(source).name or type(model).__name__,
+        # transformers takes a model of exactly this name for another architecture, and fails
+        "general.name": "Mistral" if name == "mistral" else name,
         **{f"tokenizer.{key}": value for key, value in found.items()},
     }
 

@@ -92,7 +92,7 @@ def write(
                     f"{tensor.size} were planned; report this",
                 )
             out.write_tensor_data(data)
-            digests[tensor.name] = hashlib.sha256(data).hexdigest()
+            digests[tensor.name] = hashlib.sha256(data.data).hexdigest()
         return digests
     finally:
         out.close()

@@ -5,6 +5,7 @@
              neighbours (0, 1), (2, 3), ...; transformers halves of a head against each other
 
 From the names and keys in llama.cpp's ``src/llama-arch.cpp`` and its ``convert_hf_to_gguf.py``.
+Imported without torch.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from bitfront.errors import ExportError
+from bitfront.scheme import KEEP
+from bitfront.types import Layer, Scheme
 
+from .ggml_types import BLOCK_BYTES, is_block, type_name
+from .suitability import takes
+
+_KINDS = ("linear", "embedding")
 _PLACES = {
     "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
     "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
@@ -45,6 +52,17 @@ FAMILIES = {
     "Qwen2ForCausalLM": Family("qwen2", False),
     "Qwen3ForCausalLM": Family("qwen3", False),
 }
+
+
+def reason(layer: Layer, scheme: Scheme) -> str | None:
+    """Why a file has no type for ``layer`` under ``scheme``; None if it has one."""
+    if layer.kind not in _KINDS:
+        return f"llama.cpp's models have linear layers and embeddings, not a {layer.kind}"
+    if not is_block(scheme) and scheme.format not in ("fp16", "bf16", KEEP):
+        return f"GGUF has types of its own: {', '.join(BLOCK_BYTES)}, fp16, bf16"
+    if type_name(layer, scheme) is None:
+        return f"GGUF's models have no {layer.dtype}; use fp16 or bf16"
+    return takes(layer, scheme)
 
 
 def reason_config(config: Any) -> str | None:

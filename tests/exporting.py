@@ -19,7 +19,8 @@ from bitfront.types import Layer, Scheme, parse_schemes
 from tests.modules import with_made_up_grids
 
 WEIGHT_SCHEMES = parse_schemes(
-    "w2 w3 w4 w5 w6 w7 w8 w3z w4g5 w5g3z w2g32 w3g8 w4g16z bf16 fp16 fp8 mxfp8 mxfp4 nvfp4"
+    "w2 w3 w4 w5 w6 w7 w8 w3z w4g5 w5g3z w2g32 w3g8 w4g16z bf16 fp16 fp8 mxfp8 mxfp4 nvfp4 q8_0 "
+    "q4_1"
 )
 ACTIVATION_SCHEMES = parse_schemes(
     "w8a8 w8a8s w4a8 w5a6 w4g8a4s w4g3a8g fp8a8 fp8a8s nvfp4a4 mxfp4a4 mxfp8a8 "

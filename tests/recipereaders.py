@@ -165,9 +165,38 @@ def _modelopt_words(weights: Mapping[str, Any], inputs: Mapping[str, Any] | None
     return f"w{weights['num_bits']}{f'g{blocks[-1]}' if blocks else ''}{activation}"
 
 
+def llama_quantize(text: str, name: str, kind: str) -> str | None:
+    """``parse_tensor_type_file`` of llama.cpp's quantize.cpp, ``llama_tensor_get_type`` of
+    llama-quant.cpp, and the name that its converter gives a layer."""
+    options = []
+    for word in text.split():
+        pattern, _, kind = word.partition("=")
+        assert pattern
+        assert kind.lower() in _GGML, word  # else the tool gives up
+        options.append((pattern.lower(), kind.lower()))
+    tensor = name.replace("model.layers.", "blk.")
+    for theirs, ours in _LLAMA.items():
+        tensor = tensor.replace(theirs, ours)
+    found = next((k for p, k in options if re.search(p, f"{tensor}.weight")), None)
+    assert found is not None, tensor  # it would get the type of the whole file
+    return _GGML[found]
+
+
+_LLAMA = {
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down", "model.embed_tokens": "token_embd", "lm_head": "output",
+}  # fmt: skip
+_GGML = {
+    "f32": None, "f16": "fp16", "bf16": "bf16", "q8_0": "q8_0", "q6_k": "q6_k", "q5_k": "q5_k",
+    "q5_0": "q5_0", "q5_1": "q5_1", "q4_k": "q4_k", "q4_0": "q4_0", "q4_1": "q4_1", "q3_k": "q3_k",
+    "q2_k": "q2_k",
+}  # fmt: skip
+
 _READERS: dict[str, Callable[[str, str, str], str | None]] = {
     "gptqmodel": gptqmodel,
     "torchao": torchao,
     "llm-compressor": llm_compressor,
     "modelopt": modelopt,
+    "llama-quantize": llama_quantize,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import bitfront
 from bitfront import audit as auditing
 from bitfront.errors import ExportError
 from bitfront.quant import gguf_tokenizer
@@ -22,6 +24,7 @@ from bitfront.quant.formats import dequantize
 from bitfront.quant.gguf_file import GgufFile
 from bitfront.quant.surgery import applied
 from bitfront.quant.weights import QuantizedLayer
+from bitfront.tasks import LanguageTask
 from bitfront.tasks.base import Batch
 from bitfront.types import Layer, Scheme, parse_schemes
 from tests import exporting as ex
@@ -50,12 +53,12 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def made(name: str, dtype: torch.dtype = torch.float32) -> Any:
+def made(name: str, dtype: torch.dtype = torch.float32, **sizes: Any) -> Any:
     """A model with random weights: biases and norms too, which start at 0 and 1."""
     import transformers
 
     kind, more = MODELS[name]
-    config = getattr(transformers, f"{kind}Config")(**{**SIZES, **more})
+    config = getattr(transformers, f"{kind}Config")(**{**SIZES, **more, **sizes})
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
     with torch.no_grad():
@@ -108,6 +111,16 @@ def test_transformers_opens_what_was_measured(
     with torch.no_grad():
         found = opened(**words()).logits
     assert torch.equal(found, trial(model, schemes, quantized))
+
+
+def test_a_name_that_transformers_takes_for_an_architecture(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    made("mistral").save_pretrained(tmp_path / "mistral")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "mistral").eval()
+    GGUF.write(model, ex.layers_of(model), {}, ex.quantized_by(model, {}), tmp_path / "out", {})
+    with torch.no_grad():
+        assert torch.equal(GGUF.open(tmp_path / "out")(**words()).logits, model(**words()).logits)
 
 
 def test_every_tensor_has_its_type_and_its_weights_to_the_bit(tmp_path: Path) -> None:
@@ -211,6 +224,36 @@ def test_audit_in_a_fresh_process(tmp_path: Path) -> None:
     assert not (tmp_path / "bad").exists()
 
 
+def test_a_trial_of_the_real_llama_from_search_to_file(assets: Path, tmp_path: Path) -> None:
+    stories = json.loads((assets / "text" / "tinystories_917_clean.json").read_text())
+    for name, part in (("train", stories[:20]), ("valid", stories[100:110])):
+        (tmp_path / f"{name}.txt").write_text("\n".join(part))
+    task = LanguageTask(
+        str(assets / "stories260K_llama"), calibration=str(tmp_path / "train.txt"),
+        evaluation=str(tmp_path / "valid.txt"), samples=16, eval_samples=16, length=64,
+        device="cpu",
+    )  # fmt: skip
+    choices = bitfront.Choices(container="gguf", embeddings=True, head=True)
+    with bitfront.open_study("s", task, tmp_path / "b.db") as study:
+        (answer,) = bitfront.search(
+            study, "q8_0 q4_0 fp16", ["7.9ebpw"], profiler="mse", choices=choices, explore=0
+        )
+        trial = answer.trial
+        # 172 columns: no block divides them; the tied head is what its embedding is
+        assert {trial.schemes[f"model.layers.{i}.mlp.down_proj"] for i in range(5)} == {"fp16"}
+        assert trial.schemes["lm_head"] == trial.schemes["model.embed_tokens"]
+        assert {"q8_0", "q4_0"} <= set(trial.schemes.values())
+        audit = bitfront.export(study, trial, tmp_path / "out")
+    assert audit.max_difference == 0.0
+    assert audit.bytes == audit.predicted_bytes == trial.costs["bytes"]
+    file = GgufFile(tmp_path / "out" / FILE)
+    assert file.bytes == audit.bytes
+    assert len(file.metadata["tokenizer.ggml.tokens"]) == 512
+    assert file.metadata["tokenizer.ggml.model"] == "llama"
+    with bitfront.open_study("s", db=tmp_path / "b.db") as study:
+        assert study.trial(trial.id or 0).settings["container"] == "gguf"
+
+
 def test_what_is_not_in_the_file_is_found(tmp_path: Path) -> None:
     model = made("llama")
     layers = ex.layers_of(model)
@@ -297,6 +340,11 @@ def test_models_that_are_refused() -> None:
     assert "scaled by yarn" in reason("Llama", rope_parameters=yarn)
 
 
+def test_bytes_of_a_model_that_is_refused_are_not_counted() -> None:
+    with pytest.raises(ExportError, match="gguf cannot hold a OddNet: models that are written are"):
+        GGUF.other_bytes(ex.odd_net(), ())
+
+
 def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(ExportError, match=r"gguf is not installed: pip install 'bitfront\[gguf\]"):
@@ -345,6 +393,20 @@ def test_byte_level_tokenizers() -> None:
         gguf_tokenizer.fields(fast(bpe, pre_tokenizer=odd), 4)
     with pytest.raises(ExportError, match=r"token 'Ġ' is number 3 .* and the model knows 3"):
         gguf_tokenizer.fields(fast(bpe, pre_tokenizer=pre_tokenizers.ByteLevel(False)), 3)
+
+
+def test_a_tokenizer_that_does_not_load(assets: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(assets / "stories260K_llama", model)
+    assert gguf_tokenizer.load(model) is not None
+    spec = json.loads((model / "tokenizer.json").read_text())
+    model.chmod(0o755)
+    for text in ("nonsense", json.dumps({**spec, "model": {"type": "other"}})):
+        (model / "tokenizer.json").unlink()
+        (model / "tokenizer.json").write_text(text)
+        with pytest.raises(ExportError, match=r"its tokenizer does not load: .*: repair it"):
+            gguf_tokenizer.load(model)
+    assert gguf_tokenizer.load(tmp_path) is None
 
 
 def test_tokenizers_that_llama_cpp_would_not_follow() -> None:

@@ -22,7 +22,13 @@ LLAMA = [
     Layer("layers.1.down", "linear", 32, 64),
     Layer("head", "linear", 64, 64, role="head"),
 ]
+BLOCKS = [
+    *(Layer(f"model.layers.{i}.mlp.up_proj", "linear", 64, 32) for i in (1, 2, 10)),
+    Layer("model.layers.1.mlp.down_proj", "linear", 32, 256),
+    Layer("lm_head", "linear", 64, 64, role="head"),
+]
 SCHEMES = {
+    "llama-quantize": ("q4_0", "keep", "q4_0", "q3_k", "fp16"),
     "gptqmodel": ("w4g32", "keep", "w4g32", "w3+gptq:act", "w8"),
     "torchao": ("w4g32", "keep", "w4g32", "w8a8", "fp8"),
     "llm-compressor": ("w4g32", "keep", "w4g32", "w4+gptq", "w8a8s"),
@@ -65,15 +71,20 @@ REFUSED = {
         Layer("a", "conv_transpose2d", 8, 27),
         "w8",
     ): "not of the rows of conv_transpose2d layers",
+    ("modelopt", LINEAR, "q4_0"): "q4_0 is a block type of GGUF, for llama-quantize",
+    ("llama-quantize", BLOCKS[0], "w4g32"): "GGUF has types of its own: q8_0, q6_k, q5_k",
+    ("llama-quantize", BLOCKS[0], "q2_k"): "blocks of 256 do not divide 32 inputs",
+    ("llama-quantize", LINEAR, "q8_0"): "llama.cpp has no place for 'a.weight'",
     ("modelopt", LINEAR, "bf16"): "it casts no single layer; load the model in bfloat16",
 }
 
 
 @pytest.mark.parametrize("tool", RECIPES)
 def test_the_text_of_a_small_allocation(tool: str) -> None:
-    schemes = dict(zip((la.name for la in LLAMA), map(Scheme.parse, SCHEMES[tool]), strict=True))
+    layers = BLOCKS if tool == "llama-quantize" else LLAMA
+    schemes = dict(zip((la.name for la in layers), map(Scheme.parse, SCHEMES[tool]), strict=True))
     expected = (GOLDEN / f"{tool}{RECIPES[tool].suffix}").read_text()
-    assert RECIPES[tool].text(LLAMA, schemes, {"trial": 7}) == expected
+    assert RECIPES[tool].text(layers, schemes, {"trial": 7}) == expected
 
 
 @pytest.mark.parametrize(("tool", "layer", "scheme"), REFUSED)

@@ -19,7 +19,11 @@ def recipe(
     trial: TrialId,
     tool: Annotated[
         str,
-        typer.Option("--for", metavar="TOOL", help="gptqmodel, torchao, llm-compressor, modelopt."),
+        typer.Option(
+            "--for",
+            metavar="TOOL",
+            help="gptqmodel, torchao, llm-compressor, modelopt, llama-quantize.",
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The recipe to write.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,

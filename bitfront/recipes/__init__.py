@@ -6,6 +6,7 @@ from bitfront.registry import Registry
 
 from .base import Recipe
 from .gptqmodel import GptqModel
+from .llamaquantize import LlamaQuantize
 from .llmcompressor import LlmCompressor
 from .modelopt import ModelOpt
 from .torchao import TorchAo
@@ -15,5 +16,6 @@ RECIPES.register(GptqModel.name)(GptqModel())
 RECIPES.register(TorchAo.name)(TorchAo())
 RECIPES.register(LlmCompressor.name)(LlmCompressor())
 RECIPES.register(ModelOpt.name)(ModelOpt())
+RECIPES.register(LlamaQuantize.name)(LlamaQuantize())
 
 __all__ = ["RECIPES", "Recipe"]

@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import example, given
@@ -15,6 +16,7 @@ from bitfront.errors import ExportError
 from bitfront.quant.suitability import takes
 from bitfront.recipes import RECIPES, Recipe
 from bitfront.recipes.base import patterns
+from bitfront.scheme import BLOCK_BITS
 from bitfront.types import Layer, Scheme
 from tests.property.test_grammars import schemes
 from tests.recipereaders import CLASSES, read
@@ -27,6 +29,10 @@ ODD = [
     "1.x", "re:a", "re:.*", "_default", "Linear", "Module", "*", "", "a.", "é.ü", "1", "😀.\x85",
     "a b.c-d",
 ]  # fmt: skip
+
+# names of two layers that a tool knows, and a scheme that it makes of them; any name for the others
+KNOWN = {"llama-quantize": ("model.layers.1.mlp.up_proj", "model.layers.10.mlp.up_proj", "q4_0")}
+ANY = ("a.b", "other.c", "w8")
 
 parts = st.text("ab01[]*?+$^|(){}\\-:# é", min_size=1, max_size=4) | st.sampled_from(["1", "10"])
 names = st.lists(parts, min_size=1, max_size=4).map(".".join)
@@ -81,39 +87,40 @@ def test_usual_schemes_of_each_kind_of_layer(recipe: Recipe, kind: str) -> None:
         ("", "+gptq", "+gptq:act"),
     )  # fmt: skip
     for scheme in [
-        *map("".join, words),
-        "w4g32a8g",
-        "bf16",
-        "fp8",
-        "mxfp4",
-        "nvfp4",
-        "mxfp8",
-        "fp8a8",
-    ]:
-        check(recipe, Layer("a.b", kind, 64, 64), Scheme.parse(scheme))
+        *map("".join, words), "w4g32a8g", "bf16", "fp8", "mxfp4", "nvfp4", "mxfp8", "fp8a8",
+        *BLOCK_BITS,
+    ]:  # fmt: skip
+        for cols in (64, 256):
+            check(recipe, Layer("a.b", kind, 64, cols), Scheme.parse(scheme))
 
 
 def check(recipe: Recipe, layer: Layer, scheme: Scheme) -> None:
     """``scheme`` is refused with a reason, or what the tool reads is ``scheme``."""
+    name, other, plain = KNOWN.get(recipe.name, ANY)
+    layer = replace(layer, name=name)
     reason = recipe.reason(layer, scheme)
-    pairs = {"a.b": scheme, "other.c": Scheme.parse("w8")}
-    both = [layer, linear("other.c")]
+    pairs = {name: scheme, other: Scheme.parse(plain)}
+    both = [layer, linear(other)]
     if reason is not None:
         assert reason.strip()
         with pytest.raises(ExportError) as error:
             recipe.text(both, pairs)
-        assert f"'a.b' as {scheme}: {reason}" in str(error.value)
+        assert f"'{name}' as {scheme}: {reason}" in str(error.value)
         return
     text = recipe.text(both, pairs)
     stays = scheme == KEEP or (scheme.format, layer.dtype) in {
         ("bf16", "bfloat16"), ("fp16", "float16"),
     }  # fmt: skip
-    assert said(recipe, text, layer) == (None if stays else str(scheme))
-    assert said(recipe, text, linear("other.c")) == "w8"
+    found = said(recipe, text, layer)
+    if stays and recipe.name == "llama-quantize":  # which asks for the dtype that a layer has
+        assert found == {"bfloat16": "bf16", "float16": "fp16"}.get(layer.dtype)
+    else:
+        assert found == (None if stays else str(scheme))
+    assert said(recipe, text, linear(other)) == plain
     assert stays or takes(layer, scheme) is None
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [name for name in RECIPES if name not in KNOWN])
 @given(st.lists(names, unique=True, max_size=12), st.integers(0, 2**16))
 @example(ODD, 0)
 @example(ODD, 7)
@@ -146,43 +153,70 @@ def test_names_that_differ_in_a_number_share_a_pattern() -> None:
 
 
 def test_layers_without_a_scheme_are_kept(recipe: Recipe) -> None:
-    text = recipe.text([linear("a.b"), linear("a.c")], {"a.c": Scheme.parse("w4")})
-    assert read(recipe.name, text, "a.b", "linear") is None
-    assert read(recipe.name, text, "a.c", "linear") == "w4"
+    name, other, plain = KNOWN.get(recipe.name, ANY)
+    text = recipe.text([linear(name), linear(other)], {other: Scheme.parse(plain)})
+    assert read(recipe.name, text, name, "linear") is None
+    assert read(recipe.name, text, other, "linear") == plain
 
 
 def test_all_that_is_refused_is_named(recipe: Recipe) -> None:
     found = [Layer(f"conv.{i}", "conv_transpose2d", 8, 32) for i in range(5)]
-    pairs = {layer.name: Scheme.parse("w4") for layer in found} | {"a.b": Scheme.parse("w4g5")}
+    known = recipe.name in KNOWN
+    name, _, plain = KNOWN.get(recipe.name, ANY)
+    wrong, why = (
+        ("q4_k", "blocks of 256 do not divide 64 inputs; use q8_0, q5_0, q5_1, q4_0, q4_1")
+        if known
+        else ("w4g5", "group size 5 does not divide 64 inputs")
+    )
+    found = (
+        [replace(la, name=f"model.layers.{i}.mlp.up_proj") for i, la in enumerate(found)]
+        if (known)
+        else found
+    )
+    name = "lm_head" if known else name
+    pairs = {layer.name: Scheme.parse(plain) for layer in found} | {name: Scheme.parse(wrong)}
     with pytest.raises(ExportError) as error:
-        recipe.text([*found, linear("a.b")], pairs)
+        recipe.text([*found, linear(name)], pairs)
     line = str(error.value)
-    assert line.startswith(f"{recipe.name} cannot take 'conv.0', 'conv.1', 'conv.2' and 2 more as")
-    assert "; 'a.b' as w4g5: group size 5 does not divide 64 inputs: choose another trial" in line
+    first = ", ".join(f"'{layer.name}'" for layer in found[:3])
+    assert line.startswith(f"{recipe.name} cannot take {first} and 2 more as {plain}: ")
+    assert f"; '{name}' as {wrong}: {why}: choose another trial" in line
 
 
 def test_a_tied_weight_stays_in_one_piece(recipe: Recipe) -> None:
-    head = Layer("head", "linear", 64, 64, role="head", shares="words")
-    assert "tied to 'words'" in str(recipe.reason(head, Scheme.parse("w8")))
+    head = Layer("lm_head", "linear", 64, 64, role="head", shares="model.embed_tokens")
+    if recipe.name == "llama-quantize":  # where it is no tensor of its own
+        both = [Layer("model.embed_tokens", "embedding", 64, 64, role="embedding"), head]
+        text = recipe.text(both, {layer.name: Scheme.parse("q8_0") for layer in both})
+        assert text.count("weight$=") == 1
+        assert read(recipe.name, text, "model.embed_tokens", "embedding") == "q8_0"
+        return
+    assert "tied to 'model.embed_tokens'" in str(recipe.reason(head, Scheme.parse("w8")))
     assert recipe.reason(head, KEEP) is None
 
 
 def test_nothing_to_do_and_unknown_layers_are_errors(recipe: Recipe) -> None:
-    w4, kept = Scheme.parse("w4"), f"a recipe for {recipe.name} of an allocation that keeps every"
-    for schemes_ in ({}, {"a.b": KEEP}, {"a.b": Scheme.parse("bf16")}):
-        layer = replace(linear("a.b"), dtype="bfloat16")
+    name, _, plain = KNOWN.get(recipe.name, ANY)
+    some, kept = (
+        Scheme.parse(plain),
+        f"a recipe for {recipe.name} of an allocation that keeps every",
+    )
+    for schemes_ in ({}, {name: KEEP}, {name: Scheme.parse("bf16")}):
+        layer = replace(linear(name), dtype="bfloat16")
         with pytest.raises(ExportError, match=kept):
             recipe.text([layer], schemes_)
     with pytest.raises(ExportError, match="a scheme for 'b': the model has no such layer"):
-        recipe.text([linear("a.b")], {"a.b": w4, "b": w4})
+        recipe.text([linear(name)], {name: some, "b": some})
 
 
 def test_where_it_is_from_is_said_and_changes_nothing(recipe: Recipe) -> None:
     about = {"study": "a: b\n- c #", "trial": 7, "kl\nx: y": 0.5, "é": "\x85"}
-    found: Sequence[Layer] = [linear("a.b")]
-    text = recipe.text(found, {"a.b": Scheme.parse("w4")}, about)
-    assert read(recipe.name, text, "a.b", "linear") == "w4"
+    name, _, plain = KNOWN.get(recipe.name, ANY)
+    found: Sequence[Layer] = [linear(name)]
+    text = recipe.text(found, {name: Scheme.parse(plain)}, about)
+    assert read(recipe.name, text, name, "linear") == plain
     assert text.isascii()
-    assert "7" in text
-    assert "a: b" in text
-    assert text == recipe.text(found, {"a.b": Scheme.parse("w4")}, about)
+    plainly = unquote(text) if recipe.name == "llama-quantize" else text
+    assert "7" in plainly
+    assert "a: b" in plainly
+    assert text == recipe.text(found, {name: Scheme.parse(plain)}, about)
