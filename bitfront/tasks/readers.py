@@ -36,6 +36,12 @@ class Readers(TorchDispatchMode):
         self._layers.add(layer)
         self._made[key] = self._unread[key] = layer
 
+    def read(self, tensor: Tensor) -> None:
+        """Something that is no operation reads ``tensor``: the caller of the model."""
+        layer = self._made.get(self._key(tensor))
+        if layer is not None:
+            self._other.add(layer)
+
     def rectified(self) -> set[str]:
         """The layers of which each output was read by a ReLU, and by nothing else."""
         return self._layers - self._other - set(self._unread.values())

@@ -92,6 +92,8 @@ def trace(model: nn.Module, run: Callable[[], Tensor]) -> Trace:
 
     def returned(module: nn.Module, args: Any, output: Any) -> None:
         result.update(storage(t) for t in tensors(output))
+        for t in tensors(output):
+            readers.read(t)
 
     handles = [model.register_forward_hook(returned)]
     for name, module in model.named_modules():
