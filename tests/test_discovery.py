@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -207,5 +209,6 @@ class Read(nn.Module):
 
 def test_layers_that_only_a_relu_reads() -> None:
     found = seen(Read(), torch.randn(2, 4, 3, 3))
-    rectified = {layer.name for layer in found.layers if layer.rectified}
-    assert rectified == {"of.in_place", "of.functional", "of.six", "of.twice"}
+    rectified = {layer.name: layer.ceiling for layer in found.layers if layer.rectified}
+    assert rectified == {"of.in_place": 0, "of.functional": 0, "of.six": 6, "of.twice": 0}
+    assert [la.read for la in found.layers][1:4] == [(0, math.inf), (0, 6), (-math.inf, math.inf)]

@@ -101,8 +101,9 @@ def test_mse_is_that_of_what_is_read(text: str, subject: Subject) -> None:
             given = (x / q.input_scale).round().clamp(lo, hi) * q.input_scale
             weight = dequantize(q.weight, torch.float32).reshape(module.weight.shape)
             unrounded = nn.functional.conv2d(given, weight, module.bias, padding=module.padding)
-        if name == "rectified" and q.output_zero == 0:
-            rounded = torch.where(unrounded < 0, unrounded.double(), rounded)
+        rounding = rounded - unrounded
+        if name == "rectified":
+            rounding = rounded.relu() - unrounded.relu()
         bias = module.bias.detach().double().reshape(-1, 1, 1)
-        expected = (rounded - y).square().sum() / (y - bias).square().sum()
+        expected = (unrounded - y + rounding).square().sum() / (y - bias).square().sum()
         assert found.at(name, text) == pytest.approx(float(expected), rel=1e-4)
