@@ -159,7 +159,8 @@ def static_grid(found: Histogram, activation: Activation) -> tuple[Tensor, int |
     """Step (0-dim float32) and code of 0 of a static grid, the latter None where it is symmetric.
 
     With a zero point the ends of [least, greatest], 0 included, are drawn in together and then one
-    after the other, as far as that lessens the squared error.
+    after the other, as far as that lessens the squared error. They are edges of bins, so that a
+    ceiling that is such an edge, 6 of ReLU6, is not exceeded.
     """
     if activation.symmetric:
         return calibrated(found, activation), None
@@ -171,7 +172,8 @@ def static_grid(found: Histogram, activation: Activation) -> tuple[Tensor, int |
     x = torch.cat([-x.flip(0), x])[counts > 0]
     counts = counts[counts > 0]
     clips = torch.tensor(CLIPS, dtype=torch.float64)[:, None]
-    lo, hi = x[:1].clamp(max=0), x[-1:].clamp(min=0)
+    half = found.width / 2
+    lo, hi = (x[:1] + half).clamp(max=0), (x[-1:] - half).clamp(min=0)
 
     def best(lo: Tensor, hi: Tensor) -> int:
         steps = (hi - lo) / levels

@@ -19,7 +19,7 @@ from bitfront.types import Activation, Layer, Scheme
 
 from .activations import static_grid
 from .quantizers import QUANTIZERS, quantize
-from .statistics import Histogram, InputStatistics, collect, moment_bytes
+from .statistics import Histogram, InputStatistics, Range, collect, moment_bytes
 from .suitability import takes
 from .surgery import is_applied, original
 from .weights import QuantizedLayer, QuantizedWeight
@@ -61,7 +61,7 @@ class Builder:
         moments: list[str] = []
         magnitudes: list[str] = []
         after_first: list[str] = []
-        outputs: dict[str, bool] = {}
+        outputs: dict[str, Range] = {}
         for name, scheme in dict.fromkeys(pairs):
             owner = self._owner(name, scheme)
             if QUANTIZERS[scheme.quantizer].uses_inputs and self._known(owner).H is None:
@@ -70,7 +70,7 @@ class Builder:
             if activation and activation.static and self._magnitudes(name, activation) is None:
                 (after_first if activation.bos else magnitudes).append(name)
             if activation and activation.output and self._known(name).outputs is None:
-                outputs[name] = self._layers[name].rectified
+                outputs[name] = self._layers[name].read
         if not (moments or magnitudes or after_first or outputs):
             return
         for name in self._layers:

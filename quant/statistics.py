@@ -28,6 +28,7 @@ from bitfront.errors import ModelError
 from .layers import adapter_of
 from .tokens import split_first
 
+Range = tuple[float, float]  # least and greatest
 BINS = 4096
 CHUNK = 1 << 24  # elements of unfolded inputs at a time
 _SHARING = ("linear", "hf_conv1d")  # kinds whose H depends on the input tensor alone
@@ -63,16 +64,16 @@ def collect(
     magnitudes: Collection[str],
     run: Callable[[], object],
     after_first: Collection[str] = (),
-    outputs: Mapping[str, bool] = MappingProxyType({}),
+    outputs: Mapping[str, Range] = MappingProxyType({}),
 ) -> dict[str, InputStatistics]:
     """Statistics of the named layers, while ``run`` pushes the calibration data through ``model``.
 
     moments: layers whose ``H`` is wanted. magnitudes: layers whose histogram is wanted;
-    after_first: without first tokens. outputs: layers whose outputs are wanted -> whether what a
-    ReLU makes of them is. Layers that get the very same tensor in every call (q/k/v)
-    share one ``H``; where that looked so at first and was not, ``run`` is called once more. Raises
-    ``ModelError`` for a layer that is never called, for values that are not finite, and for a layer
-    of ``after_first`` whose inputs have no tokens, or none after the first.
+    after_first: without first tokens. outputs: layers whose outputs are wanted -> least and
+    greatest that is read, beyond which they count as these. Layers that get the very same tensor in
+    every call (q/k/v) share one ``H``; where that looked so at first and was not, ``run`` is called
+    once more. Raises ``ModelError`` for a layer that is never called, for values that are not
+    finite, and for a layer of ``after_first`` whose inputs have no tokens, or none after the first.
     """
     wanted = (set(moments), set(magnitudes), set(after_first))
     found = _watch(model, wanted, outputs, run, share=True)
@@ -158,14 +159,14 @@ class _Watch:
         moments: bool,
         magnitudes: bool,
         after_first: bool,
-        rectified: bool | None,
+        read: Range | None,
     ) -> None:
         self.name, self.module, self.adapter = name, module, adapter_of(module)
         self.moments = _Moments(getattr(module, "groups", 1)) if moments else None
         self.magnitudes = _Magnitudes() if magnitudes else None
         self.after_first = _Magnitudes() if after_first else None
-        self.outputs = _Magnitudes() if rectified is not None else None
-        self.rectified = rectified
+        self.outputs = _Magnitudes() if read is not None else None
+        self.read = read
         self.calls = 0
         self.leader: _Watch | None = None
         self.astray = False
@@ -187,10 +188,10 @@ class _Watch:
                 self.magnitudes.add(x)
             if self.after_first is not None:
                 self.after_first.add(split_first(self.name, x)[1])
-        if self.outputs is not None:
+        if self.outputs is not None and self.read is not None:
             if not torch.isfinite(y).all():
                 raise self._not_finite("outputs")
-            self.outputs.add(y.relu() if self.rectified else y)
+            self.outputs.add(y.clamp(*self.read))
         if self.moments is None:
             return
         if self.adapter.kind in _SHARING and not x.is_inference():
@@ -246,7 +247,7 @@ class _Watch:
 def _watch(
     model: nn.Module,
     wanted: tuple[set[str], set[str], set[str]],
-    outputs: Mapping[str, bool],
+    outputs: Mapping[str, Range],
     run: Callable[[], object],
     share: bool,
 ) -> list[_Watch]:

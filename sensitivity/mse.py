@@ -94,7 +94,7 @@ def output_errors(
     """``error/NAME`` (C, N): Σ ΔY² of each candidate; ``energy/NAME`` (N,): Σ Y²; per sample."""
     N = batch.samples
     arrays: Arrays = {}
-    rectified = {layer.name for layer in task.layers if layer.rectified}
+    read = {layer.name: layer.read for layer in task.layers}
     for name, quantized in candidates.items():
         arrays[f"error/{name}"] = np.zeros((len(quantized), N))
         arrays[f"energy/{name}"] = np.zeros(N)
@@ -118,10 +118,9 @@ def output_errors(
                 bias: torch.Tensor | None = getattr(module, "bias", None)
                 rounding = output_error(q, changed, bias)
                 if rounding is not None:
-                    if name in rectified and q.output_zero == 0:  # negative ones are never read
-                        whole = changed if bias is None else changed + bias.float()
-                        rounding = rounding.masked_fill(whole < 0, 0.0)
-                    difference += rounding
+                    # what is never read is no error, or a grid of what is would be the worse one
+                    whole = changed if bias is None else changed + bias.float()
+                    difference += (whole + rounding).clamp(*read[name]) - whole.clamp(*read[name])
                 squares = difference.double().square()
                 arrays[f"error/{name}"][column] += per_sample(squares, N)
 

@@ -115,15 +115,17 @@ def test_a_static_step_without_first_tokens_is_that_of_the_others() -> None:
 
 
 @pytest.mark.parametrize("text", ["w8a8szo", "w4a8so"])
-def test_what_a_relu_lets_through_is_what_the_next_layer_reads(text: str) -> None:
+@pytest.mark.parametrize("six", [False, True])
+def test_what_a_relu_lets_through_is_what_the_next_layer_reads(text: str, six: bool) -> None:
     """So both have the same grid, and a runtime need not leave it between them."""
     torch.manual_seed(0)
     first, second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3)
-    model = nn.Sequential(first, nn.ReLU(inplace=True), second)
-    x, scheme = torch.randn(5, 3, 9, 9), Scheme.parse(text)
+    model = nn.Sequential(first, nn.ReLU6(inplace=True) if six else nn.ReLU(inplace=True), second)
+    x, scheme = (20 if six else 1) * torch.randn(5, 3, 9, 9), Scheme.parse(text)
     layers = {
         rectified: [
-            replace(layer_of("0", first), rectified=rectified), layer_of("2", second)
+            replace(layer_of("0", first), rectified=rectified, ceiling=6.0 if six else 0.0),
+            layer_of("2", second),
         ]
         for rectified in (False, True)
     }  # fmt: skip
@@ -136,6 +138,8 @@ def test_what_a_relu_lets_through_is_what_the_next_layer_reads(text: str) -> Non
         assert torch.equal(a.output_scale, b.input_scale) == rectified
         assert (a.output_zero == b.input_zero) == (rectified or scheme == Scheme.parse("w4a8so"))
         assert (a.output_zero == 0) == (rectified and text == "w8a8szo")
+        if six and rectified and a.output_zero is not None:  # a graph's Clip has nothing to do
+            assert 5.5 < float(a.output_scale * 255) <= 6
 
 
 def test_same_as_quantizing_by_hand() -> None:

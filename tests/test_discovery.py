@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -180,3 +182,33 @@ def test_no_hook_stays_behind() -> None:
     for module in model.modules():
         assert not module._forward_hooks
         assert not module._forward_pre_hooks
+
+
+class Read(nn.Module):
+    """Convolutions whose outputs a ReLU reads, alone or beside others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        names = ("in_place", "functional", "six", "added", "viewed", "twice", "once", "returned")
+        self.of = nn.ModuleDict({name: nn.Conv2d(4, 4, 1) for name in names})
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.of["in_place"](x)) + 1
+        x = torch.relu(self.of["functional"](x))
+        x = nn.functional.relu6(self.of["six"](x))
+        y = self.of["added"](x)
+        x = torch.relu(y) + y
+        x = torch.relu(self.of["viewed"](x).flatten(1)).reshape(x.shape)
+        x = torch.relu(self.of["twice"](torch.relu(self.of["twice"](x))))
+        x = torch.relu(self.of["once"](x)) + self.of["once"](x)
+        y = self.of["returned"](nn.functional.leaky_relu(x))
+        torch.relu(y)
+        return y
+
+
+def test_layers_that_only_a_relu_reads() -> None:
+    found = seen(Read(), torch.randn(2, 4, 3, 3))
+    rectified = {layer.name: layer.ceiling for layer in found.layers if layer.rectified}
+    assert rectified == {"of.in_place": 0, "of.functional": 0, "of.six": 6, "of.twice": 0}
+    assert [la.read for la in found.layers][1:4] == [(0, math.inf), (0, 6), (-math.inf, math.inf)]

@@ -253,7 +253,9 @@ def test_stand_ins_run_in_every_scheme_that_is_offered(study: Study) -> None:
     called = signature(task)
     inputs = layer_inputs(task.model, task.layers, called, sized(called, 1, None))
     for layer in task.layers:
-        for scheme in parse_schemes("w2 w3z w4g4 w8 w8a8 w5a8s bf16 fp16 keep"):
+        for scheme in parse_schemes(
+            "w2 w3z w4g4 w8 w8a8 w5a8s w8a8sz w8a8so w4a8szo bf16 fp16 keep"
+        ):
             if target.reason(layer, scheme) is None:
                 module, x = task.module(layer.name), inputs[layer.name][0]
                 target.kernel(layer, module, scheme, x, 1)()

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +23,7 @@ from bitfront.quant.export_onnx import Onnx
 from bitfront.quant.exporters import predicted_bytes
 from bitfront.quant.onnx_file import OnnxFile
 from bitfront.quant.onnx_graph import IR_VERSION
+from bitfront.quant.onnx_parts import from_proto, to_proto
 from bitfront.quant.onnx_run import Session
 from bitfront.quant.onnx_trace import Signature, traced
 from bitfront.quant.surgery import applied
@@ -33,7 +35,7 @@ from tests import tiny
 from tests.small_tasks import TASKS
 
 ONNX = Onnx()
-SCHEMES = parse_schemes("w4 w8 w3z w4g16 w8a8 w4a8s w8g16a8g bf16 keep")
+SCHEMES = parse_schemes("w4 w8 w3z w4g16 w8a8szo w8a8 w4a8so w4a8sz w8g16a8g bf16 keep")
 
 
 def mixed(task: ModelTask, schemes: tuple[Scheme, ...] = SCHEMES, first: int = 0) -> dict[str, Any]:
@@ -55,6 +57,7 @@ def mixed(task: ModelTask, schemes: tuple[Scheme, ...] = SCHEMES, first: int = 0
 
 def export(task: ModelTask, schemes: Mapping[str, Scheme], folder: Path) -> Any:
     builder = Builder(task.model, task.layers, lambda: [task.outputs(b) for b in task.calibration])
+    builder.prepare(schemes.items())
     return graph_audit.export(
         task, ONNX, task.layers, schemes, lambda n: builder.quantized(n, schemes[n]), folder,
         {"study": "s"},
@@ -288,6 +291,61 @@ def test_large_tensors_stand_beside_the_graph(tmp_path: Path) -> None:
         assert torch.allclose(found, big.model(*inputs.values()), atol=1e-5)
 
 
+class Chained(nn.Module):
+    """Convolutions one after another, with a depthwise one and a pooling between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3, padding=1)
+        self.second = nn.Conv2d(16, 16, 3, padding=1, groups=16, bias=False)
+        self.third = nn.Conv2d(16, 32, 3, stride=2)
+        self.last = nn.Conv2d(32, 8, 1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.relu6(self.second(torch.relu(self.first(x))))
+        x = nn.functional.max_pool2d(torch.relu(self.third(x)), 2)
+        return self.head(self.last(x).mean((2, 3)))
+
+
+def chained() -> ModuleTask:
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.randn(5, 3, 12, 12, generator=generator) for _ in range(3)]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Chained().eval()
+        model.second.weight.data *= 40  # so that its outputs reach 6
+    return ModuleTask(
+        lambda: {"model": model, "calibration": images[:2], "evaluation": images[2:]}, hold_back=0
+    )
+
+
+CONVOLUTIONS = {n: Scheme.parse("w4a8szo") for n in ("first", "second", "third", "last")}
+
+
+@pytest.mark.parametrize("schemes", ["w4a8szo", "w8a8szo", "w8a8so"])
+def test_chains_of_convolutions_stay_in_8_bits(schemes: str, tmp_path: Path) -> None:
+    """Where each reads what a ReLU makes of the one before, nothing is left between the two."""
+    import onnx
+    import onnxruntime as ort
+
+    task = chained()
+    assert [layer.name for layer in task.layers if layer.rectified] == ["first", "second", "third"]
+    export(task, dict.fromkeys(CONVOLUTIONS, Scheme.parse(schemes)), tmp_path / "out")
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    ort.InferenceSession(str(tmp_path / "out" / "model.onnx"), options)
+    counts = Counter(n.op_type for n in onnx.load(tmp_path / "optimized.onnx").graph.node)
+    assert counts["QLinearConv"] == 4
+    assert counts["Conv"] == 0
+    symmetric = schemes == "w8a8so"  # a ReLU stands between grids that reach below 0
+    assert counts["Relu"] == (2 if symmetric else 0)
+    assert counts["Clip"] == (1 if symmetric else 0)
+    # pooling leaves fewer small values: the last one's inputs have a step of their own
+    assert counts["QuantizeLinear"] == counts["DequantizeLinear"] == (4 if symmetric else 2)
+
+
 # ------------------------------------------------------------------------------ faults
 
 
@@ -367,8 +425,64 @@ def test_the_audit_finds(fault: str, sound: tuple[ModelTask, Path], tmp_path: Pa
     assert_fault(task, BLOCKED, tmp_path / "out", line)
 
 
+def other_number(graph: Any, name: str) -> None:
+    """A number that is greater by its hundredth, or by 1."""
+    found = tensor(graph, name)
+    values = from_proto(found)
+    more = values * 1.01 if values.is_floating_point() else values + 1
+    found.CopyFrom(to_proto(name, more.to(values.dtype)))
+
+
+def strides(graph: Any) -> None:
+    node = next(n for n in graph.graph.node if n.op_type == "QLinearConv" and "third" in n.name)
+    next(a for a in node.attribute if a.name == "strides").ints[:] = [1, 1]
+
+
+CONVOLUTION_FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
+    "other codes": (lambda g: flip(g, "first.codes"), "weights of layer 'first' differ"),
+    "another scale": (lambda g: flip(g, "third.scale"), "weights of layer 'third' differ"),
+    "another step": (lambda g: other_number(g, "third.step"), "the steps of layer 'third' differ"),
+    "another zero": (
+        lambda g: other_number(g, "first.offset"), "the steps of layer 'first' differ"
+    ),
+    "another step of outputs": (
+        lambda g: other_number(g, "third.output_step"), "the steps of layer 'third' differ"
+    ),
+    "another zero of outputs": (
+        lambda g: other_number(g, "last.output_offset"), "the steps of layer 'last' differ"
+    ),
+    "another bias": (
+        lambda g: setattr(tensor(g, "last.bias"), "raw_data", b"\x00\x01\x00\x00" * 8),
+        "layer 'last' as w4a8szo, alone, differs by",
+    ),
+    "another zero of weights": (
+        lambda g: other_number(g, "third.nothing"), "does not load|alone, differs by|fails"
+    ),
+    "other strides": (strides, r"alone, gives \(1, 32, 10, 10\), not \(1, 32, 5, 5\)"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def convolved(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelTask, Path]:
+    task, folder = chained(), tmp_path_factory.mktemp("convolved") / "out"
+    export(task, CONVOLUTIONS, folder)
+    return task, folder
+
+
+@pytest.mark.parametrize("fault", list(CONVOLUTION_FAULTS))
+def test_the_audit_finds_in_convolutions(
+    fault: str, convolved: tuple[ModelTask, Path], tmp_path: Path
+) -> None:
+    change, line = CONVOLUTION_FAULTS[fault]
+    task, folder = convolved
+    shutil.copytree(folder, tmp_path / "out")
+    rewritten(tmp_path / "out", change)
+    assert_fault(task, CONVOLUTIONS, tmp_path / "out", line)
+
+
 def assert_fault(task: ModelTask, schemes: Mapping[str, Scheme], folder: Path, line: str) -> None:
-    builder = Builder(task.model, task.layers, lambda: task.outputs(task.calibration[0]))
+    builder = Builder(task.model, task.layers, lambda: [task.outputs(b) for b in task.calibration])
+    builder.prepare(schemes.items())
     found = graph_audit.compare(
         task, ONNX, signature(task), folder, task.layers, schemes,
         lambda n: builder.quantized(n, schemes[n]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -157,20 +158,20 @@ def test_a_layer_may_be_counted_with_and_without_first_tokens(case: str) -> None
     assert torch.equal(alone.after_first.counts, found.after_first.counts)
 
 
-@pytest.mark.parametrize("rectified", [False, True])
+@pytest.mark.parametrize("read", [(-math.inf, math.inf), (0, math.inf), (0, 0.4)])
 @pytest.mark.parametrize("case", ["linear", "conv2d", "conv1d-unbatched"])
-def test_outputs_are_counted_as_they_are_read(case: str, rectified: bool) -> None:
+def test_outputs_are_counted_as_they_are_read(case: str, read: tuple[float, float]) -> None:
     layer, x = make(case)
     batches = [x, 3 * x]
     model = nn.ModuleDict({"a": layer})
-    found = collect(model, [], [], partial(feed, layer, batches), (), {"a": rectified})["a"]
+    found = collect(model, [], [], partial(feed, layer, batches), (), {"a": read})["a"]
     assert found.magnitudes is None
     with torch.no_grad():
         outputs = torch.cat([layer(b).flatten() for b in batches])
-    check(found.outputs, outputs.relu() if rectified else outputs)
+    check(found.outputs, outputs.clamp(*read))
     nn.init.constant_(layer.bias, torch.nan)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="outputs of layer 'a' are not finite"):
-        collect(model, [], [], partial(feed, layer, batches), (), {"a": rectified})
+        collect(model, [], [], partial(feed, layer, batches), (), {"a": read})
 
 
 def test_inputs_without_tokens_have_no_first_one() -> None:

@@ -12,6 +12,7 @@ from bitfront.targets import TARGETS, Aimed, Shape, Timed, aimed, all_aimed
 from bitfront.types import Layer, Scheme, parse_schemes
 
 LINEAR = Layer("a", "linear", 64, 128)
+CONVOLUTION = Layer("a", "conv2d", 64, 128)
 
 
 @pytest.mark.parametrize("text", ["b1", "b32", "b1s128", "b2s64t1", "b1t2"])
@@ -53,7 +54,8 @@ def test_what_a_target_offers_it_can_run(name: str) -> None:
     target = TARGETS[name]
     assert target.container in EXPORTERS
     for scheme in parse_schemes(target.candidates):
-        assert target.reason(LINEAR, scheme) is None, scheme
+        reasons = [target.reason(layer, scheme) for layer in (LINEAR, CONVOLUTION)]
+        assert None in reasons, (scheme, reasons)
 
 
 def test_the_rest_is_refused_with_a_reason() -> None:

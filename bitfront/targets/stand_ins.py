@@ -35,7 +35,9 @@ def stand_in(layer: Layer, module: nn.Module, scheme: Scheme) -> QuantizedLayer:
     weight, activation = QuantizedWeight(scheme, codes, scale.half(), zero), scheme.activation
     if activation is None or not activation.static:
         return QuantizedLayer(weight)
-    step, middle = torch.tensor(STEP), None if activation.symmetric else 1 << (activation.bits - 1)
+    # what a ReLU lets through begins at 0: a runtime drops what stands between two such layers
+    step, low_end = torch.tensor(STEP), None if activation.symmetric else 0
     if not activation.output:
-        return QuantizedLayer(weight, step, input_zero=middle)
-    return QuantizedLayer(weight, step, 0, middle, step, middle)
+        return QuantizedLayer(weight, step, input_zero=low_end)
+    middle = None if activation.symmetric else 1 << (activation.bits - 1)
+    return QuantizedLayer(weight, step, 0, low_end, step, low_end if layer.rectified else middle)

@@ -107,6 +107,7 @@ def _layer(
         shares=None if owner == name else owner,
         flat=calls is not None and _flat(calls),
         rectified=name in seen.rectified,
+        ceiling=seen.rectified.get(name, 0.0),
         kernel=tuple(getattr(module, "kernel_size", ())),
     )
 

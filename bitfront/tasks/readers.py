@@ -29,6 +29,7 @@ class Readers(TorchDispatchMode):
         self._unread: dict[int, str] = {}  # those that no ReLU has read yet
         self._other: set[str] = set()  # layers with another reader
         self._layers: set[str] = set()
+        self._ceilings: dict[str, set[float]] = {}  # of the ReLUs that read a layer
 
     def made(self, layer: str, y: Tensor) -> None:
         """Watch an output of ``layer``."""
@@ -36,9 +37,20 @@ class Readers(TorchDispatchMode):
         self._layers.add(layer)
         self._made[key] = self._unread[key] = layer
 
-    def rectified(self) -> set[str]:
-        """The layers of which each output was read by a ReLU, and by nothing else."""
-        return self._layers - self._other - set(self._unread.values())
+    def read(self, tensor: Tensor) -> None:
+        """Something that is no operation reads ``tensor``: the caller of the model."""
+        layer = self._made.get(self._key(tensor))
+        if layer is not None:
+            self._other.add(layer)
+
+    def rectified(self) -> dict[str, float]:
+        """The layers of which each output was read by a ReLU, and by nothing else -> its ceiling.
+
+        That is 0 where it has none.
+        """
+        found = self._layers - self._other - set(self._unread.values())
+        ceilings = {name: self._ceilings[name] for name in found}
+        return {name: 0.0 if 0.0 in of else max(of) for name, of in ceilings.items()}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -49,8 +61,10 @@ class Readers(TorchDispatchMode):
                 key = self._key(tensor)
                 if key not in self._made:
                     continue
-                if _is_relu(func, args):
+                ceiling = _ceiling(func, args)
+                if ceiling is not None:
                     self._unread.pop(key, None)
+                    self._ceilings.setdefault(self._made[key], set()).add(ceiling)
                     if func._schema.is_mutable:
                         del self._made[key]  # it holds what the ReLU made from now on
                 else:
@@ -62,5 +76,10 @@ class Readers(TorchDispatchMode):
         return int(self._keep[-1].cdata)
 
 
-def _is_relu(func: Any, args: tuple[Any, ...]) -> bool:
-    return func in _RELUS or (func in _BOUNDED and len(args) > 1 and args[1] == 0)
+def _ceiling(func: Any, args: tuple[Any, ...]) -> float | None:
+    """Of a ReLU, 0 where it has none; None of other operations."""
+    if func in _RELUS:
+        return 0.0
+    if func in _BOUNDED and len(args) > 2 and args[1] == 0 and args[2] > 0:
+        return float(args[2])
+    return None

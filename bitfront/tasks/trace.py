@@ -41,8 +41,8 @@ class Trace:
     """calls: layer -> its calls, in order of first execution. started: every module that ran ->
     rank of its first start. idle: quantizable modules that never ran. left_out: name -> why a
     module of a quantizable type is none. result: storages of what the model returned. size:
-    elements of the outputs. rectified: layers whose outputs only a ReLU reads; looked for where
-    there are convolutions, which runtimes fuse with it."""
+    elements of the outputs. rectified: layers whose outputs only a ReLU reads -> its ceiling, 0
+    where it has none; looked for where there are convolutions, which runtimes fuse with it."""
 
     model: nn.Module
     calls: Mapping[str, Calls]
@@ -51,7 +51,7 @@ class Trace:
     left_out: Mapping[str, str]
     result: frozenset[int]
     size: int
-    rectified: frozenset[str] = frozenset()
+    rectified: Mapping[str, float]
 
 
 def trace(model: nn.Module, run: Callable[[], Tensor]) -> Trace:
@@ -92,6 +92,8 @@ def trace(model: nn.Module, run: Callable[[], Tensor]) -> Trace:
 
     def returned(module: nn.Module, args: Any, output: Any) -> None:
         result.update(storage(t) for t in tensors(output))
+        for t in tensors(output):
+            readers.read(t)
 
     handles = [model.register_forward_hook(returned)]
     for name, module in model.named_modules():
@@ -108,7 +110,7 @@ def trace(model: nn.Module, run: Callable[[], Tensor]) -> Trace:
     idle = tuple(name for name in known if name not in calls)
     return Trace(
         model, calls, started, idle, left_out, frozenset(result), outputs.numel(),
-        frozenset(readers.rectified()),
+        readers.rectified(),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ class Layer:
     attention: str = ""  # of attention with a cache: its query, key or value projection, or fused
     head: int = 0  # outputs of a key or value projection that one head has
     rectified: bool = False  # nothing but a ReLU reads its output
+    ceiling: float = 0.0  # of that ReLU, where it has one (6 of ReLU6)
     kernel: tuple[int, ...] = ()  # sizes of a convolution's kernel
 
     def __post_init__(self) -> None:
@@ -38,6 +40,13 @@ class Layer:
     def weights(self) -> int:
         """Number of weight elements."""
         return self.rows * self.cols
+
+    @property
+    def read(self) -> tuple[float, float]:
+        """The least and the greatest output that is read as it is; those beyond count as these."""
+        if not self.rectified:
+            return -math.inf, math.inf
+        return 0.0, self.ceiling or math.inf
 
     @property
     def cached(self) -> bool:
