@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bitfront import audit, graph_audit
+from bitfront import audit, graph_audit, pipeline_audit
+from bitfront.quant.export_diffusers import Diffusers
 from bitfront.quant.export_onnx import Onnx
 from bitfront.quant.exporters import EXPORTERS, Exporter
 from bitfront.quant.weights import QuantizedLayer
@@ -53,6 +54,8 @@ def export(
     if isinstance(exporter, Onnx):
         assert isinstance(study.task, ModelTask)  # as every task is
         found = graph_audit.export(study.task, exporter, *arguments, overwrite=overwrite)
+    elif isinstance(exporter, Diffusers):
+        found = pipeline_audit.export(study.task, exporter, *arguments, overwrite=overwrite)
     else:
         assert isinstance(exporter, Exporter)
         found = audit.export(study.task, exporter, *arguments, overwrite=overwrite)
