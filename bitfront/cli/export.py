@@ -28,7 +28,7 @@ def export(
         str | None,
         typer.Option(
             "--format",
-            help="compressed-tensors, safetensors or onnx (default: as the trial was counted).",
+            help="compressed-tensors, diffusers, safetensors or onnx (default: as counted).",
         ),
     ] = None,
     overwrite: Annotated[

@@ -42,7 +42,9 @@ def layer_options(
     ] = "allocated",
     container: Annotated[
         str | None,
-        _option(help="Export whose bytes are counted: compressed-tensors, safetensors or onnx."),
+        _option(
+            help="Export to count bytes of: compressed-tensors, diffusers, safetensors or onnx."
+        ),
     ] = None,
     costs: Annotated[
         Path | None,
