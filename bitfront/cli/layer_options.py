@@ -43,7 +43,7 @@ def layer_options(
     container: Annotated[
         str | None,
         _option(
-            help="Export whose bytes are counted: compressed-tensors, safetensors, onnx, gguf."
+            help="Export to count bytes of: compressed-tensors, diffusers, safetensors, onnx, gguf."
         ),
     ] = None,
     target: Annotated[
