@@ -10,10 +10,11 @@
 
 Sums in another order move a value across the edge of a rounding now and then, and more after it:
 where inputs are rounded, outputs agree as two draws of the same rounding do. So they must be nearer
-to the trial's than ``NEARER`` times what these are from the full model's, and each layer alone but
-for such an edge the same. Static inputs have the very same codes: such a layer alone is the same up
-to float32, and where its outputs are rounded each is a nearest step of what the trial's layer gives
-before it rounds. ``python -m bitfront.graph_audit FOLDER`` is the fresh process.
+to the trial's than ``NEARER`` times what these are from the full model's, or than ``TWICE`` what
+the trial's own move by when every layer's outputs are off by a float32's last bit; and each layer
+alone but for such an edge the same. Static inputs have the very same codes: such a layer alone is
+the same up to float32, and where its outputs are rounded each is a nearest step of what the trial's
+layer gives before it rounds. ``python -m bitfront.graph_audit FOLDER`` is the fresh process.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ from bitfront.tasks.running import ModelTask
 from bitfront.types import Layer, Scheme
 
 NEARER = 0.5  # root mean squares: export to trial, over trial to full model
+SHAKE = 1e-7  # relative, of a layer's outputs: about the last bit of a float32
+TWICE = 2.0  # two draws of such noise from each other, and what these have by chance
 FLOAT = 1e-4  # of the spread of outputs: float32 sums in another order
 EDGE = 2e-2  # of the spread of a layer's outputs: one rounded input across an edge
 
@@ -177,9 +180,27 @@ def _reference(
             for handle in handles:
                 stack.callback(handle.remove)
         tensors["outputs"] = measured()
+        if any(scheme.activation for scheme in schemes.values()):
+            stack.enter_context(_shaken(task, names))
+            tensors["shaken"] = measured()
         weights = {name: digest(weight_matrix(task.model, name) + 0.0) for name in names}
     save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, path)
     return weights
+
+
+@contextmanager
+def _shaken(task: ModelTask, names: Sequence[str]) -> Iterator[None]:
+    """The outputs of layers off by ``SHAKE``, as sums in another order would have them."""
+    generator = torch.Generator().manual_seed(0)
+
+    def hook(module: Any, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        noise = torch.randn(output.shape, generator=generator).to(output)
+        return output * (1 + SHAKE * noise)
+
+    with ExitStack() as stack:
+        for name in names:
+            stack.callback(task.module(name).register_forward_hook(hook).remove)
+        yield
 
 
 def _noting(
@@ -238,6 +259,8 @@ def respond(room: Path) -> dict[str, Any]:
         off = (outputs.double() - trial)[real]
         difference, size = float(off.abs().max()), _size(off)
         limit = FLOAT * spread + NEARER * _size((trial - full)[real])
+        if "shaken" in tensors:
+            limit = max(limit, TWICE * _size((tensors["shaken"].double() - trial)[real]))
         if not size <= limit:
             faults.append(f"outputs differ by {size:.3g} (root mean square), more than {limit:.3g}")
         rounded = any(scheme.activation is not None for _, scheme in manifest.layers)
