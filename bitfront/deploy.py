@@ -6,9 +6,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bitfront import audit, graph_audit
+from bitfront import audit, graph_audit, pipeline_audit
 from bitfront.errors import ExportError
 from bitfront.latency_audit import latencies
+from bitfront.quant.export_diffusers import Diffusers
 from bitfront.quant.export_onnx import Onnx
 from bitfront.quant.exporters import EXPORTERS, Loadable
 from bitfront.quant.weights import QuantizedLayer
@@ -66,6 +67,8 @@ def export(
             study.task, exporter, *arguments, cache=cache, overwrite=overwrite
         )
         found = replace(found, latency=latencies(study, trial, folder, name, cache=cache))
+    elif isinstance(exporter, Diffusers):
+        found = pipeline_audit.export(study.task, exporter, *arguments, overwrite=overwrite)
     else:
         assert isinstance(exporter, Loadable)
         found = audit.export(study.task, exporter, *arguments, overwrite=overwrite)

@@ -127,6 +127,13 @@ def open_pipeline(folder: Path) -> tuple[Any, str]:
     return pipeline, manifest["component"]
 
 
+def dequantized(denoiser: nn.Module) -> None:
+    """Give SDNQ's layers the weights that they stand for, in place."""
+    from sdnq.dequantizer import dequantize_sdnq_model
+
+    dequantize_sdnq_model(denoiser)
+
+
 def quantization_config(model: nn.Module, schemes: Mapping[str, Scheme]) -> dict[str, Any]:
     """``quantization_config`` of the denoiser's config.json."""
     chosen = {name: scheme for name, scheme in schemes.items() if _quantized(scheme)}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +18,9 @@ from bitfront.quant.quantizers import quantize
 from bitfront.quant.surgery import original
 from bitfront.quant.weights import QuantizedLayer
 from bitfront.tasks.base import Batch, Task
+from bitfront.tasks.pipelines import load_pipeline
 from bitfront.types import Layer, Scheme, parse_schemes
+from tests import pipelines
 from tests.modules import with_made_up_grids
 
 WEIGHT_SCHEMES = parse_schemes(
@@ -89,6 +94,34 @@ def _causal_lm(config: Any, dtype: torch.dtype) -> Any:
 
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+
+
+DENOISERS = ("unconditional", "by_class", "by_prompt")  # in ``tests.pipelines``
+
+
+def denoiser(kind: str, folder: Path, dtype: torch.dtype) -> tuple[nn.Module, dict[str, Tensor]]:
+    """A pipeline's denoiser, loaded from ``folder``, and what it is called with."""
+    source = getattr(pipelines, kind)(folder / kind)
+    pipeline, component = load_pipeline(str(source), str(dtype).removeprefix("torch."))
+    generator = torch.Generator().manual_seed(3)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(2, *shape, generator=generator).to(dtype)
+
+    call = {"timestep": torch.tensor([3, 500])}
+    if kind == "unconditional":
+        call |= {"sample": noise(1, 16, 16)}
+    elif kind == "by_class":
+        call |= {"hidden_states": noise(4, 8, 8), "class_labels": torch.tensor([1, 2])}
+    else:
+        call |= {"sample": noise(4, 8, 8), "encoder_hidden_states": noise(5, 16)}
+    return getattr(pipeline, component).eval(), call
+
+
+def needs_sdnq() -> None:
+    """Skip the test where the package is missing that diffusers reads these exports by."""
+    if importlib.util.find_spec("sdnq") is None:
+        pytest.skip("sdnq is not installed: pip install 'bitfront[diffusers]'")
 
 
 def token_ids() -> Tensor:

@@ -29,6 +29,7 @@ OPTIONAL = {
     "psycopg": "PostgreSQL",
     "scikit-learn": "bitfront demo",
     "pillow": "transformers' image processors",
+    "sdnq": "exports of diffusers pipelines",
 }
 FREE = 1 << 30  # bytes of temporary space below which a large model may not fit
 

@@ -175,6 +175,17 @@ class DiffusionTask(ModelTask):
         plan = merged(self._split(self._plans[0].pieces())[0])
         return sampled(self._sampler, plan.first(first))
 
+    @property
+    def pipeline(self) -> dict[str, Any] | None:
+        """How its pipeline is called, for a ``PipelineSampler``; None for samplers of a user."""
+        if not isinstance(self._sampler, PipelineSampler):
+            return None
+        return {name: self._recipe[name] for name in ("steps", "guidance", "arguments")}
+
+    def plan(self, first: int) -> Plan:
+        """What the first evaluation images are sampled by."""
+        return self._plans[1].first(first)
+
     def fingerprint(self) -> dict[str, str]:
         recorded = [self._recipe["timesteps"], self._recipe["timestep_groups"]]
         score = self._recipe["score"]

@@ -25,6 +25,7 @@ _CONDITIONS = ("prompt", "class_labels")
 class PipelineSampler:
     """A pipeline's own sampling, image by image the same for the same seeds.
 
+    name: a pipeline's folder or name on the hub; or the pipeline, and its denoiser's component.
     condition: what the pipeline takes for each image: ``prompt``, ``class_labels``, or None.
     channels: leading channels of the denoiser's output that are its prediction; None for all.
     model: whose layers are quantized, the denoiser or with it the text encoders.
@@ -32,14 +33,15 @@ class PipelineSampler:
 
     def __init__(
         self,
-        name: str,
+        name: str | tuple[Any, str],
         steps: int | None,
         guidance: float | None,
         arguments: Mapping[str, Any],
-        dtype: str,
-        text_encoders: bool,
+        dtype: str = "auto",
+        text_encoders: bool = False,
     ) -> None:
-        self.pipeline, self._component = load_pipeline(name, dtype)
+        found = load_pipeline(name, dtype) if isinstance(name, str) else name
+        self.pipeline, self._component = found
         self.denoiser: nn.Module = getattr(self.pipeline, self._component)
         self.channels = self._predicted()
         parameters = inspect.signature(type(self.pipeline).__call__).parameters
