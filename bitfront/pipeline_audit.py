@@ -27,7 +27,7 @@ from bitfront.audit import NOTHING, REFERENCE, TOLERANCE, TOLERANCES, Audit, Qua
 from bitfront.errors import BitfrontError, DataError, ExportError
 from bitfront.observation import Observation, observe
 from bitfront.quant.export_base import read_manifest
-from bitfront.quant.export_diffusers import Diffusers, dequantized, open_pipeline
+from bitfront.quant.export_diffusers import Diffusers, dequantized, needs_sdnq, open_pipeline
 from bitfront.quant.exporters import predicted_bytes
 from bitfront.quant.stored import KEEP
 from bitfront.quant.surgery import Lazily, applied
@@ -69,6 +69,7 @@ def export(
             f"a pipeline of a {task.kind} task without one",
             "study the pipeline's folder (--task diffusion), or use safetensors",
         )
+    needs_sdnq()
     audits: list[Audit] = []
 
     def check(partial_folder: Path) -> None:

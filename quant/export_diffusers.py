@@ -115,16 +115,25 @@ def open_pipeline(folder: Path) -> tuple[Any, str]:
     # its compiled functions give the same numbers, minutes later
     os.environ.setdefault("SDNQ_USE_TORCH_COMPILE", "0")
     from diffusers import DiffusionPipeline
-    from diffusers.utils import is_sdnq_available
 
-    if not is_sdnq_available():
-        raise ExportError("sdnq, which diffusers loads this by, is missing", "pip install sdnq")
+    needs_sdnq()
     manifest = json.loads((folder / MANIFEST).read_text())
     plain = manifest["dtype"] == "float32"
     options = {} if plain else {"dtype": getattr(torch, manifest["dtype"])}
     pipeline = DiffusionPipeline.from_pretrained(folder, **options)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline, manifest["component"]
+
+
+def needs_sdnq() -> None:
+    """Raises ``ExportError`` where the package is missing that diffusers loads these folders by."""
+    from diffusers.utils import is_sdnq_available
+
+    if not is_sdnq_available():
+        raise ExportError(
+            "sdnq is missing, which diffusers loads quantized pipelines by",
+            "pip install 'bitfront[diffusers]'",
+        )
 
 
 def dequantized(denoiser: nn.Module) -> None:
