@@ -115,7 +115,10 @@ def denoiser(kind: str, folder: Path, dtype: torch.dtype) -> tuple[nn.Module, di
         call |= {"hidden_states": noise(4, 8, 8), "class_labels": torch.tensor([1, 2])}
     else:
         call |= {"sample": noise(4, 8, 8), "encoder_hidden_states": noise(5, 16)}
-    return getattr(pipeline, component).eval(), call
+    model: nn.Module = getattr(pipeline, component)
+    for parameter in model.parameters():  # sums depend on where a weight stands in memory
+        parameter.data = parameter.data.clone()
+    return model.eval().requires_grad_(False), call  # as SDNQ's weights; see ``without_gradients``
 
 
 def needs_sdnq() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bitfront import pipeline_audit
 from bitfront.audit import NOTHING
 from bitfront.errors import ExportError
+from bitfront.pipeline_audit import without_gradients
 from bitfront.quant.export_diffusers import Diffusers, quantization_config
 from bitfront.quant.sdnq_packing import pack
 from bitfront.quant.sdnq_stored import UNITS
@@ -178,14 +179,15 @@ def test_plain_from_pretrained_samples_the_trials_images(
     quantized = ex.quantized_by(task.model, schemes)
     made = {name: quantized(name) for name, s in schemes.items() if s != ex.KEEP}
     full = task.generated(reference=True)
-    with torch.no_grad(), applied(task.model, made):
+    with torch.no_grad(), applied(task.model, made), without_gradients(task.model):
         expected = task.generated()
     EXPORTER.write(task.model, task.layers, schemes, quantized, tmp_path / "out", {})
     opened = DiffusionPipeline.from_pretrained(tmp_path / "out")
     assert opened.dtype == torch.float32
     images = sample(task, opened)
-    assert torch.equal(images, expected)
-    assert not torch.equal(images, full)
+    # weights are the same to the bit, elsewhere in memory, where some kernels sum in another order
+    torch.testing.assert_close(images, expected, rtol=0, atol=1e-5)
+    assert float((images - full).abs().max()) > 1e-3
 
 
 def sample(task: DiffusionTask, pipeline: Any) -> Tensor:
