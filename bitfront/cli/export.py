@@ -29,7 +29,7 @@ def export(
         str | None,
         typer.Option(
             "--format",
-            help="compressed-tensors, diffusers, safetensors, onnx, gguf (default: as counted).",
+            help="compressed-tensors, diffusers, safetensors, onnx or gguf (default: as counted).",
         ),
     ] = None,
     cache: Annotated[

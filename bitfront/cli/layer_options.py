@@ -42,9 +42,7 @@ def layer_options(
     ] = "allocated",
     container: Annotated[
         str | None,
-        _option(
-            help="Export to count bytes of: compressed-tensors, diffusers, safetensors, onnx, gguf."
-        ),
+        _option(help="Export to count: compressed-tensors, diffusers, safetensors, onnx or gguf."),
     ] = None,
     target: Annotated[
         _Globs,

@@ -55,7 +55,7 @@ def blank(model: Any) -> nn.Module:
 
     dtype = next(model.parameters()).dtype
     if isinstance(model, ModelMixin):  # cast when it is made anew, its buffers would be others
-        other = copy.deepcopy(model)
+        other: Any = copy.deepcopy(model)
         for parameter in other.parameters():
             parameter.data += 1
         return other
