@@ -11,7 +11,7 @@ from bitfront.quant.exporters import EXPORTERS
 from bitfront.targets import TARGETS, Aimed, Shape, Timed, aimed, all_aimed
 from bitfront.types import Layer, Scheme, parse_schemes
 
-LINEAR = Layer("a", "linear", 64, 128)
+LINEAR = Layer("a", "linear", 64, 256)
 CONVOLUTION = Layer("a", "conv2d", 64, 128)
 
 

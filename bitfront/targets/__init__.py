@@ -8,11 +8,12 @@ from bitfront.errors import InvalidInput
 from bitfront.registry import Registry
 
 from .base import Aimed, Shape, Target, Timed
-from .loaders import Transformers, Vllm
+from .loaders import LlamaCpp, Transformers, Vllm
 from .ort_cpu import OrtCpu
 
 TARGETS: Registry[Target] = Registry("target")
 TARGETS.register(OrtCpu.name)(OrtCpu())
+TARGETS.register(LlamaCpp.name)(LlamaCpp())
 TARGETS.register(Vllm.name)(Vllm())
 TARGETS.register(Transformers.name)(Transformers())
 

@@ -7,6 +7,14 @@ from bitfront.types import Layer, Scheme
 from .base import Target
 
 
+class LlamaCpp(Target):
+    """llama.cpp, which has kernels for every block type."""
+
+    name = "llama.cpp"
+    container = "gguf"
+    candidates = "q2_k q3_k q4_k q5_k q6_k q4_0 q5_0 q8_0 keep"
+
+
 class Transformers(Target):
     """transformers with compressed-tensors, which decompresses weights before it computes."""
 
@@ -20,7 +28,7 @@ class Vllm(Target):
 
     name = "vllm"
     container = "compressed-tensors"
-    candidates = "w4g128 w4g32 w8 w8a8 fp8 keep"
+    candidates = "w4g128 w4g32 w8 w8a8 fp8 fp8a8 keep"
 
     def reason(self, layer: Layer, scheme: Scheme) -> str | None:
         why = super().reason(layer, scheme)
