@@ -122,6 +122,7 @@ def open_pipeline(folder: Path) -> tuple[Any, str]:
     options = {} if plain else {"dtype": getattr(torch, manifest["dtype"])}
     pipeline = DiffusionPipeline.from_pretrained(folder, **options)
     pipeline.set_progress_bar_config(disable=True)
+    getattr(pipeline, manifest["component"]).requires_grad_(False)  # SDNQ's weights want none
     return pipeline, manifest["component"]
 
 
