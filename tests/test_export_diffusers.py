@@ -116,9 +116,9 @@ def test_models_it_cannot_hold(folder: Path, tmp_path: Path) -> None:
     refused(ex.tiny_llama(), "for a pipeline's denoiser")
     conditioned = diffusion_task(folder, "by prompt", text_encoders=True)
     refused(conditioned.model, "without its text encoders")
-    model, _ = ex.denoiser("unconditional", folder, torch.float32)
-    config: Any = model.config
-    refused(UNet2DModel.from_config({**config, "_name_or_path": ""}), "not from the folder")
+    found, _ = ex.denoiser("unconditional", folder, torch.float32)
+    model: Any = found
+    refused(UNet2DModel.from_config({**model.config, "_name_or_path": ""}), "not from the folder")
     layers = ex.layers_of(model)
     model.conv_in = Other(3, 4)
     schemes = {"conv_in": Scheme.parse("w4")}

@@ -8,7 +8,7 @@ import gc
 import json
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -55,7 +55,7 @@ def blank(model: Any) -> nn.Module:
 
     dtype = next(model.parameters()).dtype
     if isinstance(model, ModelMixin):  # cast when it is made anew, its buffers would be others
-        other: Any = copy.deepcopy(model)
+        other: nn.Module = copy.deepcopy(cast(Any, model))
         for parameter in other.parameters():
             parameter.data += 1
         return other
