@@ -319,7 +319,7 @@ def _alone(
     if scheme.activation and scheme.activation.output:
         step, least, greatest = _output_grid(file.quantized(layer, scheme))
         expected = tensors[f"unrounded.{layer.name}"].double().clamp(least, greatest)
-        limit += step / 2
+        limit += (0.5 + FLOAT) * step
     off = float((found.double() - expected).abs().max())
     return None if off <= limit else f"differs by {off:.3g}, of a spread of {spread:.3g}"
 
