@@ -1,9 +1,11 @@
 """Every export is opened again, in a fresh process, and compared with what was measured.
 
 Compared are the files' tensors with the digests taken when they were written; their bytes with the
-prediction; the weights of every layer, bit for bit; the outputs of the first evaluation batch; and,
-when those differ, the outputs of each layer. ``python -m bitfront.audit FOLDER`` is the fresh
-process: it finds ``request.json`` and the reference in FOLDER and leaves ``answer.json`` there.
+prediction; the weights of every layer and all other parameters and buffers, bit for bit; the steps
+of static inputs; the outputs of the first evaluation batch; and, when those differ, the outputs of
+each layer; what the manifest says of schemes and of the files beside the tensors. ``python -m
+bitfront.audit FOLDER`` is the fresh process: it finds ``request.json`` and the reference in FOLDER
+and leaves ``answer.json`` there.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from torch import nn
 
 from bitfront.errors import BitfrontError, ExportError
 from bitfront.observation import Observation, observe, run_alone, split_call, weight_matrix
-from bitfront.quant.export_base import KEEP
+from bitfront.quant.export_base import KEEP, read_manifest
 from bitfront.quant.exporters import EXPORTERS, Loadable, predicted_bytes
 from bitfront.quant.formats import dequantize
 from bitfront.quant.layers import adapter_of
@@ -48,7 +50,8 @@ TOLERANCE = 1e-4
 
 _NAMED = 5  # layers that a failure names
 NOTHING: dict[str, Any] = {
-    "bytes": 0, "weights": [], "max_difference": math.nan, "spread": math.nan, "first": None,
+    "bytes": 0, "weights": [], "tensors": [], "max_difference": math.nan, "spread": math.nan,
+    "first": None, "manifest": [],
 }  # fmt: skip
 
 REFERENCE, WEIGHTS = "reference.safetensors", "weights.safetensors"
@@ -152,7 +155,11 @@ def compare(
             "folder": str(Path(folder).absolute()),
             "device": str(task.device),
             "threads": torch.get_num_threads(),
-            "expected": exporter.expected(task.model, layers, schemes),
+            "expected": {
+                **exporter.expected(task.model, layers, schemes),
+                "steps": exporter.steps(layers, schemes, quantized),
+            },
+            "schemes": {name: str(scheme) for name, scheme in schemes.items()},
             **_reference(task, exporter, layers, schemes, quantized, room),
         }
         (room / "request.json").write_text(json.dumps(request))
@@ -165,9 +172,12 @@ def compare(
             failures.append(_weight_fault(task, layer, make, room))
     if len(answer["weights"]) > _NAMED:
         failures.append(f"and those of {len(answer['weights']) - _NAMED} more layers")
+    if answer["tensors"]:
+        failures.append(f"tensor {answer['tensors'][0]!r} differs, of {len(answer['tensors'])}")
     limit = TOLERANCES.get(floating_dtype(task.model), TOLERANCE) * answer["spread"]
     if not answer["failures"] and not answer["max_difference"] <= limit:
         failures.append(_output_fault(answer))
+    failures += answer["manifest"]
     seconds = time.perf_counter() - begun
     found = (answer["max_difference"], answer["spread"], answer["bytes"])
     return Audit(*found, predicted, tuple(failures), seconds)
@@ -195,7 +205,7 @@ def _reference(
             request = {"recipe": task.recipe(), "batch": batches_digest([batch])}
         seen = observe(task.model, run, names)
     seen.save(room / REFERENCE, inputs)
-    return {**request, "weights": seen.weights}
+    return {**request, "weights": seen.weights, "tensors": seen.tensors}
 
 
 def ask(room: Path, module: str) -> dict[str, Any]:
@@ -250,7 +260,7 @@ def respond(room: Path) -> dict[str, Any]:
         seen, model = _reopened(exporter, folder, request, room)
     except BitfrontError as error:
         return {**NOTHING, "failures": [str(error)]}
-    reference = Observation.load(room / REFERENCE, request["weights"])
+    reference = Observation.load(room / REFERENCE, request["weights"], request["tensors"])
     wrong = reference.other_weights(seen)
     named = {name: weight_matrix(model, name).cpu().contiguous() for name in wrong[:_NAMED]}
     save_file({name: matrix.clone() for name, matrix in named.items()}, room / WEIGHTS)
@@ -258,9 +268,11 @@ def respond(room: Path) -> dict[str, Any]:
         "failures": [],
         "bytes": size,
         "weights": wrong,
+        "tensors": reference.other_tensors(seen),
         "max_difference": reference.difference(seen),
         "spread": float(reference.outputs.double().std()),
         "first": reference.first_other_layer(seen),
+        "manifest": list(read_manifest(folder).faults(folder, exporter.name, request["schemes"])),
     }
 
 

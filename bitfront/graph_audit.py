@@ -7,14 +7,16 @@
 4. each layer alone, on the input that the trial's had: the runtime computes what was measured
 5. the outputs of the first evaluation batch
 6. of graphs with a cache: the same outputs from texts in pieces (``graph_steps``)
+7. names and order of inputs and outputs, what the manifest says of schemes, and the other files
 
 Sums in another order move a value across the edge of a rounding now and then, and more after it:
 where inputs are rounded, outputs agree as two draws of the same rounding do. So they must be nearer
 to the trial's than ``NEARER`` times what these are from the full model's, or than ``TWICE`` what
 the trial's own move by when every layer's outputs are off by a float32's last bit; and each layer
-alone but for such an edge the same. Static inputs have the very same codes: such a layer alone is
-the same up to float32, and where its outputs are rounded each is a nearest step of what the trial's
-layer gives before it rounds. ``python -m bitfront.graph_audit FOLDER`` is the fresh process.
+alone but for such an edge the same. Where none are rounded, outputs are the same up to float32.
+Static inputs have the very same codes: such a layer alone is the same up to float32, and where its
+outputs are rounded each is a nearest step of what the trial's layer gives before it rounds.
+``python -m bitfront.graph_audit FOLDER`` is the fresh process.
 """
 
 from __future__ import annotations
@@ -124,6 +126,8 @@ def compare(
         request = {
             "folder": str(Path(folder).absolute()),
             "threads": torch.get_num_threads(),
+            "schemes": {name: str(scheme) for name, scheme in schemes.items()},
+            "called": [list(called.inputs), list(called.outputs)],
             "layers": {
                 la.name: layer_costs(la, schemes[la.name], exporter.stored)["bytes"]
                 for la in layers
@@ -243,8 +247,10 @@ def respond(room: Path) -> dict[str, Any]:
         file = OnnxFile(folder)
         file.verify(manifest.digests)
         faults = list(_layer_faults(file, manifest.layers, request, tensors))
+        faults += [f"tensor {name!r} is used by nothing" for name in file.unused]
         inputs = {name[6:]: x for name, x in tensors.items() if name.startswith("input.")}
         session = Session(folder / FILE, threads)
+        faults += _call_faults(session, *request["called"])
         outputs, *_ = session(inputs)
         fewer = _fewer(session, inputs)
         pieces = graph_steps.pieces(session, inputs)
@@ -258,16 +264,16 @@ def respond(room: Path) -> dict[str, Any]:
         real = graph_steps.real(inputs, outputs)
         off = (outputs.double() - trial)[real]
         difference, size = float(off.abs().max()), _size(off)
-        limit = FLOAT * spread + NEARER * _size((trial - full)[real])
-        if "shaken" in tensors:
+        limit = FLOAT * spread
+        if "shaken" in tensors:  # inputs are rounded
+            limit += NEARER * _size((trial - full)[real])
             limit = max(limit, TWICE * _size((tensors["shaken"].double() - trial)[real]))
         if not size <= limit:
             faults.append(f"outputs differ by {size:.3g} (root mean square), more than {limit:.3g}")
-        rounded = any(scheme.activation is not None for _, scheme in manifest.layers)
-        same = limit if rounded else FLOAT * spread
-        faults += graph_steps.faults(pieces, outputs.double(), trial, real, same, limit)
+        faults += graph_steps.faults(pieces, outputs.double(), trial, real, limit)
     else:
         faults.append(f"outputs are {tuple(outputs.shape)}, not {tuple(trial.shape)}")
+    faults += manifest.faults(folder, Onnx.name, request["schemes"])
     more = [f"and {len(faults) - _NAMED} more faults"] if len(faults) > _NAMED else []
     return {
         "failures": [*faults[:_NAMED], *more],
@@ -275,6 +281,15 @@ def respond(room: Path) -> dict[str, Any]:
         "max_difference": difference,
         "spread": spread,
     }
+
+
+def _call_faults(session: Session, inputs: Sequence[str], outputs: Sequence[str]) -> Iterator[str]:
+    """Inputs and outputs that have other names than the trial's, or another order."""
+    for what, found, asked in (
+        ("inputs", session.inputs, inputs), ("outputs", session.outputs, outputs)
+    ):  # fmt: skip
+        if list(found) != list(asked):
+            yield f"its {what} are {', '.join(found)}, not {', '.join(asked)}"
 
 
 def _layer_faults(

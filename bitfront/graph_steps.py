@@ -56,19 +56,19 @@ def pieces(session: Session, inputs: Mapping[str, Tensor]) -> Pieces:
 
 
 def faults(
-    found: Pieces, whole: Tensor, trial: Tensor, real: Tensor, same: float, limit: float
+    found: Pieces, whole: Tensor, trial: Tensor, real: Tensor, limit: float
 ) -> Iterator[str]:
-    """Pieces that differ from the graph's own outputs (N, T, V) by more than ``same``, or from the
-    trial's by more than ``limit``; both root mean squares.
+    """Pieces that differ from the graph's own outputs (N, T, V), or from the trial's, by a root
+    mean square of more than ``limit``.
     """
     for how, logits in found.items():
         n = len(logits)
-        for what, other, most in (("whole texts", whole, same), ("the trial", trial, limit)):
+        for what, other in (("whole texts", whole), ("the trial", trial)):
             size = float((logits.double() - other[:n])[real[:n]].square().mean().sqrt())
-            if not size <= most:
+            if not size <= limit:
                 yield (
                     f"texts {how} differ from {what} by {size:.3g} (root mean square), "
-                    f"more than {most:.3g}"
+                    f"more than {limit:.3g}"
                 )
 
 

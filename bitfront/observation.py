@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bitfront.errors import DataError
 from bitfront.quant.layers import adapter_of
+from bitfront.quant.stored import tensor_name
 from bitfront.quant.tensorfiles import digest
 from bitfront.tasks.base import Batch
 from bitfront.tasks.placement import floating_dtype, moved
@@ -27,12 +28,14 @@ class Observation:
     """Outputs, the first values of each layer's first output, digests of each layer's weights.
 
     outputs: any shape, on the CPU. layers: name -> (at most 4096,), in order of execution.
-    weights: name -> SHA-256. inputs: what the model was called with, where that was saved too.
+    weights, tensors: name -> SHA-256, of layers' weights and of all other parameters and buffers.
+    inputs: what the model was called with, where that was saved too.
     """
 
     outputs: Tensor
     layers: Mapping[str, Tensor]
     weights: Mapping[str, str]
+    tensors: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
 
     def save(self, path: Path, inputs: Mapping[str, Tensor]) -> None:
@@ -43,14 +46,16 @@ class Observation:
         save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, path)
 
     @classmethod
-    def load(cls, path: Path, weights: Mapping[str, str]) -> Observation:
-        """Read what ``save`` wrote."""
+    def load(
+        cls, path: Path, weights: Mapping[str, str], others: Mapping[str, str] | None = None
+    ) -> Observation:
+        """Read what ``save`` wrote. others: ``tensors``."""
         tensors = load_file(path)
         layers = {
             name.split(".", 2)[2]: tensors[name] for name in sorted(tensors) if name[:6] == "layer."
         }
         inputs = {name[6:]: tensor for name, tensor in tensors.items() if name[:6] == "input."}
-        return cls(tensors["outputs"], layers, weights, inputs)
+        return cls(tensors["outputs"], layers, weights, others or {}, inputs)
 
     def difference(self, other: Observation) -> float:
         """Greatest absolute difference of outputs; nan when shapes differ or a number is not."""
@@ -59,6 +64,10 @@ class Observation:
     def other_weights(self, other: Observation) -> list[str]:
         """Layers whose weights are not the same to the bit."""
         return [name for name, found in self.weights.items() if other.weights.get(name) != found]
+
+    def other_tensors(self, other: Observation) -> list[str]:
+        """Parameters and buffers besides layers' weights that are not the same to the bit."""
+        return [name for name, found in self.tensors.items() if other.tensors.get(name) != found]
 
     def first_other_layer(self, other: Observation) -> str | None:
         """The first layer in order of execution whose outputs are not the same numbers."""
@@ -69,7 +78,7 @@ class Observation:
 
 
 def observe(model: nn.Module, run: Callable[[], Tensor], layers: Sequence[str]) -> Observation:
-    """Call ``run``, which calls ``model``, and note what ``layers`` give and hold."""
+    """Call ``run``, which calls ``model``, and note what ``layers`` give and all of it holds."""
     seen: dict[str, Tensor] = {}
 
     def note(name: str) -> Callable[..., None]:
@@ -86,7 +95,13 @@ def observe(model: nn.Module, run: Callable[[], Tensor], layers: Sequence[str]) 
         outputs = run().detach().cpu()
     # after the run: compressed-tensors unpacks weights at the first call
     weights = {name: digest(weight_matrix(model, name) + 0.0) for name in layers}  # -0 is 0
-    return Observation(outputs, seen, weights)
+    mine = {tensor_name(name, "weight") for name in layers}
+    others = {
+        name: digest(tensor)
+        for name, tensor in model.state_dict().items()
+        if name not in mine and isinstance(tensor, Tensor)
+    }
+    return Observation(outputs, seen, weights, others)
 
 
 def weight_matrix(model: nn.Module, layer: str) -> Tensor:

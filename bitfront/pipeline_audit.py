@@ -4,6 +4,7 @@
 2. the denoiser's outputs for the first evaluation batch
 3. the first evaluation image, sampled by the opened pipeline from the same seed
 4. the weights of each layer, to the bit, with those that were measured
+5. what the manifest says of schemes, and the files beside the tensors
 
 ``python -m bitfront.pipeline_audit FOLDER`` is the fresh process.
 """
@@ -121,6 +122,7 @@ def compare(
             "options": task.pipeline,
             "plan": [plan.seeds, plan.conditions, plan.size],
             "weights": seen.weights,
+            "schemes": {name: str(scheme) for name, scheme in schemes.items()},
         }
         (room / "request.json").write_text(json.dumps(request))
         answer = ask(room, __name__)
@@ -163,7 +165,7 @@ def _faults(answer: Mapping[str, Any], predicted: int, dtype: torch.dtype) -> li
             faults[-1] += f"; the first layer to differ is {answer['first']!r}"
     if not answer["image"] <= GREYS.get(dtype, 1) * GREY:
         faults.append(f"an image from the same seed differs by up to {answer['image']:.3g}")
-    return faults
+    return [*faults, *answer["manifest"]]
 
 
 def respond(room: Path) -> dict[str, Any]:
@@ -173,7 +175,8 @@ def respond(room: Path) -> dict[str, Any]:
     torch.set_num_threads(request["threads"])
     reference = Observation.load(room / REFERENCE, request["weights"])
     try:
-        TensorFolder(folder).verify(read_manifest(folder).digests)
+        manifest = read_manifest(folder)
+        TensorFolder(folder).verify(manifest.digests)
         pipeline, component = open_pipeline(folder)
         pipeline.safety_checker = None  # as in the task: it blackens images
         sampler = PipelineSampler((pipeline.to(device), component), **request["options"])
@@ -192,6 +195,7 @@ def respond(room: Path) -> dict[str, Any]:
         "spread": float(reference.outputs.double().std()),
         "first": reference.first_other_layer(found),
         "image": float((image - reference.inputs[_IMAGE]).abs().max()),
+        "manifest": list(manifest.faults(folder, Diffusers.name, request["schemes"])),
     }
 
 

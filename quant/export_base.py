@@ -6,10 +6,11 @@ stored  suffix -> (safetensors dtype name, shape) of one layer's tensors; a tens
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -37,6 +38,8 @@ from .tensorfiles import (
 from .weights import QuantizedLayer
 
 FORMAT_VERSION = 1
+_GRIDS = ("input_", "output_")  # how tensors of one number begin
+_TENSORS = (".safetensors", ".gguf", ".data")
 
 _PACKAGES = (
     "bitfront", "torch", "transformers", "compressed-tensors", "safetensors", "onnx", "onnxscript",
@@ -61,6 +64,15 @@ class Loadable(Container):
         self, model: nn.Module, layers: Sequence[Layer], schemes: Mapping[str, Scheme]
     ) -> dict[str, Any]:
         """What ``verify`` asks of the files besides their digests; JSON's types."""
+        return {}
+
+    def steps(
+        self,
+        layers: Sequence[Layer],
+        schemes: Mapping[str, Scheme],
+        quantized: Callable[[str], QuantizedLayer],
+    ) -> dict[str, float]:
+        """Tensor -> its one number, of the grids that inputs and outputs are rounded to."""
         return {}
 
     @abstractmethod
@@ -104,8 +116,28 @@ class Exporter(Loadable):
     def pack(self, layer: Layer, quantized: QuantizedLayer) -> Mapping[str, Tensor]:
         """The tensors of ``stored``, for a layer that is not kept."""
 
+    def steps(
+        self,
+        layers: Sequence[Layer],
+        schemes: Mapping[str, Scheme],
+        quantized: Callable[[str], QuantizedLayer],
+    ) -> dict[str, float]:
+        found = {}
+        for layer in layers:
+            stored = self.stored(layer, schemes[layer.name])
+            if any(suffix.startswith(_GRIDS) for suffix in stored):
+                packed = self.pack(layer, quantized(layer.name))
+                numbers = {s: float(packed[s]) for s in stored if s.startswith(_GRIDS)}
+                found |= {tensor_name(layer.name, s): number for s, number in numbers.items()}
+        return found
+
     def verify(self, folder: Path, expected: Mapping[str, Any]) -> int:
-        TensorFolder(folder).verify(read_manifest(folder).digests)
+        files = TensorFolder(folder)
+        files.verify(read_manifest(folder).digests)
+        for name, number in expected.get("steps", {}).items():
+            found = float(files.read(name)) if name in files.specs else None
+            if found != number:
+                raise ExportError(f"tensor {name!r} is {found}, not {number}", "export it again")
         return tensor_bytes(folder)
 
     def accompany(
@@ -227,13 +259,31 @@ class Manifest:
     """What ``bitfront.json`` says that a reader needs.
 
     layers: each with its scheme. aliases: name -> the tensor stored for it. digests: tensor ->
-    SHA-256.
+    SHA-256. files: those beside the tensors -> SHA-256; none in manifests that are older.
     """
 
     exporter: str
     layers: tuple[tuple[Layer, Scheme], ...]
     aliases: Mapping[str, str]
     digests: Mapping[str, str]
+    files: Mapping[str, str]
+
+    def faults(self, folder: Path, exporter: str, schemes: Mapping[str, str]) -> Iterator[str]:
+        """Where it is not of ``exporter`` and ``schemes``, and files that have changed since."""
+        if self.exporter != exporter:
+            yield f"its manifest is of {self.exporter}, not {exporter}"
+        said = {layer.name: str(scheme) for layer, scheme in self.layers}
+        odd = [name for name in said | schemes if said.get(name) != schemes.get(name)]
+        if odd:
+            yield (
+                f"its manifest has layer {odd[0]!r} as {said.get(odd[0])}, not "
+                f"{schemes.get(odd[0])}"
+            )
+        for name, digest in self.files.items():
+            if not (folder / name).is_file():
+                yield f"{name} is missing"
+            elif _file_digest(folder / name) != digest:
+                yield f"{name} has changed since it was written"
 
 
 def write_manifest(
@@ -256,6 +306,7 @@ def write_manifest(
         **more,
         "about": dict(about),
         "digests": dict(digests),
+        "files": {name: _file_digest(folder / name) for name in _beside(folder)},
     }
     (folder / MANIFEST).write_text(json.dumps(content, indent=1, allow_nan=True) + "\n")
 
@@ -275,6 +326,7 @@ def read_manifest(folder: Path) -> Manifest:
             tuple(_layer(name, entry) for name, entry in content["layers"].items()),
             dict(content["aliases"]),
             dict(content["digests"]),
+            dict(content.get("files", {})),
         )
     except OSError as error:
         raise ExportError(
@@ -282,6 +334,19 @@ def read_manifest(folder: Path) -> Manifest:
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ExportError(f"{MANIFEST} in {folder.name!r} is damaged", "export it again") from error
+
+
+def _beside(folder: Path) -> list[str]:
+    """The files of a folder that hold no tensors with digests of their own."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in found if path.suffix not in _TENSORS
+    )
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _layer(name: str, entry: Mapping[str, Any]) -> tuple[Layer, Scheme]:

@@ -76,7 +76,7 @@ class Gguf(Loadable):
         plan = self._plan(model, layers, schemes, _nothing)
         return {
             "tensors": {tensor.name: [tensor.type, list(tensor.shape)] for tensor in plan},
-            "metadata": _metadata(model),
+            "metadata": {**_metadata(model), **_plain(_words(model))},
         }
 
     def verify(self, folder: Path, expected: Mapping[str, Any]) -> int:
@@ -92,10 +92,10 @@ class Gguf(Loadable):
         ):
             for name, value in asked.items():
                 if given.get(name) != value:
-                    raise ExportError(
-                        f"{what} {name!r} in {FILE} is {given.get(name)}, not {value}",
-                        "export it again",
-                    )
+                    said = f"{given.get(name)}, not {value}"
+                    if isinstance(value, list) and what == "setting":
+                        said = "another list"
+                    raise ExportError(f"{what} {name!r} in {FILE} is {said}", "export it again")
         if len(tensors) != len(expected.get("tensors", tensors)):
             raise ExportError(f"{FILE} has tensors that the model has not", "export it again")
         return file.bytes
@@ -261,6 +261,8 @@ def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def _single(value: Any) -> Any:
     """Numbers as a file holds them: real ones in float32."""
+    if isinstance(value, list):
+        return [_single(item) for item in value]
     return float(torch.tensor(value)) if isinstance(value, float) else value
 
 

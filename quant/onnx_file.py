@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,12 @@ class OnnxFile:
     def bytes(self) -> int:
         """Of all tensors."""
         return tensors_size(self.graph)
+
+    @property
+    def unused(self) -> list[str]:
+        """Tensors that no node takes."""
+        used = {y.name for y in self.graph.graph.output} | set(_taken(self.graph.graph.node))
+        return [name for name in self._tensors if name not in used]
 
     def verify(self, digests: Mapping[str, str]) -> None:
         """Raises ``ExportError`` unless the tensors are those of ``digests``, to the bit."""
@@ -126,3 +132,13 @@ class OnnxFile:
         if name not in self._tensors:
             raise ExportError(f"tensor {name!r} is missing", "export the model again")
         return self._tensors[name]
+
+
+def _taken(nodes: Iterable[NodeProto]) -> Iterator[str]:
+    """What nodes take, those of their subgraphs too."""
+    for node in nodes:
+        yield from node.input
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _taken(graph.node)
+                yield from (y.name for y in graph.output)

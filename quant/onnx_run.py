@@ -44,6 +44,11 @@ class Session:
             ) from error
 
     @property
+    def inputs(self) -> list[str]:
+        """Names, in order."""
+        return [x.name for x in self._session.get_inputs()]
+
+    @property
     def outputs(self) -> list[str]:
         """Names, in order."""
         return [y.name for y in self._session.get_outputs()]

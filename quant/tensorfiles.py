@@ -165,21 +165,33 @@ class TensorFolder:
         self.specs: dict[str, Spec] = {}
         self._files: dict[str, Path] = {}
         self._open: dict[Path, Any] = {}
-        for path in self._paths():
+        places = self._places()
+        for path in self._paths(places):
             for name, spec in read_header(path).items():
                 self.specs[name] = spec
                 self._files[name] = path
+        for name, path in self._files.items():
+            if places.get(name, path.name) != path.name:
+                raise ExportError(
+                    f"tensor {name!r} is in {path.name}, in the index in {places[name]}",
+                    "copy the whole folder, or export it again",
+                )
 
-    def _paths(self) -> list[Path]:
+    def _places(self) -> dict[str, str]:
+        """Tensor -> file, as the index says; nothing where there is no index."""
         folder, stem = weights_place(self.folder)
         index = folder / f"{stem}.safetensors.index.json"
-        if index.is_file():
-            try:
-                names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ExportError(f"{index.name} is damaged", "export it again") from error
-        else:
-            names = [f"{stem}.safetensors"]
+        if not index.is_file():
+            return {}
+        try:
+            found = json.loads(index.read_text())["weight_map"]
+            return {str(name): str(place) for name, place in found.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ExportError(f"{index.name} is damaged", "export it again") from error
+
+    def _paths(self, places: Mapping[str, str]) -> list[Path]:
+        folder, stem = weights_place(self.folder)
+        names = sorted(set(places.values())) or [f"{stem}.safetensors"]
         for name in names:
             if not (folder / name).is_file():
                 raise ExportError(f"{name} is missing", "copy the whole folder, or export it again")
