@@ -225,6 +225,18 @@ def test_a_task_without_a_pipeline(folder: Path, tmp_path: Path) -> None:
         export(brought(folder), {}, tmp_path / "out")
 
 
+def test_without_sdnq_nothing_is_written(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import diffusers.utils
+
+    task = diffusion_task(folder)
+    monkeypatch.setattr(diffusers.utils, "is_sdnq_available", lambda: False)
+    with pytest.raises(ExportError, match=r"sdnq is missing.*pip install 'bitfront\[diffusers\]'"):
+        export(task, {}, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def flipped(out: Path) -> str:
     path = out / "unet" / "diffusion_pytorch_model.safetensors"
     data = bytearray(path.read_bytes())
