@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -223,11 +223,11 @@ def exports(assets: Path, room: Path) -> dict[str, Export]:
             {**LLAMA_GRAPH, "q_proj": "w4g32+gptq", "up_proj": "w3+gptq"}, cache=True,
         ),
         "safetensors": partial(
-            Export, resnet(assets, **images), EXPORTERS["safetensors"], RESNET,
+            Export, cast(ModelTask, resnet(assets, **images)), EXPORTERS["safetensors"], RESNET,
             {**RESNET, "conv1": "w4+gptq"},
         ),
         "onnx, ViT": partial(
-            Export, vit(assets, 64, batch=32), EXPORTERS["onnx"], VIT,
+            Export, cast(ModelTask, vit(assets, 64, batch=32)), EXPORTERS["onnx"], VIT,
             {**VIT, "fc1": "w4g32+gptq"}, external=0,
         ),
     }  # fmt: skip

@@ -7,7 +7,8 @@
 4. each layer alone, on the input that the trial's had: the runtime computes what was measured
 5. the outputs of the first evaluation batch
 6. of graphs with a cache: the same outputs from texts in pieces (``graph_steps``)
-7. names and order of inputs and outputs, what the manifest says of schemes, and the other files
+7. what it computes between its layers, where no inputs are rounded (``graph_between``)
+8. names and order of inputs and outputs, what the manifest says of schemes, and the other files
 
 Sums in another order move a value across the edge of a rounding now and then, and more after it:
 where inputs are rounded, outputs agree as two draws of the same rounding do. So they must be nearer
@@ -35,7 +36,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bitfront import graph_steps
+from bitfront import graph_between, graph_steps
 from bitfront.audit import NOTHING, Audit, Quantized, ask
 from bitfront.errors import BitfrontError, ExportError
 from bitfront.observation import weight_matrix
@@ -219,6 +220,7 @@ def _noting(
     def after(module: Any, args: tuple[Any, ...], output: Tensor) -> None:
         if f"out.{name}" not in tensors:
             tensors[f"out.{name}"] = output[:1].clone()
+            tensors[f"samples.{name}"] = torch.tensor(len(output))
 
     return before, after
 
@@ -251,6 +253,9 @@ def respond(room: Path) -> dict[str, Any]:
         inputs = {name[6:]: x for name, x in tensors.items() if name.startswith("input.")}
         session = Session(folder / FILE, threads)
         faults += _call_faults(session, *request["called"])
+        if not faults:
+            layers = [layer for layer, _ in manifest.layers]
+            faults += graph_between.faults(file, layers, session, tensors)
         outputs, *_ = session(inputs)
         fewer = _fewer(session, inputs)
         pieces = graph_steps.pieces(session, inputs)

@@ -122,7 +122,7 @@ class Exporter(Loadable):
         schemes: Mapping[str, Scheme],
         quantized: Callable[[str], QuantizedLayer],
     ) -> dict[str, float]:
-        found = {}
+        found: dict[str, float] = {}
         for layer in layers:
             stored = self.stored(layer, schemes[layer.name])
             if any(suffix.startswith(_GRIDS) for suffix in stored):
@@ -273,7 +273,7 @@ class Manifest:
         if self.exporter != exporter:
             yield f"its manifest is of {self.exporter}, not {exporter}"
         said = {layer.name: str(scheme) for layer, scheme in self.layers}
-        odd = [name for name in said | schemes if said.get(name) != schemes.get(name)]
+        odd = [name for name in {**said, **schemes} if said.get(name) != schemes.get(name)]
         if odd:
             yield (
                 f"its manifest has layer {odd[0]!r} as {said.get(odd[0])}, not "

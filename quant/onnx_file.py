@@ -106,14 +106,7 @@ class OnnxFile:
         from onnx import NodeProto
 
         nodes = self._nodes[layer.name]
-        made = {name for node in nodes for name in node.output}
-        (given,) = {
-            name
-            for node in nodes
-            for name in node.input
-            if name and name not in made and name not in self._tensors
-        }
-        last = nodes[-1].output[0]
+        (given,), last = self._given(layer.name), nodes[-1].output[0]
         renamed = {given: "x", last: "y"}
         copies = []
         for node in nodes:
@@ -127,6 +120,45 @@ class OnnxFile:
         return of_layer(
             layer, copies, tensors, shape, self.graph.opset_import, self.graph.ir_version
         )
+
+    def ends(self, layer: str) -> tuple[str, str] | None:
+        """What a layer is given, and what it gives; None where it is called several times."""
+        given, nodes = self._given(layer), self._nodes[layer]
+        return (*given, nodes[-1].output[0]) if len(given) == 1 else None
+
+    def between(self, known: Mapping[str, tuple[int, ...]], asked: Iterable[str]) -> ModelProto:
+        """The graph without its layers' nodes: what they give (of these shapes) are inputs.
+
+        asked: values that it gives besides its outputs.
+        """
+        from onnx import ModelProto, TensorProto, helper
+
+        cut = ModelProto()
+        cut.CopyFrom(self.graph)
+        del cut.graph.node[:]
+        mine = {y for nodes in self._nodes.values() for node in nodes for y in node.output}
+        rest = [node for node in self.graph.graph.node if not mine.intersection(node.output)]
+        cut.graph.node.extend(rest)
+        for name, shape in known.items():
+            cut.graph.input.append(
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
+            )
+        there = {y.name for y in cut.graph.output}
+        for name in sorted(set(asked) - there):
+            cut.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+        del cut.graph.value_info[:]
+        return cut
+
+    def _given(self, layer: str) -> set[str]:
+        """What the nodes of a layer take from elsewhere."""
+        nodes = self._nodes[layer]
+        made = {name for node in nodes for name in node.output}
+        return {
+            name
+            for node in nodes
+            for name in node.input
+            if name and name not in made and name not in self._tensors
+        }
 
     def _tensor(self, name: str) -> Any:
         if name not in self._tensors:
