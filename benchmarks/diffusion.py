@@ -14,6 +14,7 @@ answers, verified and refined as it does.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ def networks(assets: Path) -> Any:
     assert spec is not None
     assert spec.loader is not None
     archs = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = archs  # torch looks there when it traces
     spec.loader.exec_module(archs)
     return archs
 

@@ -148,7 +148,7 @@ def wide_unet(assets: Path) -> Task:
         )  # fmt: skip
         x = torch.randn(24, 3, 32, 32, generator=torch.Generator().manual_seed(1))
         t = torch.full((8,), 10)
-        given = [{"sample": part, "timestep": t} for part in x.split(8)]
+        given = [{"sample": part, "timestep": t, "return_dict": False} for part in x.split(8)]
         return {"model": model.eval(), "calibration": given[:2], "evaluation": given[2:]}
 
     return ModuleTask(make)
