@@ -42,7 +42,8 @@ def faults(
     known = {end[1]: tensors[f"out.{n}"] for n, end in ends.items() if end is not None}
     asked = {n: end[0] for n, end in ends.items() if end is not None and end[0] not in inputs}
     first = {name: x[:1] if name in varying else x for name, x in inputs.items()}
-    graph = file.between({y: tuple(x.shape) for y, x in known.items()}, set(asked.values()))
+    indices = {x: not tensors[f"in.{n}"].is_floating_point() for n, x in asked.items()}
+    graph = file.between({y: tuple(x.shape) for y, x in known.items()}, indices)
     cut = Session(graph, 1)
     given = {name: x for name, x in {**first, **known}.items() if name in cut.inputs}
     found = dict(zip(cut.outputs, cut(given), strict=True))

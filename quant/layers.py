@@ -10,6 +10,7 @@ Adding a module type is one class and one decorator.
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -62,7 +63,7 @@ class Adapter:
     def outputs(cls, module: Any, y: Tensor) -> Tensor:
         """An output (or its gradient) as (N, P, rows)."""
         y = cls.batched(module, y)
-        return y.reshape(y.shape[0], -1, y.shape[-1])
+        return y.reshape(y.shape[0], math.prod(y.shape[1:-1]), y.shape[-1])
 
     @classmethod
     def macs(cls, module: Any, x: Tensor, y: Tensor) -> int:

@@ -126,10 +126,12 @@ class OnnxFile:
         given, nodes = self._given(layer), self._nodes[layer]
         return (*given, nodes[-1].output[0]) if len(given) == 1 else None
 
-    def between(self, known: Mapping[str, tuple[int, ...]], asked: Iterable[str]) -> ModelProto:
+    def between(
+        self, known: Mapping[str, tuple[int, ...]], asked: Mapping[str, bool]
+    ) -> ModelProto:
         """The graph without its layers' nodes: what they give (of these shapes) are inputs.
 
-        asked: values that it gives besides its outputs.
+        asked: values that it gives besides its outputs, and whether they are indices.
         """
         from onnx import ModelProto, TensorProto, helper
 
@@ -145,7 +147,8 @@ class OnnxFile:
             )
         there = {y.name for y in cut.graph.output}
         for name in sorted(set(asked) - there):
-            cut.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+            kind = TensorProto.INT64 if asked[name] else TensorProto.FLOAT
+            cut.graph.output.append(helper.make_tensor_value_info(name, kind, None))
         del cut.graph.value_info[:]
         return cut
 

@@ -94,7 +94,7 @@ def test_a_demo_on_a_full_disk(bitfront: Commands, folder: Path, disk: Path) -> 
     assert [path.name for path in (disk / "demo").iterdir()] in ([], ["bitfront.db"])
 
 
-@pytest.mark.parametrize("free", [0, 500_000], ids=["at once", "on the way"])
+@pytest.mark.parametrize("free", [0, 600_000], ids=["at once", "on the way"])
 def test_a_disk_too_full_for_the_database(
     free: int, bitfront: Commands, folder: Path, disk: Path
 ) -> None:

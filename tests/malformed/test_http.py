@@ -186,7 +186,7 @@ BODIES = [
     raw(b"{}", 422, "body: kind is missing" + NAMED),
     job(422, "kind is one of 'profile', 'search', .*, not 'train'" + NAMED, kind="train"),
     job(422, r"kind is one of .*, not '\[\]'" + NAMED, kind=[]),
-    job(422, "schemes: it is missing" + NAMED, schemes=None),
+    job(422, "no schemes and no target were given: give schemes", schemes=None),
     job(422, "schemes: .*valid string" + NAMED, schemes=["w4"]),
     job(422, 'schemes: .*at least 1 character, not ""' + NAMED, schemes=""),
     job(422, "unknown scheme 'int4': spell it like w4", schemes="int4"),

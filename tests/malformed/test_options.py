@@ -109,8 +109,8 @@ OPTIONS: dict[str, Case] = {
         "fisher gives no table of metric 'bleu': choose from kl",
     ),
     "unknown container": (
-        asked(container="gguf"),
-        "no exporter named 'gguf': choose from safetensors",
+        asked(container="gguff"),
+        "no exporter named 'gguff': choose from safetensors",
     ),
     "container of another kind of model": (
         asked(container="compressed-tensors"),

@@ -131,8 +131,8 @@ STUDIES: dict[str, Case] = {
         r"cannot write 'x+' \(File name too long\): give a shorter name",
     ),
     "unknown format": (
-        export(format="gguf"),
-        "no exporter named 'gguf': choose from safetensors, compressed-tensors",
+        export(format="gguff"),
+        "no exporter named 'gguff': choose from safetensors, compressed-tensors",
     ),
     "format of another kind of model": (
         export(format="compressed-tensors"),

@@ -140,7 +140,7 @@ STUDIES = {
     "export llama 99 out": "no trial 99 in study 'llama': there are 1, 2",
     "export llama 1 file.txt": r"file\.txt' is a file: give the name of a folder",
     "export llama 1 folder/x/y": "no folder '.*/folder/x' to write into: create it first",
-    "export llama 1 out --format gguf": "no exporter named 'gguf': choose from safetensors",
+    "export llama 1 out --format gguff": "no exporter named 'gguff': choose from safetensors",
     "export llama 1 out": "'llama' was begun in Python .*: open it there, or give --task",
     "recipe llama 1 --out x.json": f"Missing option '--for': bitfront recipe {SHOWS}",
     "recipe llama 1 --for torchao": f"Missing option '--out': bitfront recipe {SHOWS}",

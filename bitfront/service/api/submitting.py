@@ -61,12 +61,14 @@ def _spelled(name: str) -> str:
 
 def _check_words(body: JobRequest) -> None:
     """Raises for schemes, budgets and bounds that cannot be read."""
-    if isinstance(body, SearchBody) and body.schemes is None and not body.choices.targets:
-        raise InvalidInput("no schemes and no target were given", "give schemes, like 'w4 w8 keep'")
     if isinstance(body, ProfileBody | SearchBody):
         with within_body("schemes"):
             if body.schemes is not None:
                 parse_schemes(body.schemes)
+            elif not body.choices.targets:
+                raise InvalidInput(
+                    "no schemes and no target were given", "give schemes, like 'w4 w8 keep'"
+                )
         for i, text in enumerate(body.budgets):
             with within_body("budgets", i):
                 Budget.parse(text)
