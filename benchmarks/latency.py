@@ -149,7 +149,8 @@ def wide_unet(assets: Path) -> Task:
         x = torch.randn(24, 3, 32, 32, generator=torch.Generator().manual_seed(1))
         t = torch.full((8,), 10)
         given = [{"sample": part, "timestep": t, "return_dict": False} for part in x.split(8)]
-        return {"model": model.eval(), "calibration": given[:2], "evaluation": given[2:]}
+        data = {"calibration": given[:2], "evaluation": given[2:]}
+        return {"model": model.eval(), "output": "gaussian", **data}
 
     return ModuleTask(make)
 
