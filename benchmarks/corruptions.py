@@ -38,6 +38,7 @@ from bitfront.types import Scheme
 Change = Callable[[Export, Path], object]
 
 CT, GG, OL, SF, OV = "compressed-tensors", "gguf", "onnx, Llama", "safetensors", "onnx, ViT"
+DF = "diffusers"
 MODEL, DATA = "model.onnx", "model.onnx.data"
 
 
@@ -74,11 +75,12 @@ def copied(source: str, pattern: str) -> Change:
     """Put files of another folder of the export in place of its own."""
 
     def change(export: Export, folder: Path) -> None:
-        found = sorted(getattr(export, source).glob(pattern))
+        origin = getattr(export, source)
+        found = sorted(path.relative_to(origin) for path in origin.glob(pattern))
         assert found
-        assert any(p.read_bytes() != (folder / p.name).read_bytes() for p in found)
+        assert any((origin / p).read_bytes() != (folder / p).read_bytes() for p in found)
         for path in found:
-            shutil.copyfile(path, folder / path.name)
+            shutil.copyfile(origin / path, folder / path)
 
     return change
 
@@ -481,7 +483,73 @@ NETWORK = [
     Corruption(SF, "another trial of the study, sound in itself", whole(lambda e: e.other)),
 ]  # fmt: skip
 
-CORRUPTIONS = [*PACKED, *BLOCKS, *GRAPH, *NETWORK]
+# ---------------------------------------------------------------- diffusers
+
+HALVES = "up_blocks.0.attentions.{}.transformer_blocks.0.attn1.to_q"
+Q = HALVES.format(0)
+CONV = "down_blocks.0.resnets.0.conv1"
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+
+
+def scheduler(**values: Any) -> Change:
+    """Other settings of the steps from noise to an image."""
+    return lambda e, f: d.document(
+        f / "scheduler" / "scheduler_config.json", lambda c: c.update(values)
+    )
+
+
+def sdnq(change: Callable[[dict[str, Any]], object]) -> Change:
+    """Change what the denoiser's config says of quantized layers."""
+    return lambda e, f: d.document(
+        f / "unet" / "config.json", lambda c: change(c["quantization_config"])
+    )
+
+
+def left_alone(name: str) -> Change:
+    def change(content: dict[str, Any]) -> None:
+        del content["modules_quant_config"][f"{name}.weight"]
+        content["modules_to_not_convert"].append(f"{name}.weight")
+
+    return sdnq(change)
+
+
+PIPELINE = [
+    Corruption(DF, "a bit of codes flipped", lambda e, f: d.bit(f, f"{Q}.weight", 3)),
+    Corruption(DF, "a bit of codes flipped", lambda e, f: d.bit(f, f"{Q}.weight", 3), signed=True),
+    Corruption(DF, "a scale 1 % larger",
+               lambda e, f: d.scaled(f, f"{Q}.scale", "f4", 1.01, 1), signed=True),
+    Corruption(DF, "a bit of a norm flipped",
+               lambda e, f: d.bit(f, "down_blocks.0.resnets.0.norm1.weight"), signed=True),
+    Corruption(DF, "a bit of a bias flipped",
+               lambda e, f: d.bit(f, f"{CONV}.bias"), signed=True),
+    Corruption(DF, "codes of two layers exchanged",
+               lambda e, f: d.exchanged(f, f"{Q}.weight", f"{HALVES.format(1)}.weight"),
+               signed=True),
+    Corruption(DF, "the denoiser's file cut short", lambda e, f: d.cut(f / WEIGHTS, 64)),
+    Corruption(DF, "the denoiser's file missing", removed(WEIGHTS)),
+    Corruption(DF, "the denoiser's file of another trial", copied("other", WEIGHTS)),
+    Corruption(DF, "the autoencoder missing", removed("vae/*.safetensors")),
+    Corruption(DF, "a bit of the autoencoder flipped",
+               lambda e, f: d.flip(f / "vae" / "diffusion_pytorch_model.safetensors", -200)),
+    Corruption(DF, "a bit of the text encoder flipped",
+               lambda e, f: d.flip(f / "text_encoder" / "model.safetensors", -200)),
+    Corruption(DF, "scheduler_config.json: other noise", scheduler(beta_end=0.03), True),
+    Corruption(DF, "scheduler_config.json: predicts velocity",
+               scheduler(prediction_type="v_prediction"), True),
+    Corruption(DF, "unet/config.json: heads of another model",
+               lambda e, f: d.document(f / "unet" / "config.json",
+                                       lambda c: c.update(attention_head_dim=2)), True),
+    Corruption(DF, "quantization_config: other widths of a layer",
+               sdnq(lambda c: c["modules_quant_config"][f"{CONV}.weight"].update(
+                   weights_dtype="uint4")), True),
+    Corruption(DF, "quantization_config: a layer left alone", left_alone(CONV), True),
+    Corruption(DF, "manifest: another scheme of a layer", scheme(CONV, "w4+gptq")),
+    Corruption(DF, "no manifest", removed("bitfront.json")),
+    Corruption(DF, "weights of another seed", whole(lambda e: e.reseeded)),
+    Corruption(DF, "another trial of the study, sound in itself", whole(lambda e: e.other)),
+]  # fmt: skip
+
+CORRUPTIONS = [*PACKED, *BLOCKS, *GRAPH, *NETWORK, *PIPELINE]
 
 
 def audited(export: Export, room: Path, change: Change | None) -> dict[str, Any]:
@@ -497,7 +565,7 @@ def audited(export: Export, room: Path, change: Change | None) -> dict[str, Any]
         found = export.compare(copy)
         return {
             "caught": not found.ok,
-            "failure": found.failures[0] if found.failures else None,
+            "failure": found.failures[0].replace(f"{room}/", "") if found.failures else None,
             "max difference": found.max_difference,
             "spread": found.spread,
             "seconds": time.perf_counter() - begun,
@@ -517,7 +585,8 @@ def described(corruption: Corruption, export: Export, room: Path) -> dict[str, A
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 class Rows:

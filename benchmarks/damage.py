@@ -17,6 +17,7 @@ import numpy as np
 from bitfront.quant.export_gguf import FILE as GGUF
 from bitfront.quant.export_onnx import FILE as ONNX
 from bitfront.quant.folders import MANIFEST
+from bitfront.quant.tensorfiles import weights_place
 
 INDEX = "model.safetensors.index.json"
 
@@ -59,7 +60,7 @@ def place(folder: Path, name: str) -> Place:
         return folder / GGUF, int(tensor.data_offset), int(tensor.n_bytes)
     if (folder / ONNX).is_file():
         return _in_graph(folder, name)
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(weights_place(folder)[0].glob("*.safetensors")):
         entry, start = header(path)
         if name in entry:
             begin, end = entry[name]["data_offsets"]
@@ -223,7 +224,7 @@ def _found(folder: Path) -> tuple[Mapping[str, str], int]:
         graph = onnx.load(folder / ONNX).graph
         tensors = {t.name: t.raw_data for t in graph.initializer}
     else:
-        for path in sorted(folder.glob("*.safetensors")):
+        for path in sorted(weights_place(folder)[0].glob("*.safetensors")):
             names = [name for name in header(path)[0] if name != "__metadata__"]
             tensors |= {name: taken(place(folder, name)) for name in names}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in tensors.items()}

@@ -15,20 +15,22 @@ from torch import nn
 
 from benchmarks.profilers import vit
 from benchmarks.resnet import resnet
-from bitfront import audit, graph_audit
+from bitfront import audit, graph_audit, pipeline_audit
 from bitfront.audit import Audit
 from bitfront.quant.build import Builder
 from bitfront.quant.container import Container
 from bitfront.quant.export_base import Loadable
+from bitfront.quant.export_diffusers import Diffusers
 from bitfront.quant.export_onnx import EXTERNAL, Onnx
 from bitfront.quant.exporters import EXPORTERS
 from bitfront.quant.formats import dequantize
 from bitfront.quant.onnx_trace import Signature
 from bitfront.quant.stored import KEEP
-from bitfront.tasks import LanguageTask
+from bitfront.tasks import DiffusionTask, LanguageTask
 from bitfront.tasks.deployed import signature
 from bitfront.tasks.running import ModelTask
 from bitfront.types import Layer, Scheme
+from tests import pipelines
 
 SHARD_BYTES = 120_000  # so that the Llama is in several files
 
@@ -126,6 +128,9 @@ class Export:
         arguments = (self.task.layers, self.schemes, self.quantized)
         if isinstance(self.container, Onnx):
             return graph_audit.compare(self.task, self.container, self.called, folder, *arguments)
+        if isinstance(self.container, Diffusers):
+            assert isinstance(self.task, DiffusionTask)
+            return pipeline_audit.compare(self.task, self.container, folder, *arguments)
         assert isinstance(self.container, Loadable)
         return audit.compare(self.task, self.container, folder, *arguments)
 
@@ -200,14 +205,22 @@ VIT = {
     "patch": "w8", "q_proj": "w4g32", "k_proj": "w4g32", "v_proj": "w3", "out_proj": "w4g32z",
     "fc1": "w4g32", "fc2": "w8", "blocks.5.fc2": "keep",
 }  # fmt: skip
+DENOISER = {
+    "to_q": "w4g8", "to_k": "w4g8", "to_v": "w8", "to_out.0": "w3", "ff.net.0.proj": "fp8",
+    "ff.net.2": "w4z", "conv1": "w4", "conv2": "w8", "time_emb_proj": "bf16", "conv_out": "keep",
+}  # fmt: skip
 
 
 def exports(assets: Path, room: Path) -> dict[str, Export]:
-    """Name -> export; each task is made once."""
+    """Name -> export; each task is made once. The pipeline's weights are random."""
     folder, texts = assets / "stories260K_llama", assets / "text"
     llama = LanguageTask(
         folder, texts / "tinystories_917_clean_tok512.npz", samples=16, eval_samples=6, length=48,
         batch=6, device="cpu",
+    )  # fmt: skip
+    diffusion = DiffusionTask(
+        pipelines.by_prompt(room / "pipeline"), calibration=["a cat", "two dogs"], steps=4,
+        samples=4, eval_samples=2, batch=2, timesteps=2, timestep_groups=2, device="cpu",
     )  # fmt: skip
     images: Any = {"samples": 64, "held": 32, "batch": 32}
     found = {
@@ -229,6 +242,10 @@ def exports(assets: Path, room: Path) -> dict[str, Export]:
         "onnx, ViT": partial(
             Export, cast(ModelTask, vit(assets, 64, batch=32)), EXPORTERS["onnx"], VIT,
             {**VIT, "fc1": "w4g32+gptq"}, external=0,
+        ),
+        "diffusers": partial(
+            Export, diffusion, EXPORTERS["diffusers"], DENOISER,
+            {**DENOISER, "to_q": "w4g8+gptq", "conv1": "w4+gptq"},
         ),
     }  # fmt: skip
     made = {}

@@ -3,7 +3,8 @@
 1. every tensor's bytes, with the digests taken when they were written, and with the costs
 2. the denoiser's outputs for the first evaluation batch
 3. the first evaluation image, sampled by the opened pipeline from the same seed
-4. the weights of each layer, to the bit, with those that were measured
+4. the weights of each layer, and all else that the denoiser holds, to the bit, with what was
+   measured
 5. what the manifest says of schemes, and the files beside the tensors
 
 ``python -m bitfront.pipeline_audit FOLDER`` is the fresh process.
@@ -122,6 +123,7 @@ def compare(
             "options": task.pipeline,
             "plan": [plan.seeds, plan.conditions, plan.size],
             "weights": seen.weights,
+            "tensors": seen.tensors,
             "schemes": {name: str(scheme) for name, scheme in schemes.items()},
         }
         (room / "request.json").write_text(json.dumps(request))
@@ -158,6 +160,8 @@ def _faults(answer: Mapping[str, Any], predicted: int, dtype: torch.dtype) -> li
     faults += [f"weights of layer {layer!r} differ" for layer in wrong[:_NAMED]]
     if len(wrong) > _NAMED:
         faults.append(f"and those of {len(wrong) - _NAMED} more layers")
+    if answer["tensors"]:
+        faults.append(f"tensor {answer['tensors'][0]!r} differs, of {len(answer['tensors'])}")
     off, spread = answer["max_difference"], answer["spread"]
     if not off <= TOLERANCES.get(dtype, TOLERANCE) * spread:
         faults.append(f"outputs differ by up to {off:.3g}, their spread is {spread:.3g}")
@@ -173,7 +177,7 @@ def respond(room: Path) -> dict[str, Any]:
     request = json.loads((room / "request.json").read_text())
     folder, device = Path(request["folder"]), torch.device(request["device"])
     torch.set_num_threads(request["threads"])
-    reference = Observation.load(room / REFERENCE, request["weights"])
+    reference = Observation.load(room / REFERENCE, request["weights"], request["tensors"])
     try:
         manifest = read_manifest(folder)
         TensorFolder(folder).verify(manifest.digests)
@@ -191,6 +195,7 @@ def respond(room: Path) -> dict[str, Any]:
         "failures": [],
         "bytes": tensor_bytes(folder),
         "weights": reference.other_weights(found),
+        "tensors": reference.other_tensors(found),
         "max_difference": reference.difference(found),
         "spread": float(reference.outputs.double().std()),
         "first": reference.first_other_layer(found),

@@ -337,10 +337,15 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _beside(folder: Path) -> list[str]:
-    """The files of a folder that hold no tensors with digests of their own."""
-    found = (path for path in folder.rglob("*") if path.is_file())
+    """The files of a folder that hold no tensors with digests of their own.
+
+    Those of a pipeline's other components are among them.
+    """
+    place, _ = weights_place(folder)
     return sorted(
-        path.relative_to(folder).as_posix() for path in found if path.suffix not in _TENSORS
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and not (path.parent == place and path.suffix in _TENSORS)
     )
 
 

@@ -97,7 +97,7 @@ def test_names_are_unlike_and_of_every_container() -> None:
     names = [corruption.name for corruption in CORRUPTIONS]
     assert len(set(names)) == len(names) >= 30
     found = {corruption.export.partition(",")[0] for corruption in CORRUPTIONS}
-    assert found == {"compressed-tensors", "gguf", "onnx", "safetensors"}
+    assert found == {"compressed-tensors", "gguf", "onnx", "safetensors", "diffusers"}
 
 
 def test_one_bit_of_a_file(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks import damage
 from bitfront import pipeline_audit
 from bitfront.audit import NOTHING
 from bitfront.errors import ExportError
@@ -257,9 +258,16 @@ def other_arithmetic(out: Path) -> str:
     return "outputs differ by up to .*; the first layer to differ is"
 
 
-@pytest.mark.parametrize("damage", [flipped, other_scheduler, other_arithmetic])
+def other_norm(out: Path) -> str:
+    """By a last bit, which no output shows, and as if it had been written so."""
+    damage.bit(out, "conv_norm_out.weight")
+    damage.sign(out)
+    return "^tensor 'conv_norm_out.weight' differs, of 1$"
+
+
+@pytest.mark.parametrize("harm", [flipped, other_scheduler, other_arithmetic, other_norm])
 def test_what_is_wrong_is_named(
-    damage: Callable[[Path], str], folder: Path, tmp_path: Path, here: None
+    harm: Callable[[Path], str], folder: Path, tmp_path: Path, here: None
 ) -> None:
     task, out = diffusion_task(folder), tmp_path / "out"
     schemes = {"conv_in": Scheme.parse("w4")}
@@ -267,11 +275,21 @@ def test_what_is_wrong_is_named(
     EXPORTER.write(task.model, task.layers, schemes, quantized, out, {})
     arguments = (task, EXPORTER, out, task.layers, schemes, quantized)
     assert pipeline_audit.compare(*arguments).ok
-    line = damage(out)
+    line = harm(out)
     found = pipeline_audit.compare(*arguments)
     assert not found.ok
     assert "\n" not in "".join(found.failures)
     assert re.search(line, "; ".join(found.failures))
+
+
+def test_other_components_are_what_was_copied(folder: Path, tmp_path: Path, here: None) -> None:
+    task, out = diffusion_task(folder, "by prompt"), tmp_path / "out"
+    EXPORTER.write(task.model, task.layers, {}, ex.quantized_by(task.model, {}), out, {})
+    damage.flip(out / "vae" / "diffusion_pytorch_model.safetensors", -1)
+    quantized = ex.quantized_by(task.model, {})
+    found = pipeline_audit.compare(task, EXPORTER, out, task.layers, {}, quantized)
+    changed = "vae/diffusion_pytorch_model.safetensors has changed since it was written"
+    assert changed in found.failures
 
 
 def test_a_wrong_scale_is_found_by_its_weights(folder: Path, tmp_path: Path, here: None) -> None:
