@@ -13,7 +13,6 @@ JSON on standard output:
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from torch import Tensor
 
 from benchmarks import llama
 from benchmarks.common import arguments, head, parsed, show, write
+from benchmarks.wide import llama_folder
 from bitfront.quant.export_gguf import FILE, Gguf
 from bitfront.quant.formats import dequantize
 from bitfront.quant.ggml_types import BLOCK_BYTES
@@ -48,24 +48,11 @@ MODELS = {
 
 def folders(assets: Path, room: Path) -> dict[str, Path]:
     """Folders of the two models; that of the second is made in ``room``."""
-    from transformers import AutoModelForCausalLM, LlamaConfig
-
-    stories = assets / "stories260K_llama"
-    config = LlamaConfig(
-        vocab_size=512, hidden_size=512, intermediate_size=768, num_hidden_layers=3,
-        num_attention_heads=8, num_key_value_heads=4, max_position_embeddings=512, bos_token_id=1,
-        eos_token_id=2,
+    llama_folder(
+        assets, room / "wide", hidden_size=512, intermediate_size=768, num_hidden_layers=3,
+        num_attention_heads=8, num_key_value_heads=4, max_position_embeddings=512,
     )  # fmt: skip
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 2:  # outputs as wide as inputs, so that logits differ by nats
-                parameter.normal_(0.0, parameter.shape[1] ** -0.5)
-    model.save_pretrained(room / "wide")
-    for path in stories.glob("tokenizer*"):
-        shutil.copyfile(path, room / "wide" / path.name)
-    return {"stories260K": stories, "wide": room / "wide"}
+    return {"stories260K": assets / "stories260K_llama", "wide": room / "wide"}
 
 
 def windows(assets: Path, count: int = WINDOWS, length: int = LENGTH) -> Tensor:

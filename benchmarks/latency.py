@@ -7,13 +7,13 @@ to do. For each model:
 
 1. Full precision, all layers in 8 bits, and what ``bitfront search`` answers within shares of the
    full model's seconds at the first shape: the exported file's bytes, quality on evaluation data,
-   seconds at two shapes, over the full model's. A share that no allocation reaches is answered
+   seconds at each shape, over the full model's. A share that no allocation reaches is answered
    with the least there is, and says so.
 2. 30 allocations drawn at random, which the fit did not see: predicted and measured seconds.
 3. The front of loss, seconds and bytes: answers within several limits on both; and for each limit
    on bytes alone, what it takes, and the fastest answer that is no larger.
 
-Models called "wide" have random weights: their seconds mean something, their quality nothing.
+Models called "wide" have random weights (benchmarks/wide.py).
 """
 
 from __future__ import annotations
@@ -29,17 +29,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.stats import spearmanr
-from torch import Tensor, nn
-from torch.nn.functional import relu
 
 import bitfront
 from benchmarks.common import arguments, head, parsed, show, write
-from benchmarks.diffusion import networks, unet
+from benchmarks.diffusion import unet
 from benchmarks.language import llama
 from benchmarks.profilers import vit
 from benchmarks.resnet import resnet
+from benchmarks.wide import wide_llama, wide_resnet, wide_unet, wide_vit
 from bitfront import Choices, Study
 from bitfront.errors import Infeasible
 from bitfront.latency import Latency, latency, timed
@@ -48,7 +46,7 @@ from bitfront.pipeline import cost, selected
 from bitfront.storage import front
 from bitfront.targeting import targeted
 from bitfront.targets import Aimed, aimed
-from bitfront.tasks import DiffusionTask, ModuleTask, Task
+from bitfront.tasks import DiffusionTask, Task
 from bitfront.timingbench import Bench
 from bitfront.types import Scheme, Trial
 
@@ -64,7 +62,7 @@ class Model:
     first that a layer can take. metric: of quality. excluded: layers left in full precision."""
 
     make: Callable[[Path], Task]
-    shapes: tuple[str, str]
+    shapes: tuple[str, ...]
     eight: tuple[str, ...]
     metric: str = "kl"
     quality: str = "top1"
@@ -74,91 +72,6 @@ class Model:
 
 def diffusion(assets: Path) -> Task:
     return DiffusionTask(lambda: unet(assets), batch=16)
-
-
-class Block(nn.Module):
-    """A residual block of two convolutions."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        same = stride == 1 and inputs == outputs
-        self.shortcut = None if same else nn.Conv2d(inputs, outputs, 1, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(relu(self.bn1(self.conv1(x)))))
-        return relu(y + (x if self.shortcut is None else self.shortcut(x)))
-
-
-class ResNet(nn.Module):
-    """ResNet-20 with more channels."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv, self.bn = nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
-        sizes = [(width, width, 1)] * 3
-        for outputs in (2 * width, 4 * width):
-            sizes += [(outputs // 2, outputs, 2), *[(outputs, outputs, 1)] * 2]
-        self.blocks = nn.Sequential(*(Block(*size) for size in sizes))
-        self.linear = nn.Linear(4 * width, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.linear(self.blocks(relu(self.bn(self.conv(x)))).mean((2, 3)))
-        return y
-
-
-def wide_resnet(assets: Path) -> Task:
-    """ResNet-20 four times as wide."""
-    del assets
-
-    def make() -> dict[str, Any]:
-        torch.manual_seed(0)
-        return {"model": ResNet(64).eval(), **_images(3, 32)}
-
-    return ModuleTask(make, fold_norms=True)
-
-
-def wide_vit(assets: Path) -> Task:
-    """The ViT with width 512."""
-    archs = networks(assets)
-
-    def make() -> dict[str, Any]:
-        torch.manual_seed(0)
-        return {"model": archs.TinyViT(d=512, depth=6, h=8, ff=2048).eval(), **_images(3, 32)}
-
-    return ModuleTask(make)
-
-
-def wide_unet(assets: Path) -> Task:
-    """diffusers' U-Net of 28 x 28 images, 64 and 128 channels, as a module."""
-    del assets
-
-    def make() -> dict[str, Any]:
-        from diffusers import UNet2DModel
-
-        torch.manual_seed(0)
-        model: Any = UNet2DModel(
-            sample_size=32, in_channels=3, out_channels=3, layers_per_block=1,
-            block_out_channels=(64, 128), norm_num_groups=16,
-            down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-            up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        )  # fmt: skip
-        x = torch.randn(24, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-        t = torch.full((8,), 10)
-        given = [{"sample": part, "timestep": t, "return_dict": False} for part in x.split(8)]
-        data = {"calibration": given[:2], "evaluation": given[2:]}
-        return {"model": model.eval(), "output": "gaussian", **data}
-
-    return ModuleTask(make)
-
-
-def _images(channels: int, size: int) -> dict[str, Any]:
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(48, channels, size, size, generator=generator)
-    return {"calibration": list(x[:32].split(16)), "evaluation": [x[32:]]}
 
 
 CONV = ("w8a8szo", "w8a8s")
@@ -177,6 +90,9 @@ MODELS = {
     "wide ResNet": Model(wide_resnet, ("b1t1", "b8t1"), CONV, quality="", random=True),
     "wide ViT": Model(wide_vit, ("b1t1", "b8t1"), ("w8a8s", "w8a8szo"), quality="", random=True),
     "wide U-Net": Model(wide_unet, ("b1t1", "b8t1"), CONV, "mse", "", random=True),
+    "wide Llama": Model(
+        wide_llama, ("b1s128t1", "b8s128t1", "b1s1p127t1"), ("w8a8",), quality="", random=True
+    ),
 }  # fmt: skip
 
 
@@ -187,7 +103,7 @@ def run(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         choices = Choices(targets=(str(aims[0]),), head=model.head)
         schemes, ready = targeted(study, None, choices)
         found = latency(study, schemes, aims[0])
-        rows = deployed(study, model, aims, schemes, ready, folder / name)
+        rows = deployed(study, model, aims, schemes, ready)
         return {
             "model": name, "random weights": model.random,
             "schemes": [str(s) for s in schemes],
@@ -201,7 +117,7 @@ def run(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def deployed(
     study: Study, model: Model, aims: Sequence[Aimed], schemes: Sequence[Scheme],
-    choices: Choices, folder: Path,
+    choices: Choices,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Of the full model, 8 bits, and each share of its seconds."""
     layers = selected(study, choices).layers
@@ -223,7 +139,7 @@ def deployed(
             trials.append((f"{share} %: least", _least(study, costs, aims[0])))
     measured = timed(study, aims, [trial for _, trial in trials])
     return [
-        row(study, model, aims, label, trial, measured[0], folder)
+        row(study, model, aims, label, trial, measured[0])
         for (label, _), trial in zip(trials, measured, strict=True)
     ]
 
@@ -244,13 +160,11 @@ def _least(study: Study, costs: Any, aim: Aimed) -> Trial:
 
 
 def row(
-    study: Study, model: Model, aims: Sequence[Aimed], label: str, trial: Trial, full: Trial,
-    folder: Path,
+    study: Study, model: Model, aims: Sequence[Aimed], label: str, trial: Trial, full: Trial
 ) -> dict[str, Any]:  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="bitfront-") as place:
         audit = bitfront.export(study, trial, Path(place) / "out", format="onnx")
         size = sum(f.stat().st_size for f in (Path(place) / "out").glob("model.onnx*"))
-    del folder
     names = [model.metric, *([model.quality] if model.quality else [])]
     figures = {n: trial.metrics[n].value for n in names if n in trial.metrics}
     return {
