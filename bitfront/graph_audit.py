@@ -10,11 +10,11 @@
 7. what it computes between its layers, where no inputs are rounded (``graph_between``)
 8. names and order of inputs and outputs, what the manifest says of schemes, and the other files
 
-Sums in another order move a value across the edge of a rounding now and then, and more after it:
-where inputs are rounded, outputs agree as two draws of the same rounding do. So they must be nearer
-to the trial's than ``NEARER`` times what these are from the full model's, or than ``TWICE`` what
-the trial's own move by when every layer's outputs are off by a float32's last bit; and each layer
-alone but for such an edge the same. Where none are rounded, outputs are the same up to float32.
+Outputs are the trial's up to float32: nearer than ``FLOAT`` times their spread, or than ``TWICE``
+what the trial's own move by when every layer's outputs are off by a float32's last bit. Where
+inputs are rounded, sums in another order move a value across an edge now and then, and more after
+it: outputs agree as two draws of the same rounding do. There they may also be off by ``NEARER``
+times what the trial's are from the full model's; each layer alone is but for such an edge the same.
 Static inputs have the very same codes: such a layer alone is the same up to float32, and where its
 outputs are rounded each is a nearest step of what the trial's layer gives before it rounds.
 ``python -m bitfront.graph_audit FOLDER`` is the fresh process.
@@ -185,8 +185,7 @@ def _reference(
             for handle in handles:
                 stack.callback(handle.remove)
         tensors["outputs"] = measured()
-        if any(scheme.activation for scheme in schemes.values()):
-            stack.enter_context(_shaken(task, names))
+        with _shaken(task, names):
             tensors["shaken"] = measured()
         weights = {name: digest(weight_matrix(task.model, name) + 0.0) for name in names}
     save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, path)
@@ -262,16 +261,15 @@ def respond(room: Path) -> dict[str, Any]:
     except BitfrontError as error:
         return {**NOTHING, "failures": [str(error)]}
     trial, full = tensors["outputs"].double(), tensors["full"].double()
-    spread, difference, rounding = float(trial.std()), math.nan, 0.0
+    spread, difference, limit = float(trial.std()), math.nan, 0.0
     if outputs.shape == trial.shape:
         real = graph_steps.real(inputs, outputs)
         off = (outputs.double() - trial)[real]
         difference, size = float(off.abs().max()), _size(off)
-        limit = FLOAT * spread
-        if "shaken" in tensors:  # inputs are rounded
-            limit += NEARER * _size((trial - full)[real])
-            limit = max(limit, TWICE * _size((tensors["shaken"].double() - trial)[real]))
-            rounding = limit  # of samples alone too: sums of another order move values across edges
+        shaken = _size((tensors["shaken"].double() - trial)[real])
+        limit = max(FLOAT * spread, TWICE * shaken)
+        if any(Scheme.parse(words).activation for words in request["schemes"].values()):
+            limit = max(limit, FLOAT * spread + NEARER * _size((trial - full)[real]))
         if not size <= limit:
             faults.append(f"outputs differ by {size:.3g} (root mean square), more than {limit:.3g}")
         faults += graph_steps.faults(pieces, outputs.double(), trial, real, limit)
@@ -280,7 +278,7 @@ def respond(room: Path) -> dict[str, Any]:
     if fewer is not None:
         among = outputs[: len(fewer)]
         same = torch.allclose(fewer, among, rtol=SAME, atol=SAME)
-        if not (same or _size(fewer.double() - among) <= rounding):
+        if not (same or _size(fewer.double() - among) <= limit):
             faults.append(f"outputs of {len(fewer)} samples alone are others")
     faults += manifest.faults(folder, Onnx.name, request["schemes"])
     more = [f"and {len(faults) - _NAMED} more faults"] if len(faults) > _NAMED else []

@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.damage import sign
 from bitfront import graph_audit
 from bitfront.errors import ExportError
 from bitfront.quant.build import Builder
@@ -197,6 +199,40 @@ def test_a_number_of_samples_that_the_model_fixes_is_fixed_in_the_graph(tmp_path
 def test_attention_without_heads(tmp_path: Path) -> None:
     task = made("attentive", tmp_path)
     assert export(task, mixed(task), tmp_path / "out").ok
+
+
+class Steep(nn.Module):
+    """The last bits of its layer are the third decimal of its outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(16, 48)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(3e4 * self.layer(x))
+
+
+def test_a_model_that_amplifies_the_order_of_sums(tmp_path: Path) -> None:
+    task, schemes, folder = brought(Steep()), {"layer": Scheme.parse("w8")}, tmp_path / "out"
+    export(task, schemes, folder)
+
+    def last_bits(graph: Any) -> None:
+        """As sums in another order would be off."""
+        bias = np.frombuffer(tensor(graph, "layer.bias").raw_data, np.int32)
+        tensor(graph, "layer.bias").raw_data = (bias ^ 1).tobytes()
+
+    def steeper(graph: Any) -> None:
+        (factor,) = (t for t in graph.graph.initializer if not t.name.startswith("layer."))
+        factor.raw_data = np.float32(3.001e4).tobytes()
+
+    rewritten(folder, last_bits)
+    sign(folder)
+    found = compared(task, schemes, folder)
+    assert found.ok
+    assert found.max_difference > 5 * graph_audit.FLOAT * found.spread
+    rewritten(folder, steeper)
+    assert_fault(task, schemes, folder, "outputs differ by .* more than")
 
 
 class Masked(nn.Module):
@@ -480,13 +516,17 @@ def test_the_audit_finds_in_convolutions(
     assert_fault(task, CONVOLUTIONS, tmp_path / "out", line)
 
 
-def assert_fault(task: ModelTask, schemes: Mapping[str, Scheme], folder: Path, line: str) -> None:
+def compared(task: ModelTask, schemes: Mapping[str, Scheme], folder: Path) -> Any:
     builder = Builder(task.model, task.layers, lambda: [task.outputs(b) for b in task.calibration])
     builder.prepare(schemes.items())
-    found = graph_audit.compare(
+    return graph_audit.compare(
         task, ONNX, signature(task), folder, task.layers, schemes,
         lambda n: builder.quantized(n, schemes[n]),
     )  # fmt: skip
+
+
+def assert_fault(task: ModelTask, schemes: Mapping[str, Scheme], folder: Path, line: str) -> None:
+    found = compared(task, schemes, folder)
     assert not found.ok
     assert re.search(line, "; ".join(found.failures)), found.failures
 

@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bitfront.figures import amount, figure
+from bitfront.quant.exporters import EXPORTERS
 from bitfront.search import ALLOCATORS, EXPLORERS
 from bitfront.sensitivity import PROFILERS
 from bitfront.service.api.bodies import ExportJob, ReportJob
 from bitfront.service.api.page import tag
 from bitfront.service.policy import NAMED, PLAIN
-from bitfront.service.requests import MeasureBody, ProfileBody, ProfilerBody, SearchBody
+from bitfront.service.requests import (
+    ChoicesBody,
+    MeasureBody,
+    ProfileBody,
+    ProfilerBody,
+    SearchBody,
+)
 from bitfront.storage import Store
 from bitfront.types import Estimate
 from tests.service.apis import fill
@@ -291,17 +298,19 @@ def test_the_forms_have_names_that_the_api_takes(
         "search": SearchBody, "profile": ProfileBody, "measure": MeasureBody, "export": ExportJob,
         "report": ReportJob,
     }  # fmt: skip
+    inner: dict[str, Any] = {"profiler": ProfilerBody, "choices": ChoicesBody}
     assert set(jobs) == set(bodies)
     options: dict[str, list[str]] = {}
     for kind, fields in jobs.items():
         for field in fields:
             first, _, second = field["name"].partition(".")
             assert not first or first in bodies[kind].model_fields, (kind, field)
-            assert not second or second in ProfilerBody.model_fields
+            assert not second or second in inner[first].model_fields
             options |= {field["name"]: field["options"]} if "options" in field else {}
     assert sorted(options["solver"]) == sorted(ALLOCATORS)
     assert sorted(options["explorer"]) == sorted([*EXPLORERS, "refine"])
     assert sorted(options["profiler.name"]) == sorted(PROFILERS)
+    assert sorted(options["format"]) == sorted(["", *EXPORTERS])
     assert set(tasks) == set(NAMED)
     for kind, fields in tasks.items():
         names = {field["name"] for field in fields}

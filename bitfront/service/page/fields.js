@@ -1,6 +1,7 @@
 // The fields of the forms, under the names that the API has them by (docs/openapi.json).
 
 const SCHEMES = { name: "schemes", label: "Schemes", required: true, value: "w2g32 w3g32 w4g32 w8g32", hint: "What each layer may become, with spaces between: w4, w4g128, w8a8, w3g64+gptq, fp8, keep." };
+const TARGETS = { name: "choices.targets", label: "Targets", list: true, hint: "What the models run on: ort-cpu:b1t1 times layers there, with budgets like 60%@ort-cpu:b1t1; llama.cpp bars what it cannot run." };
 const BUDGETS = { name: "budgets", label: "Budgets", list: true, hint: "Upper limits, with spaces between: 3bpw 40% 700MB. Of one resource a sweep, of several together." };
 const SOLVER = { name: "solver", label: "Solver", short: true, options: ["ilp", "lagrange", "quadratic", "greedy", "greedy-up", "uniform", "random"] };
 const PROFILER = { name: "profiler.name", label: "Profiler", short: true, options: ["fisher", "perturb", "mse", "hutchinson", "eigen", "lrp", "decoupled", "imported"], hint: "What estimates the sensitivities (docs/profilers.md)." };
@@ -8,7 +9,7 @@ const MORE = { name: "", label: "More arguments", json: true, hint: 'As JSON, me
 
 /** kind of job -> its fields */
 export const FIELDS = {
-  search: [SCHEMES, BUDGETS,
+  search: [{ ...SCHEMES, required: false, hint: `${SCHEMES.hint} Empty: the targets’ own.` }, TARGETS, BUDGETS,
     { name: "hold", label: "Or the smallest that holds", short: true, hint: "A bound on a metric, like kl<=0.05, in place of budgets." },
     SOLVER, { name: "explorer", label: "Explorer", short: true, options: ["refine", "evolution", "bayes", "bayes-gp"] },
     { name: "explore", label: "Explore", number: true, short: true, value: 20, hint: "How many allocations to measure beyond what the solver gives." },
@@ -18,7 +19,7 @@ export const FIELDS = {
     BUDGETS, MORE],
   measure: [{ name: "schemes", label: "Allocation", json: true, required: true, hint: 'Layer to scheme, as JSON: {"head": "w4"}. Layers left out stay as they are.' }, MORE],
   export: [{ name: "trial", label: "Trial", number: true, short: true, required: true, hint: "Its number." },
-    { name: "format", label: "Format", short: true, options: ["", "compressed-tensors", "safetensors"], words: { "": "as it was counted" }, hint: "The model is audited in a fresh process before the export is called done." }],
+    { name: "format", label: "Format", short: true, options: ["", "compressed-tensors", "diffusers", "gguf", "onnx", "safetensors"], words: { "": "as it was counted" }, hint: "The model is audited in a fresh process before the export is called done." }],
   report: [{ name: "metric", label: "Metric", short: true, value: "kl" },
     { name: "edition", label: "Edition", short: true, hint: "Any word: with another one a new page is written." }],
 };
