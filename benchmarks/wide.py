@@ -114,7 +114,7 @@ def wide_llama(assets: Path) -> Task:
     return LanguageTask(folder, texts, samples=32, eval_samples=32, batch=8, layout="joined")
 
 
-def llama_folder(assets: Path, folder: Path, **sizes: int) -> None:
+def llama_folder(assets: Path, folder: Path, **sizes: Any) -> None:
     """Save a Llama of these sizes with the tokenizer of the assets' small one."""
     from transformers import AutoModelForCausalLM, LlamaConfig
 
