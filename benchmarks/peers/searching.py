@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,21 +18,31 @@ from bitfront.types import Scheme
 
 @dataclass(frozen=True)
 class Variant:
-    """options: of ``bitfront.search``, defaults else. groups: whether fused layers share."""
+    """options: of ``bitfront.search``, defaults else. groups: whether fused layers share.
+
+    told: by the very data that allocations are judged on, which says what another choice could do
+    at all.
+    """
 
     groups: str = "off"
+    told: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-VARIANTS = {  # defaults; more measurements; q/k/v alike and gate/up alike, as ModelOpt
+# defaults; more measurements; q/k/v alike and gate/up alike, as ModelOpt; a bound
+VARIANTS = {
     "Bitfront": Variant(),
     "Bitfront, longer": Variant(options={"explore": 60}),
     "Bitfront, fused alike": Variant(groups="auto"),
+    "Bitfront, told": Variant(told=True, options={"explore": 60}),
 }
 
 
 def chosen_by(variant: Variant, model: Model, task: Task, budgets: list[float]) -> dict[str, Any]:
     """An answer as a peer's: profiled and searched from nothing, all budgets in one call."""
+    if variant.told:
+        task = copy.copy(task)
+        task.calibration, task.held_back = task.evaluation, ()
     layers = model.layers(task)
     spelled = dict.fromkeys(model.scheme(layer, bits) for bits in BITS for layer in layers)
     with fresh_study(task) as study:
