@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bitfront.answering import known_pairs
 from bitfront.errors import UnknownName
+from bitfront.latency import timed
 from bitfront.measuring import measure
 from bitfront.narrowing import Narrowing, missed
 from bitfront.pipeline import Choices, cost, full_model, plain_choices, profile, selected
@@ -20,6 +21,7 @@ from bitfront.storage import Selection as Recorded
 from bitfront.study import Progress, Study, silent
 from bitfront.target import looked_at, require_target, target
 from bitfront.targeting import targeted
+from bitfront.targets import all_aimed
 from bitfront.tasks.numbers import require
 from bitfront.types import Budget, Scheme, Trial, content_key
 from bitfront.verification import Pair
@@ -99,7 +101,8 @@ def smallest(
     calibration data, what is held back of it included; the evaluation data are only reported.
     resource: of ``cost``, such as ``bytes``, ``bits``, ``bops``. budgets: all hold besides.
     explore: at most so many allocations are measured, on the calibration data.
-    verify, max_measurements: as of ``search``. How it is found: ``narrowing``.
+    verify, max_measurements: as of ``search``. How it is found: ``narrowing``. With targets it is
+    timed as a whole model, as the answers of ``search`` are.
 
     Raises ``Infeasible`` when nothing is within the budgets, and when the bound does not hold even
     of the least loss (of the full model, where all layers may be kept), with what that measured;
@@ -122,7 +125,7 @@ def smallest(
     key = content_key(request)
     recorded = study.store.selection(study.record, key)
     if recorded is not None:
-        return _recorded(study, bound, resource, limits, recorded)
+        return _timed(study, choices, _recorded(study, bound, resource, limits, recorded), progress)
 
     selection = selected(study, choices)
     costs = scored(study, chosen, cost(study, wanted, choices, limits), selection.pins)
@@ -169,7 +172,7 @@ def smallest(
     )
     details = {name: getattr(answer, name) for name in _DETAILS}
     study.store.add_selection(study.record, key, trial.id, details)
-    return answer
+    return _timed(study, choices, answer, progress)
 
 
 def require_resource(resource: str, counted: Iterable[str]) -> None:
@@ -180,6 +183,11 @@ def require_resource(resource: str, counted: Iterable[str]) -> None:
             f"the least total of {resource!r}, which is not counted here",
             f"choose from {', '.join(known)}",
         )
+
+
+def _timed(study: Study, choices: Choices, found: Smallest, progress: Progress) -> Smallest:
+    (trial,) = timed(study, all_aimed(choices.targets), [found.trial], progress)
+    return replace(found, trial=trial)
 
 
 def _recorded(

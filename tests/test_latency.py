@@ -16,13 +16,14 @@ from bitfront.errors import ExportError, InvalidInput, SchemeError
 from bitfront.interleaving import Run
 from bitfront.latency import timed
 from bitfront.pipeline import cost
+from bitfront.smallest import smallest
 from bitfront.study import Study
 from bitfront.targets import TARGETS, Timed, aimed
 from bitfront.tasks.deployed import signature
 from bitfront.tasks.running import ModelTask
 from bitfront.tasks.sized import layer_inputs, sized
 from bitfront.timingbench import Bench, described
-from bitfront.types import Timing, parse_schemes
+from bitfront.types import Timing, Trial, parse_schemes
 from tests import tiny
 from tests.commands import Commands
 from tests.small_tasks import TASKS
@@ -200,6 +201,25 @@ def test_a_search_within_seconds(study: Study, counted: Counted) -> None:
         study, None, [f"150%@{target}", "90%"], choices=choices, explore=0, verify=False
     )
     assert again.trial.id == answer.trial.id
+
+
+def test_the_fastest_whose_metric_holds(study: Study, counted: Counted) -> None:
+    target, choices = "ort-cpu:b2t1", Choices(targets=("ort-cpu:b2t1",))
+
+    def fastest() -> Trial:
+        found = smallest(
+            study, None, "kl<=0.5", resource=f"seconds@{target}", choices=choices, explore=6
+        )
+        return found.trial
+
+    trial = fastest()
+    full = cost(study, "keep", choices).full[f"seconds@{target}"]
+    assert trial.costs[f"seconds@{target}"] <= full
+    assert trial.costs[f"latency@{target}"] > 0
+    made = len(counted.timed)
+    again = fastest()
+    assert (again.id, again.costs) == (trial.id, trial.costs)
+    assert len(counted.timed) == made
 
 
 def test_an_export_is_timed_where_it_was_searched_for(study: Study, tmp_path: Path) -> None:

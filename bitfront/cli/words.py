@@ -58,7 +58,7 @@ def smallest_lines(found: Mapping[str, Any]) -> list[str]:
     cost = amount(resource, trial.costs[resource])
     lines = [
         f"{found['hold']} holds on the calibration data: {name} {found['value']:.4g}, {resource} "
-        f"{cost}, after {found['allocations']} measured allocations"
+        f"{cost}, allocations measured: {found['allocations']}"
     ]
     if found["failed"] is not None and found["failed_cost"] is not None:
         lines.append(
