@@ -89,7 +89,7 @@ MODELS = {
     "U-Net": Model(diffusion, ("b1t1", "b16t1"), CONV, "mse", "psnr"),
     "wide ResNet": Model(wide_resnet, ("b1t1", "b8t1"), CONV, quality="", random=True),
     "wide ViT": Model(wide_vit, ("b1t1", "b8t1"), ("w8a8s", "w8a8szo"), quality="", random=True),
-    "wide U-Net": Model(wide_unet, ("b1t1", "b8t1"), CONV, "mse", "", random=True),
+    "wide U-Net": Model(wide_unet, ("b1t1", "b8t1"), CONV, quality="", random=True),
     "wide Llama": Model(
         wide_llama, ("b1s128t1", "b8s128t1", "b1s1p127t1"), ("w8a8",), quality="", random=True
     ),
