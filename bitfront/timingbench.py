@@ -4,17 +4,20 @@ Each (layer's shape, scheme) is timed once and kept in the database, by target, 
 threads, so the next model with such layers times nothing anew. What a kernel takes is that of its
 call, less what a call takes that computes nothing.
 
-Later timings are set against what was timed first of the same layer, or model, in full precision,
-so that a machine that has become slower does not favour what was timed before.
+Later timings are set against what was timed before, timed anew beside them: of a kernel the same
+layer in full precision; of a whole model the full one and some with all layers alike, since where
+its weights happen to lie in memory makes one model some per cent slower for as long as it lies
+there. So a machine that has become slower does not favour what was timed before.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from statistics import median
 from typing import Any
 
 from torch import Tensor
@@ -30,10 +33,11 @@ from bitfront.tasks.deployed import signature
 from bitfront.tasks.fingerprint import architecture_digest
 from bitfront.tasks.running import ModelTask
 from bitfront.tasks.sized import layer_inputs, sized
-from bitfront.types import Layer, Timing, content_key
+from bitfront.types import Layer, Timing, content_key, parse_schemes
 
 EACH = 1.5  # seconds that a whole model is run for, at least as often as a kernel
 ROOM = 1 << 30  # bytes of weights that are timed side by side
+ANCHORS = 5  # whole models that are timed anew beside later ones, at most
 KERNELS, WHOLES = "timing kernels", "timing models"
 
 Pair = tuple[str, str]  # kernel and scheme
@@ -90,14 +94,15 @@ class Bench:
         keys = [allocation_key(allocation) for allocation in allocations]
         recorded = {key: t for (_, key), t in self._recorded({kernel}).items()}
         missing = {k: a for k, a in zip(keys, allocations, strict=True) if k not in recorded}
-        full, size = allocation_key({}), sum(4 * layer.weights for layer in self.layers)
+        room = max(1, ROOM // max(sum(4 * layer.weights for layer in self.layers), 1))
         progress(WHOLES, len(keys) - len(missing), len(keys))
-        for block in _parts(list(missing), max(1, ROOM // max(size, 1))):
-            timed: dict[str, Mapping[str, str]] = {full: {}, **{key: missing[key] for key in block}}
+        for block in _parts(list(missing), room):
+            anchors = self._anchors(recorded, min(room, ANCHORS))
+            timed = {**anchors, **{key: missing[key] for key in block}}
             with pinned(self.shape.used):
                 runs = [self._model(allocation) for allocation in timed.values()]
                 found = dict(zip(timed, interleaved(runs, EACH * len(runs)), strict=True))
-            found = _against(found, full, recorded)
+            found = _against(found, list(anchors), recorded)
             self.study.store.add_timings(self.place, {(kernel, k): t for k, t in found.items()})
             recorded = {**found, **recorded}
             progress(WHOLES, sum(key in recorded for key in keys), len(keys))
@@ -154,6 +159,16 @@ class Bench:
     def _frame(self) -> Any:
         return self.target.frame(self.task, self._signature)
 
+    def _anchors(self, recorded: Collection[str], most: int) -> dict[str, Mapping[str, str]]:
+        """The full model, and those with all layers alike that are recorded, by their keys."""
+        found: dict[str, Mapping[str, str]] = {allocation_key({}): {}}
+        for scheme in parse_schemes(self.target.candidates):
+            can = [la.name for la in self.layers if self.target.reason(la, scheme) is None]
+            alike = dict.fromkeys(can, str(scheme))
+            if len(found) < most and allocation_key(alike) in recorded:
+                found[allocation_key(alike)] = alike
+        return found
+
     def _model(self, allocation: Mapping[str, str]) -> Any:
         schemes = {la.name: Scheme.parse(allocation.get(la.name, KEEP)) for la in self.layers}
         return self.target.model(
@@ -186,7 +201,7 @@ class Bench:
         against: dict[Pair, Timing] = {}
         for text in texts:
             of_text = {pair: t for pair, t in found.items() if pair[0] == text}
-            against |= _against(of_text, (text, KEEP), recorded)
+            against |= _against(of_text, [(text, KEEP)], recorded)
         return against
 
 
@@ -217,12 +232,15 @@ def _kernels_of(allocation: Mapping[str, str]) -> dict[str, str]:
 
 
 def _against(
-    found: Mapping[Any, Timing], base: Any, recorded: Mapping[Any, Timing]
+    found: Mapping[Any, Timing], bases: Sequence[Any], recorded: Mapping[Any, Timing]
 ) -> dict[Any, Timing]:
-    """``found`` as if the machine were as it was when ``base`` was recorded, if it is."""
-    if base not in recorded or not found[base].seconds:
-        return dict(found)
-    pace = recorded[base].seconds / found[base].seconds
+    """``found`` as if the machine were as it was when ``bases`` were recorded, those that are."""
+    paces = [
+        recorded[base].seconds / found[base].seconds
+        for base in bases
+        if base in recorded and found[base].seconds
+    ]
+    pace = median(paces) if paces else 1.0
     return {
         key: replace(t, seconds=t.seconds * pace, spread=t.spread * pace)
         for key, t in found.items()

@@ -163,6 +163,27 @@ def test_a_slower_machine_does_not_favour_what_was_timed_before(
     assert after["stem", "w4"] == pytest.approx(before["stem", "w8"])
 
 
+def test_whole_models_are_set_against_several(
+    study: Study, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of which the full one, for where it lies in memory, is slower than it was."""
+    latency.latency(study, SCHEMES, B2, mixes=2)
+    bench = Bench(study, B2)
+    made = list[int]()
+
+    def fake(runs: Sequence[Run], seconds: float | None = None) -> list[Timing]:
+        made.append(len(runs))
+        full, *others = [Timing(2e-2, 1e-6, 9)] * len(runs)
+        return [Timing(2.2e-2, 1e-6, 9), *others]
+
+    monkeypatch.setattr("bitfront.timingbench.interleaved", fake)
+    name = own(study).layers[0].name
+    (found,) = bench.wholes([{name: "w4"}])
+    # all were 1e-2 when they were timed first, as the three with layers alike are
+    assert made == [1 + 3 + 1]
+    assert found.seconds == pytest.approx(1e-2)
+
+
 def test_a_run_that_was_killed_keeps_what_it_timed(
     study: Study, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
