@@ -135,12 +135,16 @@ class OnnxFile:
         """
         from onnx import ModelProto, TensorProto, helper
 
-        cut = ModelProto()
-        cut.CopyFrom(self.graph)
-        del cut.graph.node[:]
         mine = {y for nodes in self._nodes.values() for node in nodes for y in node.output}
         rest = [node for node in self.graph.graph.node if not mine.intersection(node.output)]
+        used = {y.name for y in self.graph.graph.output} | set(_taken(rest))
+        cut = ModelProto(ir_version=self.graph.ir_version, opset_import=self.graph.opset_import)
+        cut.functions.extend(self.graph.functions)
+        cut.graph.name = self.graph.graph.name
         cut.graph.node.extend(rest)
+        cut.graph.initializer.extend(t for name, t in self._tensors.items() if name in used)
+        cut.graph.input.extend(self.graph.graph.input)
+        cut.graph.output.extend(self.graph.graph.output)
         for name, shape in known.items():
             cut.graph.input.append(
                 helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
@@ -149,7 +153,6 @@ class OnnxFile:
         for name in sorted(set(asked) - there):
             kind = TensorProto.INT64 if asked[name] else TensorProto.FLOAT
             cut.graph.output.append(helper.make_tensor_value_info(name, kind, None))
-        del cut.graph.value_info[:]
         return cut
 
     def _given(self, layer: str) -> set[str]:

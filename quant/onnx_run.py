@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +17,11 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 
+LARGEST = 1 << 30  # bytes of a graph in one message, of which protobuf takes up to 2 GiB
+
+
 class Session:
-    """A loaded graph. model: a file, or a graph. threads: of one operator.
+    """A loaded graph. model: a file, or a graph, which is given up to it. threads: of one operator.
 
     Raises ``ExportError`` where ONNX Runtime is not installed, or does not take the graph.
     """
@@ -32,16 +37,16 @@ class Session:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors
-        source: Any = str(model) if isinstance(model, Path) else model.SerializeToString()
-        try:
-            self._session = ort.InferenceSession(
-                source, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # of its own classes, which it does not document
-            raise ExportError(
-                f"ONNX Runtime does not load it: {str(error).splitlines()[0]}",
-                "export it again, or choose other schemes",
-            ) from error
+        with _source(model) as source:
+            try:
+                self._session = ort.InferenceSession(
+                    source, options, providers=["CPUExecutionProvider"]
+                )
+            except Exception as error:  # of its own classes, which it does not document
+                raise ExportError(
+                    f"ONNX Runtime does not load it: {str(error).splitlines()[0]}",
+                    "export it again, or choose other schemes",
+                ) from error
 
     @property
     def inputs(self) -> list[str]:
@@ -86,3 +91,19 @@ class Session:
                 "give inputs of the sizes that it was traced with",
             ) from error
         return tuple(torch.from_numpy(y) for y in found)
+
+
+@contextmanager
+def _source(model: Path | ModelProto) -> Iterator[Any]:
+    """What ONNX Runtime loads: bytes, or a file, with the tensors of a large graph beside it."""
+    if isinstance(model, Path):
+        yield str(model)
+    elif model.ByteSize() <= LARGEST:
+        yield model.SerializeToString()
+    else:
+        import onnx
+
+        with tempfile.TemporaryDirectory(prefix="bitfront-graph-") as name:
+            path = Path(name) / "model.onnx"
+            onnx.save_model(model, path, save_as_external_data=True, location="data")
+            yield str(path)

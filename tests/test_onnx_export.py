@@ -327,6 +327,21 @@ def test_large_tensors_stand_beside_the_graph(tmp_path: Path) -> None:
         assert torch.allclose(found, big.model(*inputs.values()), atol=1e-5)
 
 
+def test_a_graph_that_is_too_large_for_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tensors go by files, and come out the same; nothing is left of them."""
+    task, x = brought(Own()), torch.randn(2, 4, 16)
+    export(task, {"first": Scheme.parse("w4")}, tmp_path / "out")
+    (expected,) = Session(OnnxFile(tmp_path / "out").graph, 1)({"x": x})
+    monkeypatch.setattr("bitfront.quant.onnx_run.LARGEST", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "room"))
+    (tmp_path / "room").mkdir()
+    (found,) = Session(OnnxFile(tmp_path / "out").graph, 1)({"x": x})
+    assert torch.equal(found, expected)
+    assert list((tmp_path / "room").iterdir()) == []
+
+
 class Chained(nn.Module):
     """Convolutions one after another, with a depthwise one and a pooling between them."""
 
