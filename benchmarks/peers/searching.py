@@ -29,7 +29,7 @@ class Variant:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-# defaults; more measurements; q/k/v alike and gate/up alike, as ModelOpt; a bound
+# defaults; more measurements; q/k/v alike and gate/up alike, as ModelOpt; a bound, if asked for
 VARIANTS = {
     "Bitfront": Variant(),
     "Bitfront, longer": Variant(options={"explore": 60}),
