@@ -150,8 +150,8 @@ def main() -> None:
     parser.add_argument("--from-cache", action="store_true", help="peers' allocations as kept")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS))
-    sides = [side for side, variant in VARIANTS.items() if not variant.told]
-    parser.add_argument("--ours", nargs="*", choices=list(VARIANTS), default=sides)
+    usual = [side for side, variant in VARIANTS.items() if not variant.told]
+    parser.add_argument("--ours", nargs="*", choices=list(VARIANTS), default=usual)
     options = parsed(parser, threads=1)
     cache = Cache.read(ALLOCATIONS)
     if not options.from_cache:
