@@ -60,7 +60,7 @@ def place(folder: Path, name: str) -> Place:
         return folder / GGUF, int(tensor.data_offset), int(tensor.n_bytes)
     if (folder / ONNX).is_file():
         return _in_graph(folder, name)
-    for path in sorted(weights_place(folder)[0].glob("*.safetensors")):
+    for path in _shards(folder):
         entry, start = header(path)
         if name in entry:
             begin, end = entry[name]["data_offsets"]
@@ -79,6 +79,10 @@ def _in_graph(folder: Path, name: str) -> Place:
     whole, data = (folder / ONNX).read_bytes(), bytes(tensor.raw_data)
     message = tensor.SerializeToString()  # in which bytes come last
     return folder / ONNX, whole.index(message) + message.rindex(data), len(data)
+
+
+def _shards(folder: Path) -> list[Path]:
+    return sorted(weights_place(folder)[0].glob("*.safetensors"))
 
 
 def header(path: Path) -> tuple[dict[str, Any], int]:
@@ -224,7 +228,7 @@ def _found(folder: Path) -> tuple[Mapping[str, str], int]:
         graph = onnx.load(folder / ONNX).graph
         tensors = {t.name: t.raw_data for t in graph.initializer}
     else:
-        for path in sorted(weights_place(folder)[0].glob("*.safetensors")):
+        for path in _shards(folder):
             names = [name for name in header(path)[0] if name != "__metadata__"]
             tensors |= {name: taken(place(folder, name)) for name in names}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in tensors.items()}

@@ -15,24 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from benchmarks.diffusion import networks
+from bitfront.demo import Block
 from bitfront.tasks import LanguageTask, ModuleTask, Task
-
-
-class Block(nn.Module):
-    """A residual block of two convolutions."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        same = stride == 1 and inputs == outputs
-        self.shortcut = None if same else nn.Conv2d(inputs, outputs, 1, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(relu(self.bn1(self.conv1(x)))))
-        return relu(y + (x if self.shortcut is None else self.shortcut(x)))
 
 
 class ResNet(nn.Module):

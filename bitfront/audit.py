@@ -172,8 +172,7 @@ def compare(
             failures.append(_weight_fault(task, layer, make, room))
     if len(answer["weights"]) > _NAMED:
         failures.append(f"and those of {len(answer['weights']) - _NAMED} more layers")
-    if answer["tensors"]:
-        failures.append(f"tensor {answer['tensors'][0]!r} differs, of {len(answer['tensors'])}")
+    failures += tensor_faults(answer)
     limit = TOLERANCES.get(floating_dtype(task.model), TOLERANCE) * answer["spread"]
     if not answer["failures"] and not answer["max_difference"] <= limit:
         failures.append(_output_fault(answer))
@@ -238,6 +237,12 @@ def _weight_fault(task: Task, name: str, quantized: Quantized | None, room: Path
         return f"weights of layer {name!r} are {tuple(found.shape)}, not {tuple(matrix.shape)}"
     off = float((found.double() - matrix.double()).abs().max())
     return f"weights of layer {name!r} differ by up to {off:.3g}"
+
+
+def tensor_faults(answer: Mapping[str, Any]) -> list[str]:
+    """What is said where parameters and buffers besides layers' weights differ."""
+    wrong = answer["tensors"]
+    return [f"tensor {wrong[0]!r} differs, of {len(wrong)}"] if wrong else []
 
 
 def _output_fault(answer: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from bitfront.scheme import KEEP, Scheme
 from bitfront.study import Progress, Study, silent
 from bitfront.targets import Aimed
 from bitfront.timingbench import Bench, allocation_key, kernel_scheme
-from bitfront.types import Layer, Place, Timing, Trial, content_key
+from bitfront.types import Place, Timing, Trial, content_key
 
 MIXES = 16  # allocations drawn for the fit
 
@@ -74,7 +74,7 @@ def latency(
     bench = Bench(study, aim)
     wanted = list(dict.fromkeys([Scheme.parse(KEEP), *map(kernel_scheme, schemes)]))
     alone = bench.kernels(wanted, progress)
-    allocations = _allocations(bench.layers, wanted, alone, mixes)
+    allocations = _allocations(bench, wanted, alone, mixes)
     wholes = bench.wholes(allocations, progress)
     parts = [bench.part(a, alone, w) for a, w in zip(allocations, wholes, strict=True)]
     residual = fitted(parts)
@@ -138,15 +138,15 @@ def _check(bench: Bench, trial: Trial) -> None:
 
 
 def _allocations(
-    layers: Sequence[Layer],
+    bench: Bench,
     schemes: Sequence[Scheme],
     alone: Mapping[tuple[str, str], float],
     mixes: int,
 ) -> list[dict[str, str]]:
     """The full model, all layers alike where they can be, and mixes, each in shares of its own."""
-    words = [str(scheme) for scheme in schemes]
+    words, layers = [str(scheme) for scheme in schemes], bench.layers
     can = {la.name: [w for w in words if (la.name, w) in alone] for la in layers}
-    found = [{n: w for n, of in can.items() if w != KEEP and w in of} for w in words]
+    found = [bench.alike(scheme) for scheme in schemes]
     generator = np.random.default_rng(int(content_key([words, sorted(can)])[:8], 16))
     seen = {allocation_key(allocation) for allocation in found}
     for _ in range(mixes):

@@ -26,7 +26,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from bitfront.audit import NOTHING, REFERENCE, TOLERANCE, TOLERANCES, Audit, Quantized, ask
+from bitfront.audit import (
+    NOTHING,
+    REFERENCE,
+    TOLERANCE,
+    TOLERANCES,
+    Audit,
+    Quantized,
+    ask,
+    tensor_faults,
+)
 from bitfront.errors import BitfrontError, DataError, ExportError
 from bitfront.observation import Observation, observe
 from bitfront.quant.export_base import read_manifest
@@ -160,8 +169,7 @@ def _faults(answer: Mapping[str, Any], predicted: int, dtype: torch.dtype) -> li
     faults += [f"weights of layer {layer!r} differ" for layer in wrong[:_NAMED]]
     if len(wrong) > _NAMED:
         faults.append(f"and those of {len(wrong) - _NAMED} more layers")
-    if answer["tensors"]:
-        faults.append(f"tensor {answer['tensors'][0]!r} differs, of {len(answer['tensors'])}")
+    faults += tensor_faults(answer)
     off, spread = answer["max_difference"], answer["spread"]
     if not off <= TOLERANCES.get(dtype, TOLERANCE) * spread:
         faults.append(f"outputs differ by up to {off:.3g}, their spread is {spread:.3g}")

@@ -5,9 +5,9 @@ threads, so the next model with such layers times nothing anew. What a kernel ta
 call, less what a call takes that computes nothing.
 
 Later timings are set against what was timed before, timed anew beside them: of a kernel the same
-layer in full precision; of a whole model the full one and some with all layers alike, since where
-its weights happen to lie in memory makes one model some per cent slower for as long as it lies
-there. So a machine that has become slower does not favour what was timed before.
+layer in full precision; of a whole model the full one and some with all layers alike, since one
+model alone was seen to be some per cent slower in one session than in another, all its runs long.
+So a machine that has become slower does not favour what was timed before.
 """
 
 from __future__ import annotations
@@ -121,6 +121,11 @@ class Bench:
             calls[operator] += self.calls(layer)
         return Whole(seconds, calls, whole.seconds)
 
+    def alike(self, scheme: Scheme) -> dict[str, str]:
+        """All layers that can take ``scheme`` under it."""
+        can = (layer for layer in self.layers if self.target.reason(layer, scheme) is None)
+        return {layer.name: str(scheme) for layer in can}
+
     def operator(self, layer: Layer, scheme: str) -> str:
         return self.target.operator(layer, Scheme.parse(scheme))
 
@@ -161,13 +166,10 @@ class Bench:
 
     def _anchors(self, recorded: Collection[str], most: int) -> dict[str, Mapping[str, str]]:
         """The full model, and those with all layers alike that are recorded, by their keys."""
-        found: dict[str, Mapping[str, str]] = {allocation_key({}): {}}
-        for scheme in parse_schemes(self.target.candidates):
-            can = [la.name for la in self.layers if self.target.reason(la, scheme) is None]
-            alike = dict.fromkeys(can, str(scheme))
-            if len(found) < most and allocation_key(alike) in recorded:
-                found[allocation_key(alike)] = alike
-        return found
+        alike = [{}, *map(self.alike, parse_schemes(self.target.candidates))]
+        found = {allocation_key(allocation): allocation for allocation in alike}
+        known = [key for key in found if key in recorded or key == allocation_key({})]
+        return {key: found[key] for key in known[:most]}
 
     def _model(self, allocation: Mapping[str, str]) -> Any:
         schemes = {la.name: Scheme.parse(allocation.get(la.name, KEEP)) for la in self.layers}

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from bitfront.errors import ExportError
 
+from .export_onnx import tensors_size
+
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 
-LARGEST = 1 << 30  # bytes of a graph in one message, of which protobuf takes up to 2 GiB
+LARGEST = 1 << 30  # bytes of tensors in one message, of which protobuf takes up to 2 GiB
 
 
 class Session:
@@ -98,7 +100,7 @@ def _source(model: Path | ModelProto) -> Iterator[Any]:
     """What ONNX Runtime loads: bytes, or a file, with the tensors of a large graph beside it."""
     if isinstance(model, Path):
         yield str(model)
-    elif model.ByteSize() <= LARGEST:
+    elif tensors_size(model) <= LARGEST:  # ByteSize would make all of the message
         yield model.SerializeToString()
     else:
         import onnx

@@ -12,7 +12,13 @@ import pytest
 import torch
 
 from benchmarks import damage as d
-from benchmarks.corruptions import CORRUPTIONS, groups_exchanged, ignored, other_shard_in_index
+from benchmarks.corruptions import (
+    CORRUPTIONS,
+    contents,
+    groups_exchanged,
+    ignored,
+    other_shard_in_index,
+)
 from benchmarks.exports import redrawn
 from bitfront.errors import ExportError
 from bitfront.quant.export_base import read_manifest
@@ -72,10 +78,6 @@ def graph(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     )  # fmt: skip
     (folder / "bitfront.json").write_text("{}")
     return folder
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def tensors(folder: Path) -> dict[str, Any]:

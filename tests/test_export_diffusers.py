@@ -239,10 +239,7 @@ def test_without_sdnq_nothing_is_written(
 
 
 def flipped(out: Path) -> str:
-    path = out / "unet" / "diffusion_pytorch_model.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 4
-    path.write_bytes(bytes(data))
+    damage.flip(out / "unet" / "diffusion_pytorch_model.safetensors", -1, 2)
     return "is damaged"
 
 
