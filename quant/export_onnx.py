@@ -22,6 +22,7 @@ from .export_base import write_manifest
 from .folders import new_folder
 from .onnx_forms import FORMS
 from .onnx_graph import Fill, filled, holes
+from .onnx_parts import own_forward
 from .onnx_stored import form_of, reason
 from .onnx_trace import Signature, traced
 from .stored import KEEP
@@ -104,15 +105,13 @@ class Onnx(Container):
         put: Callable[[TensorProto], object] = lambda tensor: None,
     ) -> ModelProto:
         """The traced model with its layers under ``schemes``, one for each. put: see ``filled``."""
-        called = holes(trace)
-        fills = {}
+        called, fills = holes(trace), {}
+        tied = {layer.shares for layer in layers if layer.name in called}
         for layer in layers:
             module, scheme = model.get_submodule(layer.name), schemes[layer.name]
-            if layer.name not in called and scheme != KEEP:
-                raise ExportError(
-                    f"the model uses the weight of {layer.name!r} without calling it",
-                    "keep the layer",
-                )
+            if layer.name not in called and (scheme != KEEP or layer.name in tied):
+                remedy = "keep the layer" if scheme != KEEP else "use another container"
+                raise ExportError(_uncalled(layer, module), remedy)
             make = _lazily(layer, scheme, module, quantized)
             fills[layer.name] = fill_of(layer, scheme, module, make)
         return filled(trace, fills, put)
@@ -181,6 +180,12 @@ class Tensors:
 def _bytes(exporter: Onnx, layers: Sequence[Layer], schemes: Mapping[str, Scheme]) -> float:
     """Of the tensors of all layers, as the costs count them."""
     return sum(layer_costs(la, schemes[la.name], exporter.stored)["bytes"] for la in layers)
+
+
+def _uncalled(layer: Layer, module: nn.Module) -> str:
+    if layer.kind == "embedding" and own_forward(module):
+        return f"embedding {layer.name!r} is a {type(module).__name__}, which has its own forward"
+    return f"the model uses the weight of {layer.name!r} without calling it"
 
 
 def _lazily(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from bitfront.errors import ExportError
 from bitfront.types import Layer
 
-from .onnx_attention import with_heads
+from .onnx_attention import translatable
 from .onnx_parts import OPSET, own_forward
 from .statistics import call_input
 
@@ -76,7 +76,7 @@ def _converted(called: _Called, signature: Signature) -> tuple[ExportedProgram, 
     failed: Exception | None = None
     for program in _programs(called, signature):
         try:
-            with_heads(program)
+            translatable(program)
             exported: Any = torch.onnx.export(
                 program,
                 input_names=list(signature.inputs),
@@ -190,22 +190,26 @@ class _Called(nn.Module):
 
 @contextmanager
 def _holes(model: nn.Module, layers: Sequence[Layer]) -> Iterator[None]:
-    """Layers that leave a hole where they are called, until the block ends."""
+    """Layers that leave a hole where they are called, until the block ends.
+
+    An embedding that does more than look up, and scale, stays as it is.
+    """
     with ExitStack() as stack:
         for layer in layers:
             module = model.get_submodule(layer.name)
+            if _beyond(layer, module):
+                continue
             module.forward = _hole(layer, module)
             stack.callback(module.__dict__.pop, "forward")
         yield
 
 
+def _beyond(layer: Layer, module: nn.Module) -> bool:
+    return layer.kind == "embedding" and own_forward(module) and not hasattr(module, "embed_scale")
+
+
 def _hole(layer: Layer, module: Any) -> Callable[..., Tensor]:
     geometry = _geometry(layer, module)
-    if layer.kind == "embedding" and own_forward(module) and not hasattr(module, "embed_scale"):
-        raise ExportError(
-            f"embedding {layer.name!r} is a {type(module).__name__}, which has its own forward",
-            "use another container",
-        )
 
     def forward(*args: Any, **kwargs: Any) -> Tensor:
         x = call_input(args, kwargs)

@@ -30,13 +30,14 @@ from .tokens import split_first
 
 Range = tuple[float, float]  # least and greatest
 BINS = 4096
+_TINY = torch.finfo(torch.float32).tiny
 CHUNK = 1 << 24  # elements of unfolded inputs at a time
 _SHARING = ("linear", "hf_conv1d")  # kinds whose H depends on the input tensor alone
 
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """Magnitudes of inputs or outputs. ``width`` is 0 where all are 0."""
+    """Magnitudes of inputs or outputs. ``width`` is 0 where all are 0, or float32 has no bins."""
 
     counts: Tensor  # (BINS,) int64, on the CPU
     width: float
@@ -131,7 +132,7 @@ class _Magnitudes:
         below = x < 0
         x = x.abs().float()
         top = float(x.max())
-        if top > 0:
+        if top > BINS * _TINY:  # else a bin is narrower than float32 tells from 0
             self._widen(math.ldexp(1.0, math.frexp(top)[1]) / BINS)  # top < BINS · width
         bins = (x / self.width).int() if self.width else torch.zeros_like(x, dtype=torch.int32)
         bins += below.int() * BINS

@@ -294,8 +294,49 @@ def embedded(kind: type[nn.Embedding]) -> ModuleTask:
 
 def test_embeddings_with_a_forward_of_their_own(tmp_path: Path) -> None:
     assert export(embedded(Scaled), {"0": Scheme.parse("w8")}, tmp_path / "out").ok
+    assert export(embedded(Shifted), {"1": Scheme.parse("w8")}, tmp_path / "kept").ok
     with pytest.raises(ExportError, match="embedding '0' is a Shifted, which has its own forward"):
-        export(embedded(Shifted), {}, tmp_path / "no")
+        export(embedded(Shifted), {"0": Scheme.parse("w8")}, tmp_path / "no")
+
+
+class Tied(nn.Module):
+    """Positions that score themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = Shifted(20, 16)
+        self.head = nn.Linear(16, 20, bias=False)
+        self.head.weight = self.table.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.table(x))
+
+
+def test_a_layer_tied_to_an_embedding_with_a_forward_of_its_own(tmp_path: Path) -> None:
+    ids = torch.arange(24).view(4, 6) % 16
+    with pytest.warns(UserWarning, match="brings no evaluation"):
+        task = ModuleTask(lambda: {"model": Tied().eval(), "calibration": [ids]}, hold_back=0)
+    with pytest.raises(ExportError, match=r"is a Shifted, .*: use another container"):
+        export(task, {}, tmp_path / "no")
+
+
+def test_attention_of_windows(tmp_path: Path) -> None:
+    """Its masks vary with the samples, which the exporter's strides of outputs did not."""
+    from transformers import SwinConfig, SwinForImageClassification
+
+    config = SwinConfig(
+        image_size=16, patch_size=2, num_channels=1, embed_dim=8, depths=[2, 1], num_heads=[2, 2],
+        window_size=4, num_labels=3,
+    )  # fmt: skip
+    images = torch.randn(6, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match="brings no evaluation"):
+        task = ModuleTask(
+            lambda: {"model": SwinForImageClassification(config).eval(), "calibration": [images]},
+            hold_back=0,
+        )
+    layer = task.layers[2].name
+    assert export(task, {layer: Scheme.parse("w8")}, tmp_path / "out").ok
+    assert Session(tmp_path / "out" / "model.onnx", 1).varying_samples() != []
 
 
 def test_a_model_that_cannot_be_traced(tmp_path: Path) -> None:

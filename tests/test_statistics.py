@@ -100,6 +100,18 @@ def test_inputs_that_only_looked_the_same_are_told_apart() -> None:
     assert int(magnitudes.counts.sum()) == 48
 
 
+def test_inputs_that_float32_hardly_tells_from_zero_are_zero() -> None:
+    layer = nn.Linear(8, 2)
+    model = nn.ModuleDict({"a": layer})
+    tiny, one = torch.full((4, 8), 1e-43), torch.ones(4, 8)
+    for batches, width in (([tiny], 0.0), ([tiny, one], 2.0 / BINS), ([one, tiny], 2.0 / BINS)):
+        found = collect(model, [], ["a"], partial(feed, layer, batches))["a"].magnitudes
+        assert found is not None
+        assert found.width == width
+        assert found.counts[0] == 32
+        assert found.counts.sum() == 32 * len(batches)
+
+
 def test_an_input_changed_in_place_is_another_input() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
