@@ -28,6 +28,7 @@ from bitfront.tasks import LanguageTask
 from bitfront.tasks.base import Batch
 from bitfront.types import Layer, Scheme, parse_schemes
 from tests import exporting as ex
+from tests import tiny
 
 gguf = pytest.importorskip("gguf")
 
@@ -343,6 +344,12 @@ def test_models_that_are_refused() -> None:
 def test_bytes_of_a_model_that_is_refused_are_not_counted() -> None:
     with pytest.raises(ExportError, match="gguf cannot hold a OddNet: models that are written are"):
         GGUF.other_bytes(ex.odd_net(), ())
+
+
+def test_a_tokenizer_that_is_refused_is_before_anything_is_measured(tmp_path: Path) -> None:
+    task = tiny.language_task(tmp_path)
+    with pytest.raises(ExportError, match="its tokenizer is WordLevel, not BPE"):
+        GGUF.other_bytes(task.model, task.layers)
 
 
 def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
