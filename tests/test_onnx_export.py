@@ -326,7 +326,7 @@ def test_attention_of_windows(tmp_path: Path) -> None:
 
     config = SwinConfig(
         image_size=16, patch_size=2, num_channels=1, embed_dim=8, depths=[2, 1], num_heads=[2, 2],
-        window_size=4, num_labels=3,
+        window_size=4,
     )  # fmt: skip
     images = torch.randn(6, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     with pytest.warns(UserWarning, match="brings no evaluation"):
