@@ -149,15 +149,18 @@ def _geometry(module: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def own_forward(embedding: nn.Module) -> bool:
-    """Whether an embedding does more, or other things, than torch's."""
-    return type(embedding).forward is not nn.Embedding.forward
+def beyond_lookup(kind: str, module: nn.Module) -> bool:
+    """Whether a layer is an embedding that does more than look up, and scale."""
+    return _own_forward(kind, module) and not hasattr(module, "embed_scale")
+
+
+def _own_forward(kind: str, module: nn.Module) -> bool:
+    return kind == "embedding" and type(module).forward is not nn.Embedding.forward
 
 
 def with_bias(nodes: Nodes, module: Any, kind: str, y: str) -> str:
     """``y`` plus the layer's bias, if it has one; times the scale of a scaled embedding."""
-    scaled = kind == "embedding" and own_forward(module)
-    scale = getattr(module, "embed_scale", None) if scaled else None
+    scale = getattr(module, "embed_scale", None) if _own_forward(kind, module) else None
     if scale is not None:  # as the classes of transformers call it, for Gemma and BART
         return nodes.add("Mul", y, nodes.hold("embed_scale", torch.as_tensor(scale).float()))
     bias = getattr(module, "bias", None)

@@ -22,7 +22,7 @@ from bitfront.errors import ExportError
 from bitfront.types import Layer
 
 from .onnx_attention import translatable
-from .onnx_parts import OPSET, own_forward
+from .onnx_parts import OPSET, beyond_lookup
 from .statistics import call_input
 
 if TYPE_CHECKING:
@@ -197,15 +197,11 @@ def _holes(model: nn.Module, layers: Sequence[Layer]) -> Iterator[None]:
     with ExitStack() as stack:
         for layer in layers:
             module = model.get_submodule(layer.name)
-            if _beyond(layer, module):
+            if beyond_lookup(layer.kind, module):
                 continue
             module.forward = _hole(layer, module)
             stack.callback(module.__dict__.pop, "forward")
         yield
-
-
-def _beyond(layer: Layer, module: nn.Module) -> bool:
-    return layer.kind == "embedding" and own_forward(module) and not hasattr(module, "embed_scale")
 
 
 def _hole(layer: Layer, module: Any) -> Callable[..., Tensor]:

@@ -172,8 +172,9 @@ class Asking(nn.Module):
         return y if float(y.sum()) > 0 else -y
 
 
-def brought(model: nn.Module) -> ModuleTask:
-    x = torch.randn(6, 4, 16, generator=torch.Generator().manual_seed(0))
+def brought(model: nn.Module, x: Tensor | None = None) -> ModuleTask:
+    if x is None:
+        x = torch.randn(6, 4, 16, generator=torch.Generator().manual_seed(0))
     with pytest.warns(UserWarning, match="brings no evaluation"):
         return ModuleTask(lambda: {"model": model.eval(), "calibration": [x]}, hold_back=0)
 
@@ -283,13 +284,7 @@ class Shifted(nn.Embedding):
 
 def embedded(kind: type[nn.Embedding]) -> ModuleTask:
     ids = torch.arange(24).view(4, 6) % 16
-    with pytest.warns(UserWarning, match="brings no evaluation"):
-        return ModuleTask(
-            lambda: {
-                "model": nn.Sequential(kind(20, 16), nn.Linear(16, 5)).eval(), "calibration": [ids]
-            },
-            hold_back=0,
-        )  # fmt: skip
+    return brought(nn.Sequential(kind(20, 16), nn.Linear(16, 5)), ids)
 
 
 def test_embeddings_with_a_forward_of_their_own(tmp_path: Path) -> None:
@@ -314,10 +309,8 @@ class Tied(nn.Module):
 
 def test_a_layer_tied_to_an_embedding_with_a_forward_of_its_own(tmp_path: Path) -> None:
     ids = torch.arange(24).view(4, 6) % 16
-    with pytest.warns(UserWarning, match="brings no evaluation"):
-        task = ModuleTask(lambda: {"model": Tied().eval(), "calibration": [ids]}, hold_back=0)
     with pytest.raises(ExportError, match=r"is a Shifted, .*: use another container"):
-        export(task, {}, tmp_path / "no")
+        export(brought(Tied(), ids), {}, tmp_path / "no")
 
 
 def test_attention_of_windows(tmp_path: Path) -> None:
@@ -329,11 +322,7 @@ def test_attention_of_windows(tmp_path: Path) -> None:
         window_size=4,
     )  # fmt: skip
     images = torch.randn(6, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    with pytest.warns(UserWarning, match="brings no evaluation"):
-        task = ModuleTask(
-            lambda: {"model": SwinForImageClassification(config).eval(), "calibration": [images]},
-            hold_back=0,
-        )
+    task = brought(SwinForImageClassification(config), images)
     layer = task.layers[2].name
     assert export(task, {layer: Scheme.parse("w8")}, tmp_path / "out").ok
     assert Session(tmp_path / "out" / "model.onnx", 1).varying_samples() != []
