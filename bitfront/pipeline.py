@@ -172,6 +172,7 @@ def _costs(
 ) -> Costs:
     kept = [layer for layer in study.task.layers if layer.name in selection.kept_out]
     exporter = EXPORTERS[choices.container or study.container]
+    exporter.require(study.task.model)  # before anything is measured
     aims = all_aimed(choices.targets)
     counted = cost_tables(
         selection.layers,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bitfront.costfile import GivenCosts, given_costs
 from bitfront.errors import InvalidInput, SchemeError
 from bitfront.latency import latency
+from bitfront.quant.exporters import EXPORTERS
 from bitfront.scheme import KEEP
 from bitfront.study import Progress, Study, silent
 from bitfront.targets import Aimed, all_aimed
@@ -27,8 +28,9 @@ def targeted(
     """The schemes of a search, and its choices with the costs on its targets.
 
     schemes: None for those that the targets have to offer. What is not recorded is timed. Raises
-    ``SchemeError`` for a scheme that no layer can take on the targets, ``InvalidInput`` for another
-    container than theirs, or for no schemes and no target, and as ``all_aimed`` and ``latency``.
+    ``SchemeError`` for a scheme that no layer can take on the targets, ``ExportError`` for a model
+    that they do not load, ``InvalidInput`` for another container than theirs, or for no schemes and
+    no target, and as ``all_aimed`` and ``latency``.
     """
     aims = all_aimed(choices.targets)
     wanted = wanted_schemes(study, schemes, aims)
@@ -57,6 +59,8 @@ def wanted_schemes(
     study: Study, schemes: str | Iterable[str | Scheme] | None, aims: tuple[Aimed, ...]
 ) -> tuple[Scheme, ...]:
     """What was asked for, or what the targets offer. Raises as ``targeted``."""
+    for aim in aims:
+        EXPORTERS[aim.target.container].require(study.task.model)
     if schemes is None:
         return _offered(study, aims)
     wanted = parse_schemes(schemes)

@@ -20,17 +20,19 @@ from functools import cached_property
 from statistics import median
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from bitfront.errors import ExportError, InvalidInput, ModelError
-from bitfront.interleaving import interleaved, pinned
+from bitfront.interleaving import interleaved, pinned, processors
+from bitfront.quant.exporters import EXPORTERS
 from bitfront.quant.onnx_trace import Signature
 from bitfront.residual import Whole
 from bitfront.scheme import KEEP, Scheme
 from bitfront.study import Progress, Study, silent
-from bitfront.targets import Aimed, Timed
+from bitfront.targets import Aimed, Shape, Timed
 from bitfront.tasks.deployed import signature
 from bitfront.tasks.fingerprint import architecture_digest
+from bitfront.tasks.pretrained import context_length
 from bitfront.tasks.running import ModelTask
 from bitfront.tasks.sized import layer_inputs, sized
 from bitfront.types import Layer, Timing, content_key, parse_schemes
@@ -44,13 +46,16 @@ Pair = tuple[str, str]  # kernel and scheme
 
 
 class Bench:
-    """aim: a target that can be timed, with a shape. Raises ``InvalidInput`` for another."""
+    """aim: a target that can be timed, with a shape. Raises ``InvalidInput`` for another, and
+    ``ExportError`` for a model that it does not load."""
 
     def __init__(self, study: Study, aim: Aimed) -> None:
         if aim.shape is None or not isinstance(aim.target, Timed):
             raise InvalidInput(f"target {aim} without a shape", "write it like ort-cpu:b1")
         if not isinstance(study.task, ModelTask):
             raise ModelError("a task without a model", "time another")
+        _check(aim.shape, study.task.model)
+        EXPORTERS[aim.target.container].require(study.task.model)
         self.study, self.aim, self.target, self.shape = study, aim, aim.target, aim.shape
         self.task, self.layers = study.task, study.task.layers
         self.place = aim.target.place(aim.shape.used)
@@ -205,6 +210,19 @@ class Bench:
             of_text = {pair: t for pair, t in found.items() if pair[0] == text}
             against |= _against(of_text, [(text, KEEP)], recorded)
         return against
+
+
+def _check(shape: Shape, model: nn.Module) -> None:
+    """Raises ``InvalidInput`` for more threads than processors, or tokens than positions."""
+    if shape.used > processors():
+        raise InvalidInput(
+            f"{shape.used} threads on {processors()} processors", f"use t{processors()} or less"
+        )
+    tokens, context = (shape.tokens or 1) + (shape.past or 0), context_length(model)
+    if context is not None and tokens > context:
+        raise InvalidInput(
+            f"{tokens} tokens in a model with {context} positions", "choose a smaller s or p"
+        )
 
 
 def described(layer: Layer, module: Any, x: Tensor) -> str:

@@ -31,6 +31,11 @@ class Container(ABC):
         """Why this container cannot hold ``model`` at all; None if it can."""
         return None
 
+    def require(self, model: nn.Module) -> None:
+        """Raises ``ExportError`` for a model that this container cannot hold."""
+        if (reason := self.reason_model(model)) is not None:
+            raise ExportError(f"{self.name} cannot hold a {type(model).__name__}", reason)
+
     def stored(self, layer: Layer, scheme: Scheme) -> Tensors:
         """What stands in the file for the layer, bias excluded; nothing for a weight shared.
 
@@ -50,9 +55,7 @@ class Container(ABC):
         Raises ``ExportError`` for pairs or a model that the container cannot hold.
         """
         chosen = {layer.name: schemes.get(layer.name, KEEP) for layer in layers} | dict(schemes)
-        reason = self.reason_model(model)
-        if reason is not None:
-            raise ExportError(f"{self.name} cannot hold a {type(model).__name__}", reason)
+        self.require(model)
         named = {layer.name for layer in layers}
         for name in chosen:
             if name not in named:

@@ -61,10 +61,12 @@ class Gguf(Loadable):
             return "it is quantized already; start from its full-precision weights"
         return reason_config(model.config)
 
+    def require(self, model: nn.Module) -> None:
+        """As of ``Container``, and for a tokenizer that is not written."""
+        super().require(model)
+        _words(model)
+
     def other_bytes(self, model: nn.Module, layers: Sequence[Layer]) -> int:
-        if (why := self.reason_model(model)) is not None:
-            raise ExportError(f"{self.name} cannot hold a {type(model).__name__}", why)
-        _words(model)  # raises for a tokenizer that is not written, before anything is measured
         weights = {f"{layer.name}.weight" for layer in layers}
         numbers = [t for key, t in _once(model.state_dict()) if key not in weights]
         if (frequencies := _frequencies(model)) is not None:

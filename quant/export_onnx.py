@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import torch
 from torch import nn
 
 from bitfront.errors import ExportError
@@ -50,6 +51,12 @@ class Onnx(Container):
         config = getattr(model, "config", None)
         if getattr(config, "quantization_config", None) is not None:
             return "it is quantized already; start from its full-precision weights"
+        floats = (p.dtype for p in model.parameters() if p.ndim > 1 and p.is_floating_point())
+        if (odd := next((dtype for dtype in floats if dtype != torch.float32), None)) is not None:
+            return (
+                "ONNX Runtime's CPU kernels are float32, and it has weights in "
+                f"{str(odd).removeprefix('torch.')}; load it with dtype float32, in another study"
+            )
         return None
 
     def write(

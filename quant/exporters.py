@@ -32,8 +32,10 @@ def predicted_bytes(
     """Tensor bytes of the export of ``model``, known before anything is quantized.
 
     Layers without a scheme are kept. Equals ``tensor_bytes`` of a folder of tensors exactly; a
-    graph may hold other tensors than the model does besides its layers'.
+    graph may hold other tensors than the model does besides its layers'. Raises ``ExportError`` for
+    a model that the container cannot hold.
     """
+    exporter.require(model)
     stored = (exporter.stored(layer, schemes.get(layer.name, KEEP)) for layer in layers)
     packed = sum(Spec("", *tensor).size for tensors in stored for tensor in tensors.values())
     return packed + exporter.other_bytes(model, layers)

@@ -12,13 +12,8 @@ import pytest
 import torch
 
 from benchmarks import damage as d
-from benchmarks.corruptions import (
-    CORRUPTIONS,
-    contents,
-    groups_exchanged,
-    ignored,
-    other_shard_in_index,
-)
+from benchmarks.corruptions.__main__ import CORRUPTIONS, contents
+from benchmarks.corruptions.packed import groups_exchanged, ignored, other_shard_in_index
 from benchmarks.exports import redrawn
 from bitfront.errors import ExportError
 from bitfront.quant.export_base import read_manifest

@@ -343,13 +343,15 @@ def test_models_that_are_refused() -> None:
 
 def test_bytes_of_a_model_that_is_refused_are_not_counted() -> None:
     with pytest.raises(ExportError, match="gguf cannot hold a OddNet: models that are written are"):
-        GGUF.other_bytes(ex.odd_net(), ())
+        predicted_bytes(GGUF, ex.odd_net(), (), {})
 
 
 def test_a_tokenizer_that_is_refused_is_before_anything_is_measured(tmp_path: Path) -> None:
     task = tiny.language_task(tmp_path)
-    with pytest.raises(ExportError, match="its tokenizer is WordLevel, not BPE"):
-        GGUF.other_bytes(task.model, task.layers)
+    with bitfront.open_study("s", task, tmp_path / "s.db") as study:
+        with pytest.raises(ExportError, match="its tokenizer is WordLevel, not BPE"):
+            bitfront.search(study, "q8_0 q4_0", ["60%"], choices=bitfront.Choices(container="gguf"))
+        assert not study.trials()
 
 
 def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

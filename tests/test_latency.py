@@ -20,6 +20,7 @@ from bitfront.smallest import smallest
 from bitfront.study import Study
 from bitfront.targets import TARGETS, Timed, aimed
 from bitfront.tasks.deployed import signature
+from bitfront.tasks.pretrained import context_length
 from bitfront.tasks.running import ModelTask
 from bitfront.tasks.sized import layer_inputs, sized
 from bitfront.timingbench import Bench, described
@@ -273,6 +274,34 @@ def test_bad_wishes(study: Study) -> None:
         Bench(study, aimed("ort-cpu"))
     with pytest.raises(InvalidInput, match="tokens of a model without"):
         latency.latency(study, SCHEMES, aimed("ort-cpu:b1s7"))
+    with pytest.raises(InvalidInput, match=r"4096 threads on \d+ processors: use t"):
+        latency.latency(study, SCHEMES, aimed("ort-cpu:b1t4096"))
+
+
+def test_more_tokens_than_positions(tmp_path: Path, counted: Counted) -> None:
+    task = tiny.language_task(tmp_path)
+    assert isinstance(task, ModelTask)
+    most = context_length(task.model)
+    assert most is not None
+    with bitfront.open_study("s", task, tmp_path / "s.db") as opened:
+        for sizes in (f"s{most + 1}", f"s1p{most}"):
+            with pytest.raises(InvalidInput, match=f"{most + 1} tokens in a model with {most}"):
+                latency.latency(opened, SCHEMES, aimed(f"ort-cpu:b1{sizes}t1"))
+        assert not counted.timed
+        latency.latency(opened, SCHEMES, aimed(f"ort-cpu:b1s1p{most - 1}t1"), mixes=0)
+    assert counted.timed
+
+
+def test_models_that_a_target_does_not_load(tmp_path: Path, counted: Counted) -> None:
+    task = tiny.language_task(tmp_path, dtype="bfloat16")
+    with bitfront.open_study("s", task, tmp_path / "s.db") as halved:
+        for target in ("ort-cpu", "ort-cpu:b1s8t1"):
+            with pytest.raises(ExportError, match="in bfloat16; load it with dtype float32"):
+                bitfront.search(halved, None, ["50%"], choices=Choices(targets=(target,)))
+        with pytest.raises(ExportError, match="weights in bfloat16"):
+            latency.latency(halved, SCHEMES, aimed("ort-cpu:b1s8t1"))
+        assert not halved.trials()
+    assert not counted.timed
 
 
 def test_a_target_whose_packages_are_missing(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 from bitfront.quant.export_compressed import copy_tokenizer
 from bitfront.quant.export_onnx import FILE
 
+from .pretrained import context_length
+
 
 def write_beside(model: Any, folder: Path, inputs: list[str], heads: int, size: int) -> None:
     """Write them to ``folder``. model: of transformers.
@@ -31,7 +33,7 @@ def _genai(model: Any, inputs: list[str], heads: int, size: int) -> dict[str, An
     """The graph in the words of ONNX Runtime GenAI, any architecture being a ``decoder``."""
     config = model.config.get_text_config()
     tokens = model.generation_config or config
-    context = getattr(config, "max_position_embeddings", None) or 2**15  # of rotary kinds, any
+    context = context_length(model) or 2**15  # of rotary kinds, any
     end = tokens.eos_token_id
     first = end[0] if isinstance(end, list) else end
     return {

@@ -23,7 +23,7 @@ from .kvcache import with_attention
 from .metrics import METRICS, Metric
 from .numbers import require
 from .padding import batched
-from .pretrained import load_pretrained, load_tokenizer, resolved
+from .pretrained import context_length, load_pretrained, load_tokenizer, resolved
 from .running import ModelTask
 from .texts import Corpus, Pool, draw, read_corpus, sequences, split
 
@@ -109,7 +109,7 @@ class LanguageTask(ModelTask):
                 "AutoModelForCausalLM", str(model), dtype=dtype, trust_remote_code=trust_remote_code
             )
         self.place(loaded, device, dtype)
-        self.length = min(length, _context(self.model) or length)
+        self.length = min(length, context_length(self.model) or length)
         given, self.evaluation = self._batches(*corpora)
         self.calibrate(given, hold_back)
         check_left(self.calibration, self._sources)
@@ -192,13 +192,6 @@ class LanguageTask(ModelTask):
                 "use the ids, or the tokenizer, of this model",
             )
         return batched(rows, parts if len(pools) > 1 else None, self._recipe["batch"])
-
-
-def _context(model: nn.Module) -> int | None:
-    config: Any = model.config
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    found = getattr(text, "max_position_embeddings", None)
-    return found if isinstance(found, int) and found > 0 else None
 
 
 def _recorded(source: Source) -> str | list[str]:

@@ -212,3 +212,11 @@ def quiet() -> Iterator[None]:
         hub.set_verbosity(hub_level)
         if bars:
             logging.enable_progress_bar()
+
+
+def context_length(model: nn.Module) -> int | None:
+    """Tokens that a language model has positions for; None where its configuration says nothing."""
+    config: Any = getattr(model, "config", None)
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    found = getattr(text, "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
