@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.commands import Commands
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line sets it, before torch
+os.environ.setdefault("SDNQ_USE_TORCH_COMPILE", "0")  # minutes; test_export_diffusers has one test
 
 # machines are shared: how long an example takes says nothing
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,6 +193,39 @@ def test_plain_from_pretrained_samples_the_trials_images(
     # weights are the same to the bit, elsewhere in memory, where some kernels sum in another order
     torch.testing.assert_close(images, expected, rtol=0, atol=1e-5)
     assert float((images - full).abs().max()) > 1e-3
+
+
+COMPILED = """
+import sys
+
+import torch
+from diffusers import DiffusionPipeline
+from sdnq.common import check_torch_compile
+
+assert check_torch_compile()
+args, kwargs = torch.load("call.pt")
+model = DiffusionPipeline.from_pretrained("out").unet
+with torch.no_grad():
+    torch.save(model(*args, **kwargs).sample, "output.pt")
+"""
+
+
+def test_layers_that_sdnq_compiles(folder: Path, tmp_path: Path) -> None:
+    """As it does unless told not to."""
+    task = diffusion_task(folder, "unconditional")
+    quantizable = [la for la in task.layers if EXPORTER.reason(la, Scheme.parse("w3z")) is None]
+    schemes = {la.name: Scheme.parse("w3z") for la in quantizable[1:3]}
+    quantized = ex.quantized_by(task.model, schemes)
+    EXPORTER.write(task.model, task.layers, schemes, quantized, tmp_path / "out", {})
+    args, kwargs = tuple(task.evaluation[0].args), dict(task.evaluation[0].kwargs)
+    torch.save((args, kwargs), tmp_path / "call.pt")
+    environment = {k: v for k, v in os.environ.items() if k != "SDNQ_USE_TORCH_COMPILE"}
+    command = [sys.executable, "-c", COMPILED]
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    with torch.no_grad(), applied(task.model, {name: quantized(name) for name in schemes}):
+        expected = task.called(args, kwargs)
+    torch.testing.assert_close(torch.load(tmp_path / "output.pt"), expected, rtol=0, atol=1e-5)
 
 
 def sample(task: DiffusionTask, pipeline: Any) -> Tensor:
