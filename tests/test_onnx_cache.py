@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -348,7 +349,12 @@ def test_commands_and_verbs(bitfront: Commands, tmp_path: Path) -> None:
     searched = ["--schemes", "w8 keep", "--budget", "60%", "--container", "onnx", "--explore", 0]
     found = bitfront.ok("search", "s", *task, *searched, "--json").document
     trial = found["answers"][0]["trial"]["id"]
-    bitfront.ok("export", "s", trial, tmp_path / "with")
+    said = bitfront.ok("export", "s", trial, tmp_path / "with").out
+    assert re.search(
+        r"with: (\d+) bytes of tensors, (?!\1)\d+ predicted, its layers' exactly;", said
+    )
+    said = bitfront.ok("export", "s", trial, tmp_path / "plain", "--format", "safetensors").out
+    assert "bytes of tensors, as predicted;" in said
     bitfront.ok("export", "s", trial, tmp_path / "without", "--no-cache")
     assert len(Runner(tmp_path / "with").inputs) == 3 + 4
     assert Runner(tmp_path / "without").inputs == ["input_ids"]

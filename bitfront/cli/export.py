@@ -73,10 +73,12 @@ def export(
     if as_json:
         emit({"study": study, "trial": trial, **document})
         return
+    size, predicted = document["bytes"], document["predicted_bytes"]
+    # a graph has each layer's bytes as predicted, and other tensors than the model has besides
+    rest = "as predicted" if size == predicted else f"{predicted} predicted, its layers' exactly"
     typer.echo(
-        f"{folder}: {document['bytes']} bytes of tensors, as predicted; reloaded in a fresh "
-        f"process, outputs differ by at most {document['max_difference']:.3g} (their spread is "
-        f"{document['spread']:.3g})"
+        f"{folder}: {size} bytes of tensors, {rest}; reloaded in a fresh process, outputs differ "
+        f"by at most {document['max_difference']:.3g} (their spread is {document['spread']:.3g})"
     )
     for target, took in document["latency"].items():
         typer.echo(
