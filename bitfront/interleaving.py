@@ -1,7 +1,8 @@
 """Timing several things side by side, so that a machine's moods are the same for all.
 
-t_rk   seconds of k in round r, in which each is run once, one after another; not counted where
-       the system gave the processor to somebody else meanwhile, as far as it says so
+t_rk   seconds of k in round r, in which each is run once, one after another (warm: twice, of which
+       the second counts); not counted where the system gave the processor to somebody else
+       meanwhile, as far as it says so
 m_k    its median over the rounds
 f_r    median over k of t_rk / m_k: how slow the machine was in that round
 k      median over r of t_rk / f_r; f is 1 where fewer than ``COMMON`` are timed
@@ -34,23 +35,26 @@ SECONDS = 4.0  # that rounds are added for, between these
 WARM_UP = 2  # rounds
 
 
-def interleaved(runs: Sequence[Run], seconds: float = SECONDS) -> list[Timing]:
+def interleaved(
+    runs: Sequence[Run], seconds: float = SECONDS, *, warm: bool = False
+) -> list[Timing]:
     """What each of ``runs`` takes. seconds: that all rounds may take together, at least ``LEAST``.
 
-    Each run finds the caches as the others left them, as it would in a model.
+    Each run finds the caches as the others left them, as a kernel does in a model. warm: as it left
+    them itself, as a model does that is called again and again.
     """
     if not runs:
         return []
     for _ in range(WARM_UP - 1):
-        _round(runs)
+        _round(runs, warm)
     began = time.perf_counter()
-    _round(runs)
+    _round(runs, warm)
     once = time.perf_counter() - began
     rounds = int(min(MOST, max(LEAST, seconds / once)))
     collecting = gc.isenabled()
     gc.disable()
     try:
-        found = [_round(runs) for _ in range(rounds)]
+        found = [_round(runs, warm) for _ in range(rounds)]
     finally:
         if collecting:
             gc.enable()
@@ -80,10 +84,12 @@ def _counted(times: NDArray[np.float64], put_off: NDArray[np.bool_]) -> NDArray[
     return np.where(put_off & enough, np.nan, times)
 
 
-def _round(runs: Sequence[Run]) -> tuple[list[float], list[bool]]:
+def _round(runs: Sequence[Run], warm: bool) -> tuple[list[float], list[bool]]:
     """Seconds of each, and whether it was put off."""
     taken, put_off = [], []
     for run in runs:
+        if warm:
+            run()
         switches, began = _switches(), time.perf_counter()
         run()
         taken.append(time.perf_counter() - began)

@@ -95,7 +95,7 @@ class Bench:
     ) -> list[Timing]:
         """What the whole model takes under each; layers that are not named are kept."""
         allocations = [_kernels_of(allocation) for allocation in allocations]
-        kernel = f"model {architecture_digest(self.task.model)[:16]} {self.shape.sizes}"
+        kernel = f"warm model {architecture_digest(self.task.model)[:16]} {self.shape.sizes}"
         keys = [allocation_key(allocation) for allocation in allocations]
         recorded = {key: t for (_, key), t in self._recorded({kernel}).items()}
         missing = {k: a for k, a in zip(keys, allocations, strict=True) if k not in recorded}
@@ -106,7 +106,9 @@ class Bench:
             timed = {**anchors, **{key: missing[key] for key in block}}
             with pinned(self.shape.used):
                 runs = [self._model(allocation) for allocation in timed.values()]
-                found = dict(zip(timed, interleaved(runs, EACH * len(runs)), strict=True))
+                found = dict(
+                    zip(timed, interleaved(runs, EACH * len(runs), warm=True), strict=True)
+                )
             found = _against(found, list(anchors), recorded)
             self.study.store.add_timings(self.place, {(kernel, k): t for k, t in found.items()})
             recorded = {**found, **recorded}

@@ -24,6 +24,20 @@ def test_each_is_run_once_a_round_in_turn() -> None:
     assert interleaved([]) == []
 
 
+def test_what_is_called_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[int] = []
+    clock = [0.0]
+
+    def run(i: int) -> None:
+        clock[0] += 2.0 + i if order[-1:] == [i] else 50.0
+        order.append(i)
+
+    monkeypatch.setattr(interleaving.time, "perf_counter", lambda: clock[0])
+    found = interleaved([partial(run, i) for i in range(3)], seconds=0.0, warm=True)
+    assert order == [0, 0, 1, 1, 2, 2] * (len(order) // 6)
+    assert [t.seconds for t in found] == [2.0, 3.0, 4.0]
+
+
 def test_rounds_go_on_for_the_time_given_but_not_for_ever() -> None:
     assert interleaved([lambda: None], seconds=60.0)[0].repeats <= MOST
     assert gc.isenabled()

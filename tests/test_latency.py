@@ -40,7 +40,10 @@ class Counted:
     def __init__(self) -> None:
         self.timed: list[int] = []
 
-    def __call__(self, runs: Sequence[Run], seconds: float | None = None) -> list[Timing]:
+    def __call__(
+        self, runs: Sequence[Run], seconds: float | None = None, *, warm: bool = False
+    ) -> list[Timing]:
+        assert warm == (seconds is not None)
         self.timed.append(len(runs))
         for run in runs:
             run()
@@ -152,7 +155,7 @@ def test_a_slower_machine_does_not_favour_what_was_timed_before(
 ) -> None:
     pace = [1.0]
 
-    def fake(runs: Sequence[Run], seconds: float | None = None) -> list[Timing]:
+    def fake(runs: Sequence[Run], *_: float, **__: bool) -> list[Timing]:
         return [Timing(1e-9, 0.0, 9), *[Timing(pace[0] * 2e-3, 1e-5, 9)] * (len(runs) - 1)]
 
     monkeypatch.setattr("bitfront.timingbench.interleaved", fake)
@@ -172,7 +175,7 @@ def test_whole_models_are_set_against_several(
     bench = Bench(study, B2)
     made = list[int]()
 
-    def fake(runs: Sequence[Run], seconds: float | None = None) -> list[Timing]:
+    def fake(runs: Sequence[Run], *_: float, **__: bool) -> list[Timing]:
         made.append(len(runs))
         return [Timing(2.2e-2, 1e-6, 9), *[Timing(2e-2, 1e-6, 9)] * (len(runs) - 1)]
 
@@ -194,8 +197,8 @@ def test_a_run_that_was_killed_keeps_what_it_timed(
 
     real = counted.__call__
 
-    def three(runs: Sequence[Run], seconds: float | None = None) -> list[Timing]:
-        return broken() if len(counted.timed) == 3 else real(runs, seconds)
+    def three(runs: Sequence[Run], *given: float, **more: bool) -> list[Timing]:
+        return broken() if len(counted.timed) == 3 else real(runs, *given, **more)
 
     monkeypatch.setattr("bitfront.timingbench.interleaved", three)
     with pytest.raises(KeyboardInterrupt):
