@@ -36,9 +36,9 @@ WARM_UP = 2  # rounds
 
 
 def interleaved(
-    runs: Sequence[Run], seconds: float = SECONDS, *, warm: bool = False
+    runs: Sequence[Run], seconds: float = SECONDS, *, warm: bool = False, least: int = LEAST
 ) -> list[Timing]:
-    """What each of ``runs`` takes. seconds: that all rounds may take together, at least ``LEAST``.
+    """What each of ``runs`` takes. seconds: that all rounds may take together, ``least`` at least.
 
     Each run finds the caches as the others left them, as a kernel does in a model. warm: as it left
     them itself, as a model does that is called again and again.
@@ -50,7 +50,7 @@ def interleaved(
     began = time.perf_counter()
     _round(runs, warm)
     once = time.perf_counter() - began
-    rounds = int(min(MOST, max(LEAST, seconds / once)))
+    rounds = int(min(MOST, max(least, seconds / once)))
     collecting = gc.isenabled()
     gc.disable()
     try:

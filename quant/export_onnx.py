@@ -23,7 +23,6 @@ from .export_base import write_manifest
 from .folders import new_folder
 from .onnx_forms import FORMS
 from .onnx_graph import Fill, filled, holes
-from .onnx_parts import beyond_lookup
 from .onnx_stored import form_of, reason
 from .onnx_trace import Signature, traced
 from .stored import KEEP
@@ -190,7 +189,7 @@ def _bytes(exporter: Onnx, layers: Sequence[Layer], schemes: Mapping[str, Scheme
 
 
 def _uncalled(layer: Layer, module: nn.Module) -> str:
-    if beyond_lookup(layer.kind, module):
+    if layer.beyond_lookup:
         return f"embedding {layer.name!r} is a {type(module).__name__}, which has its own forward"
     return f"the model uses the weight of {layer.name!r} without calling it"
 

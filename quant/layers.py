@@ -282,6 +282,16 @@ def adapter_of(module: nn.Module) -> type[Adapter]:
     return adapter
 
 
+def own_forward(kind: str, module: nn.Module) -> bool:
+    """Whether a layer is an embedding that does something besides looking rows up."""
+    return kind == EmbeddingAdapter.kind and type(module).forward is not nn.Embedding.forward
+
+
+def beyond_lookup(kind: str, module: nn.Module) -> bool:
+    """Whether a layer is an embedding that does more than look up, and scale."""
+    return own_forward(kind, module) and not hasattr(module, "embed_scale")
+
+
 def _unfold(
     x: Tensor,
     kernel: tuple[int, ...],

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from .layers import own_forward
 from .packing import pack, unpack
 from .stored import tensor_name
 
@@ -149,18 +150,9 @@ def _geometry(module: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def beyond_lookup(kind: str, module: nn.Module) -> bool:
-    """Whether a layer is an embedding that does more than look up, and scale."""
-    return _own_forward(kind, module) and not hasattr(module, "embed_scale")
-
-
-def _own_forward(kind: str, module: nn.Module) -> bool:
-    return kind == "embedding" and type(module).forward is not nn.Embedding.forward
-
-
 def with_bias(nodes: Nodes, module: Any, kind: str, y: str) -> str:
     """``y`` plus the layer's bias, if it has one; times the scale of a scaled embedding."""
-    scale = getattr(module, "embed_scale", None) if _own_forward(kind, module) else None
+    scale = getattr(module, "embed_scale", None) if own_forward(kind, module) else None
     if scale is not None:  # as the classes of transformers call it, for Gemma and BART
         return nodes.add("Mul", y, nodes.hold("embed_scale", torch.as_tensor(scale).float()))
     bias = getattr(module, "bias", None)

@@ -110,6 +110,8 @@ def _reasons(layer: Layer, scheme: Scheme) -> dict[str, str | None]:
         why = f"ONNX Runtime's CPU kernels are float32, and the layer is {layer.dtype}"
     if why is None and scheme.cache is not None:
         why = "these files say nothing of a cache; use safetensors"
+    if why is None and layer.beyond_lookup and scheme.format != KEEP_WORD:
+        why = "its embedding does more than look rows up, which a graph has in full precision only"
     if why is not None:
         return {"any": why}
     return {

@@ -22,7 +22,8 @@ from bitfront.errors import ExportError
 from bitfront.types import Layer
 
 from .onnx_attention import translatable
-from .onnx_parts import OPSET, beyond_lookup
+from .onnx_experts import batched_experts
+from .onnx_parts import OPSET
 from .statistics import call_input
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def traced(model: nn.Module, layers: Sequence[Layer], signature: Signature) -> M
 
     Raises ``ExportError`` for a model that torch cannot trace.
     """
-    with _holes(model, layers), _quiet():
+    with _holes(model, layers), batched_experts(model), _quiet():
         try:
             program, found = _converted(_Called(model, signature.run).eval(), signature)
         except Exception as error:  # of many classes of torch's, and whatever the model raises
@@ -196,9 +197,9 @@ def _holes(model: nn.Module, layers: Sequence[Layer]) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for layer in layers:
-            module = model.get_submodule(layer.name)
-            if beyond_lookup(layer.kind, module):
+            if layer.beyond_lookup:
                 continue
+            module = model.get_submodule(layer.name)
             module.forward = _hole(layer, module)
             stack.callback(module.__dict__.pop, "forward")
         yield

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,11 +20,12 @@ from bitfront.pipeline import cost
 from bitfront.smallest import smallest
 from bitfront.study import Study
 from bitfront.targets import TARGETS, Timed, aimed
+from bitfront.tasks import LanguageTask
 from bitfront.tasks.deployed import signature
 from bitfront.tasks.pretrained import context_length
 from bitfront.tasks.running import ModelTask
 from bitfront.tasks.sized import layer_inputs, sized
-from bitfront.timingbench import Bench, described
+from bitfront.timingbench import COPIES, Bench, described
 from bitfront.types import Timing, Trial, parse_schemes
 from tests import tiny
 from tests.commands import Commands
@@ -41,9 +43,9 @@ class Counted:
         self.timed: list[int] = []
 
     def __call__(
-        self, runs: Sequence[Run], seconds: float | None = None, *, warm: bool = False
+        self, runs: Sequence[Run], seconds: float | None = None, **more: Any
     ) -> list[Timing]:
-        assert warm == (seconds is not None)
+        assert bool(more) == (seconds is not None)
         self.timed.append(len(runs))
         for run in runs:
             run()
@@ -99,6 +101,29 @@ def test_what_layers_get(study: Study) -> None:
     assert found["stem"][0].shape[:2] == (2, 3)
 
 
+def test_positions_that_do_more_than_look_up_are_not_timed(
+    tmp_path: Path, counted: Counted
+) -> None:
+    """An OPT's: they are part of the rest, and kept in full precision."""
+    from transformers import OPTConfig, OPTForCausalLM
+
+    config = OPTConfig(
+        vocab_size=40, hidden_size=16, ffn_dim=32, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=16, word_embed_proj_dim=16,
+    )  # fmt: skip
+    OPTForCausalLM(config).save_pretrained(tmp_path / "opt")
+    np.savez(tmp_path / "ids.npz", ids=np.random.default_rng(0).integers(3, 40, (12, 8)))
+    task = LanguageTask(tmp_path / "opt", tmp_path / "ids.npz", samples=4, eval_samples=4, length=8)
+    positions = "model.decoder.embed_positions"
+    with bitfront.open_study("s", task, tmp_path / "s.db") as opened:
+        found = latency.latency(opened, parse_schemes("w8 keep"), aimed("ort-cpu:b1s8t1"), mixes=2)
+        choices = Choices(targets=("ort-cpu:b1s8t1",), embeddings=True)
+        answers = bitfront.search(opened, None, ["60%"], choices=choices, explore=0)
+    assert found.given.layers[positions] == {"keep": 0.0}
+    assert found.given.layers["model.decoder.embed_tokens"].keys() == {"w8", "keep"}
+    assert answers[0].trial.schemes.get(positions, "keep") == "keep"
+
+
 def test_kernels_are_told_apart_by_all_that_matters(study: Study) -> None:
     task = own(study)
     called = signature(task)
@@ -130,7 +155,7 @@ def test_what_is_recorded_is_not_timed_again(tmp_path: Path, counted: Counted) -
     with bitfront.open_study("one", TASKS["convolutional"](), db) as study:
         first = latency.latency(study, SCHEMES, B2, mixes=2)
         kernels, wholes = counted.timed
-        assert wholes == len(first.wholes) >= len(SCHEMES)
+        assert wholes == COPIES * len(first.wholes) >= COPIES * len(SCHEMES)
         again = latency.latency(study, SCHEMES, B2, mixes=2)
         assert len(counted.timed) == 2
         assert again.given == first.given
@@ -155,7 +180,7 @@ def test_a_slower_machine_does_not_favour_what_was_timed_before(
 ) -> None:
     pace = [1.0]
 
-    def fake(runs: Sequence[Run], *_: float, **__: bool) -> list[Timing]:
+    def fake(runs: Sequence[Run], *_: float, **__: object) -> list[Timing]:
         return [Timing(1e-9, 0.0, 9), *[Timing(pace[0] * 2e-3, 1e-5, 9)] * (len(runs) - 1)]
 
     monkeypatch.setattr("bitfront.timingbench.interleaved", fake)
@@ -175,15 +200,17 @@ def test_whole_models_are_set_against_several(
     bench = Bench(study, B2)
     made = list[int]()
 
-    def fake(runs: Sequence[Run], *_: float, **__: bool) -> list[Timing]:
+    def fake(runs: Sequence[Run], *_: float, **__: object) -> list[Timing]:
         made.append(len(runs))
-        return [Timing(2.2e-2, 1e-6, 9), *[Timing(2e-2, 1e-6, 9)] * (len(runs) - 1)]
+        of_a_copy = [2.2e-2, *[2e-2] * (len(runs) // COPIES - 1)]
+        slow = [1.3 * of_a_copy[-1]]  # one copy of what is asked for, for where it lies
+        return [Timing(t, 1e-6, 9) for t in (of_a_copy * COPIES)[:-1] + slow]
 
     monkeypatch.setattr("bitfront.timingbench.interleaved", fake)
     name = own(study).layers[0].name
     (found,) = bench.wholes([{name: "w4"}])
     # all were 1e-2 when they were timed first, as the three with layers alike are
-    assert made == [1 + 3 + 1]
+    assert made == [COPIES * (1 + 3 + 1)]
     assert found.seconds == pytest.approx(1e-2)
 
 
@@ -197,7 +224,7 @@ def test_a_run_that_was_killed_keeps_what_it_timed(
 
     real = counted.__call__
 
-    def three(runs: Sequence[Run], *given: float, **more: bool) -> list[Timing]:
+    def three(runs: Sequence[Run], *given: float, **more: Any) -> list[Timing]:
         return broken() if len(counted.timed) == 3 else real(runs, *given, **more)
 
     monkeypatch.setattr("bitfront.timingbench.interleaved", three)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -242,6 +243,17 @@ def gemma2() -> Any:
     )  # fmt: skip
 
 
+def mixtral() -> Any:
+    """A mixture of experts, whose weights stay as they are."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    return MixtralForCausalLM(
+        MixtralConfig(vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+                      num_attention_heads=4, num_key_value_heads=2, num_local_experts=4,
+                      max_position_embeddings=32, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+    )  # fmt: skip
+
+
 def mamba() -> Any:
     from transformers import MambaConfig, MambaForCausalLM
 
@@ -263,11 +275,13 @@ def speaking(make: Callable[[], Any], folder: Path) -> ModelTask:
     )
 
 
-@pytest.mark.parametrize("make", [gpt2, gemma2])
+@pytest.mark.parametrize("make", [gpt2, gemma2, mixtral])
 def test_other_architectures(make: Callable[[], Any], tmp_path: Path) -> None:
     task = speaking(make, tmp_path)
+    config = copy.deepcopy(vars(task.model.config))
     assert export(task, mixed(task, SCHEMES), tmp_path / "out").ok
     assert not (tmp_path / "out" / "tokenizer.json").exists()  # it has none
+    assert vars(task.model.config) == config
 
 
 # ------------------------------------------------------------------------------ faults

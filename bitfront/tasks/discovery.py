@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from bitfront.errors import ModelError
-from bitfront.quant.layers import adapter_of
+from bitfront.quant.layers import adapter_of, beyond_lookup
 from bitfront.types import Layer
 
 from .grouping import LINEAR, experts, fused_groups
@@ -109,6 +109,7 @@ def _layer(
         rectified=name in seen.rectified,
         ceiling=seen.rectified.get(name, 0.0),
         kernel=tuple(getattr(module, "kernel_size", ())),
+        beyond_lookup=beyond_lookup(adapter.kind, module),
     )
 
 

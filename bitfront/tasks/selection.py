@@ -124,6 +124,8 @@ def _kept_out(
             continue
         elif name not in inside:
             kept_out[name] = "not included"
+        elif layer.beyond_lookup:
+            kept_out[name] = "its forward does more than look rows up, so which rows is not known"
         elif not roles[layer.role]:
             what = "embeddings" if layer.role == "embedding" else "heads"
             kept_out[name] = f"{what} are kept out here by default or by choice"

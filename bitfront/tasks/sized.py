@@ -47,7 +47,10 @@ def sized(
 def layer_inputs(
     model: nn.Module, layers: Sequence[Layer], called: Signature, inputs: Mapping[str, Tensor]
 ) -> dict[str, list[Tensor]]:
-    """Layer -> the input of each of its calls; none for layers that are not called."""
+    """Layer -> the input of each of its calls; none for layers that are not called.
+
+    None of an embedding that does more than look up: what it is given is no input of a kernel.
+    """
     found: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
 
     def noting(name: str) -> Any:
@@ -58,6 +61,8 @@ def layer_inputs(
 
     with ExitStack() as stack, torch.no_grad():
         for layer in layers:
+            if layer.beyond_lookup:
+                continue
             module = model.get_submodule(layer.name)
             handle = module.register_forward_pre_hook(noting(layer.name), with_kwargs=True)
             stack.callback(handle.remove)

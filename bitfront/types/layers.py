@@ -32,6 +32,7 @@ class Layer:
     rectified: bool = False  # nothing but a ReLU reads its output
     ceiling: float = 0.0  # of that ReLU, where it has one (6 of ReLU6)
     kernel: tuple[int, ...] = ()  # sizes of a convolution's kernel
+    beyond_lookup: bool = False  # an embedding that does more than look rows up, and scale them
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kernel", tuple(self.kernel))  # a list, as JSON has it
