@@ -33,6 +33,7 @@ ENOUGH = 7  # runs that count; with fewer, all do
 LEAST, MOST = 15, 201  # rounds
 SECONDS = 4.0  # that rounds are added for, between these
 WARM_UP = 2  # rounds
+COPIES = 2  # of a whole model, each elsewhere in memory: the quicker one counts
 
 
 def interleaved(

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from bitfront.audit import ask
 from bitfront.budget import SECONDS
 from bitfront.errors import ExportError
-from bitfront.interleaving import interleaved, pinned
+from bitfront.interleaving import COPIES, interleaved, pinned
 from bitfront.study import Study
 from bitfront.targets import Aimed, Timed, aimed
 from bitfront.tasks.deployed import signature
@@ -77,13 +77,16 @@ def respond(room: Path) -> dict[str, object]:
     assert aim.shape is not None
     with pinned(aim.shape.used):
         try:
-            run = aim.target.exported(
-                Path(request["folder"]), load_file(room / INPUTS), aim.shape.used
-            )
+            runs = [
+                aim.target.exported(
+                    Path(request["folder"]), load_file(room / INPUTS), aim.shape.used
+                )
+                for _ in range(COPIES)
+            ]
         except ExportError as error:
             return {"failures": [str(error)]}
-        (timing,) = interleaved([run])
-    return {"failures": [], "seconds": timing.seconds}
+        found = interleaved(runs, warm=True)
+    return {"failures": [], "seconds": min(timing.seconds for timing in found)}
 
 
 def main() -> None:

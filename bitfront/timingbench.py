@@ -23,7 +23,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bitfront.errors import ExportError, InvalidInput, ModelError
-from bitfront.interleaving import LEAST, interleaved, pinned, processors
+from bitfront.interleaving import COPIES, LEAST, interleaved, pinned, processors
 from bitfront.quant.exporters import EXPORTERS
 from bitfront.quant.onnx_trace import Signature
 from bitfront.residual import Whole
@@ -38,7 +38,6 @@ from bitfront.tasks.sized import layer_inputs, sized
 from bitfront.types import Layer, Timing, content_key, parse_schemes
 
 EACH = 1.5  # seconds that a whole model is run for, at least as often as a kernel
-COPIES = 2  # of a whole model, each elsewhere in memory
 ROOM = 1 << 30  # bytes of weights that are timed side by side
 ANCHORS = 5  # whole models that are timed anew beside later ones, at most
 KERNELS, WHOLES = "timing kernels", "timing models"
@@ -179,7 +178,7 @@ class Bench:
     def _quickest(self, allocations: Mapping[str, Mapping[str, str]]) -> dict[str, Timing]:
         """What whole models take, each as its quickest copy.
 
-        One copy was seen to be 28 % slower than others of the same model, all its runs long.
+        Single copies were seen to be 28 to 45 % slower than others, all their runs long.
         """
         with pinned(self.shape.used):
             runs = [self._model(of) for _ in range(COPIES) for of in allocations.values()]

@@ -14,7 +14,7 @@ import bitfront
 from bitfront import Choices, latency
 from bitfront.costfile import GivenCosts
 from bitfront.errors import ExportError, InvalidInput, SchemeError
-from bitfront.interleaving import Run
+from bitfront.interleaving import COPIES, Run
 from bitfront.latency import timed
 from bitfront.pipeline import cost
 from bitfront.smallest import smallest
@@ -25,7 +25,7 @@ from bitfront.tasks.deployed import signature
 from bitfront.tasks.pretrained import context_length
 from bitfront.tasks.running import ModelTask
 from bitfront.tasks.sized import layer_inputs, sized
-from bitfront.timingbench import COPIES, Bench, described
+from bitfront.timingbench import Bench, described
 from bitfront.types import Timing, Trial, parse_schemes
 from tests import tiny
 from tests.commands import Commands
