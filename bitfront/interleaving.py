@@ -34,6 +34,7 @@ LEAST, MOST = 15, 201  # rounds
 SECONDS = 4.0  # that rounds are added for, between these
 WARM_UP = 2  # rounds
 COPIES = 2  # of a whole model, each elsewhere in memory: the quicker one counts
+SMALL = 1 << 28  # bytes of a model up to which it matters where it lies
 
 
 def interleaved(
@@ -61,6 +62,11 @@ def interleaved(
             gc.enable()
     times, put_off = np.array([t for t, _ in found]), np.array([p for _, p in found])
     return timings(_counted(times, put_off))
+
+
+def copies(size: int) -> int:
+    """How many of a model of ``size`` bytes to time."""
+    return COPIES if size <= SMALL else 1
 
 
 def timings(times: NDArray[np.float64]) -> list[Timing]:

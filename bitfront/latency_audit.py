@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from bitfront.audit import ask
 from bitfront.budget import SECONDS
 from bitfront.errors import ExportError
-from bitfront.interleaving import COPIES, interleaved, pinned
+from bitfront.interleaving import copies, interleaved, pinned
 from bitfront.study import Study
 from bitfront.targets import Aimed, Timed, aimed
 from bitfront.tasks.deployed import signature
@@ -75,13 +75,14 @@ def respond(room: Path) -> dict[str, object]:
     aim = aimed(request["target"])
     assert isinstance(aim.target, Timed)
     assert aim.shape is not None
+    size = sum(path.stat().st_size for path in Path(request["folder"]).rglob("*"))
     with pinned(aim.shape.used):
         try:
             runs = [
                 aim.target.exported(
                     Path(request["folder"]), load_file(room / INPUTS), aim.shape.used
                 )
-                for _ in range(COPIES)
+                for _ in range(copies(size))
             ]
         except ExportError as error:
             return {"failures": [str(error)]}

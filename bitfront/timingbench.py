@@ -23,7 +23,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bitfront.errors import ExportError, InvalidInput, ModelError
-from bitfront.interleaving import COPIES, LEAST, interleaved, pinned, processors
+from bitfront.interleaving import LEAST, copies, interleaved, pinned, processors
 from bitfront.quant.exporters import EXPORTERS
 from bitfront.quant.onnx_trace import Signature
 from bitfront.residual import Whole
@@ -99,8 +99,7 @@ class Bench:
         keys = [allocation_key(allocation) for allocation in allocations]
         recorded = {key: t for (_, key), t in self._recorded({kernel}).items()}
         missing = {k: a for k, a in zip(keys, allocations, strict=True) if k not in recorded}
-        size = COPIES * sum(4 * layer.weights for layer in self.layers)
-        room = max(1, ROOM // max(size, 1))
+        room = max(1, ROOM // max(copies(self._size) * self._size, 1))
         progress(WHOLES, len(keys) - len(missing), len(keys))
         for block in _parts(list(missing), room):
             anchors = self._anchors(recorded, min(room, ANCHORS))
@@ -136,6 +135,11 @@ class Bench:
     def calls(self, layer: Layer) -> int:
         """How often the model calls a layer."""
         return len(self._calls[layer.name])
+
+    @property
+    def _size(self) -> int:
+        """Bytes of the layers' weights in full precision."""
+        return sum(4 * layer.weights for layer in self.layers)
 
     @cached_property
     def _signature(self) -> Signature:
@@ -180,9 +184,10 @@ class Bench:
 
         Single copies were seen to be 28 to 45 % slower than others, all their runs long.
         """
+        each = copies(self._size)
         with pinned(self.shape.used):
-            runs = [self._model(of) for _ in range(COPIES) for of in allocations.values()]
-            found = interleaved(runs, EACH * len(allocations), warm=True, least=-(-LEAST // COPIES))
+            runs = [self._model(of) for _ in range(each) for of in allocations.values()]
+            found = interleaved(runs, EACH * len(allocations), warm=True, least=-(-LEAST // each))
         return {
             key: min(found[i :: len(allocations)], key=lambda t: t.seconds)
             for i, key in enumerate(allocations)
