@@ -75,14 +75,12 @@ def respond(room: Path) -> dict[str, object]:
     aim = aimed(request["target"])
     assert isinstance(aim.target, Timed)
     assert aim.shape is not None
-    size = sum(path.stat().st_size for path in Path(request["folder"]).rglob("*"))
+    folder, inputs = Path(request["folder"]), load_file(room / INPUTS)
+    size = sum(path.stat().st_size for path in folder.rglob("*"))
     with pinned(aim.shape.used):
         try:
             runs = [
-                aim.target.exported(
-                    Path(request["folder"]), load_file(room / INPUTS), aim.shape.used
-                )
-                for _ in range(copies(size))
+                aim.target.exported(folder, inputs, aim.shape.used) for _ in range(copies(size))
             ]
         except ExportError as error:
             return {"failures": [str(error)]}

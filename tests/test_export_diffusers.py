@@ -196,8 +196,6 @@ def test_plain_from_pretrained_samples_the_trials_images(
 
 
 COMPILED = """
-import sys
-
 import torch
 from diffusers import DiffusionPipeline
 from sdnq.common import check_torch_compile

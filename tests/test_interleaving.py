@@ -11,7 +11,18 @@ import numpy as np
 import pytest
 
 from bitfront import interleaving
-from bitfront.interleaving import COMMON, ENOUGH, LEAST, MOST, interleaved, pinned, timings
+from bitfront.interleaving import (
+    COMMON,
+    COPIES,
+    ENOUGH,
+    LEAST,
+    MOST,
+    SMALL,
+    copies,
+    interleaved,
+    pinned,
+    timings,
+)
 
 
 def test_each_is_run_once_a_round_in_turn() -> None:
@@ -36,6 +47,10 @@ def test_what_is_called_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None
     found = interleaved([partial(run, i) for i in range(3)], seconds=0.0, warm=True)
     assert order == [0, 0, 1, 1, 2, 2] * (len(order) // 6)
     assert [t.seconds for t in found] == [2.0, 3.0, 4.0]
+
+
+def test_of_a_large_model_one_copy_is_timed() -> None:
+    assert (copies(SMALL), copies(SMALL + 1)) == (COPIES, 1)
 
 
 def test_rounds_go_on_for_the_time_given_but_not_for_ever() -> None:
