@@ -114,7 +114,7 @@ OPTIONS: dict[str, Case] = {
     ),
     "container of another kind of model": (
         asked(container="compressed-tensors"),
-        "layer 'conv' can take none of the schemes .*: add schemes",
+        "compressed-tensors cannot hold a Net: it is for causal language models .*; use safetensors",
     ),
     "unknown task": (asked(task="audio"), "no kind of task named 'audio': choose from language"),
     "no task": (
