@@ -62,5 +62,5 @@ $(STAMP): pyproject.toml constraints.txt
 
 .venv-llama/.installed: benchmarks/llama_cpp.txt
 	$(PYTHON) -m venv .venv-llama
-	.venv-llama/bin/python -m pip install -r $<
+	CMAKE_ARGS=-DGGML_NATIVE=OFF .venv-llama/bin/python -m pip install --no-cache-dir -r $<
 	touch $@

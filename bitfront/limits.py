@@ -171,10 +171,10 @@ def _worst(
 
 def _scaled(budget: Budget, total: float, bound: float) -> Budget:
     """``budget`` with the amount that stands for ``total``, where it stands for ``bound`` now."""
-    return replace(budget, amount=_rounded(budget.amount * total / bound, up=not budget.floor))
+    return replace(budget, amount=rounded(budget.amount * total / bound, up=not budget.floor))
 
 
-def _rounded(amount: float, *, up: bool) -> float:
+def rounded(amount: float, *, up: bool) -> float:
     """The next number of four digits that is not below ``amount``, or not above."""
     digits = 3 - math.floor(math.log10(amount))
     if up:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 from bitfront.answering import UNIFORM, Answer, Point
+from bitfront.deadlines import in_time
 from bitfront.errors import InvalidInput
 from bitfront.heldout import evaluated
 from bitfront.latency import timed
@@ -31,10 +33,12 @@ from bitfront.storage import Selection as Recorded
 from bitfront.study import Progress, Study, silent
 from bitfront.sweep import first_share, improved, passed
 from bitfront.targeting import targeted
-from bitfront.targets import Aimed, all_aimed
+from bitfront.targets import all_aimed
 from bitfront.tasks.numbers import require
+from bitfront.tasks.selection import Selection
 from bitfront.types import (
     Budget,
+    Costs,
     Interactions,
     Layer,
     Problem,
@@ -92,7 +96,8 @@ def search(
 
     Where ``choices`` has targets, what they cannot run is barred and their seconds are costs, timed
     first where they are not recorded; ``schemes`` may then be None, for those that they offer, and
-    the answers are timed as whole models (``latency``).
+    the answers are timed as whole models (``latency``). One that takes longer than a limit on its
+    seconds is searched for again within less (``deadlines``).
 
     By scores that were imported, pairs without one are no candidates (``scored``).
 
@@ -112,94 +117,156 @@ def search(
     selection = selected(study, choices)
     costs = cost(study, wanted, choices, [b for point in sweep for b in point])
     costs = scored(study, chosen, costs, selection.pins)
-    exploring = bool(explore) and solver != UNIFORM
-    refining = exploring and explorer == REFINE
-    first = first_share(explore, len(sweep)) if refining else explore
-    request = {
-        "schemes": [str(s) for s in wanted], "solver": solver, "profiler": chosen.settings_key,
-        "metric": metric, "choices": plain_choices(choices), "verify": verify,
-        "max_measurements": max_measurements, "explore": explore,
-        **({"shares": shares} if chosen.by_class else {}),
-        **({"explorer": explorer} if explorer != REFINE else {}),
-        **({"first": first} if first < explore else {}),
-    }  # fmt: skip
-    asked = [[str(b) for b in point] for point in sweep]
-    keys = [content_key({**request, "budgets": budgets}) for budgets in asked]
-    known = [study.store.selection(study.record, key) for key in keys]
-    for point, found in zip(sweep, known, strict=True):
-        if found is None:
-            feasible(costs, point, groups=selection.groups, pins=selection.pins, solver=solver)
+    found = _Search(
+        study, wanted, chosen, costs, selection, choices, solver, metric, verify, explore, explorer,
+        shares, progress,
+    )  # fmt: skip
+    answers = found.answers(sweep, max_measurements)
+    spent = _spent(answers)
 
-    @cache
-    def profiled() -> tuple[dict[str, Sensitivities], dict[float, Interactions]]:
-        tables = profile(study, wanted, chosen, layers=selection.layers, progress=progress)
-        full_model(study, costs)
-        if solver not in INTERACTING:
+    def tightened(point: tuple[Budget, ...]) -> Answer:
+        nonlocal spent
+        left = None if max_measurements is None else max(max_measurements - spent, 0)
+        (answer,) = found.answers([point], left, tightened=True)
+        spent += _spent([answer])
+        return answer
+
+    aims = all_aimed(choices.targets)
+    return [in_time(answer, aims, costs, tightened) for answer in answers]
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """What a search's points have in common, checked and priced."""
+
+    study: Study
+    schemes: tuple[Scheme, ...]
+    profiler: Profiler
+    costs: Costs
+    selection: Selection
+    choices: Choices
+    solver: str
+    metric: str | None
+    verify: bool
+    explore: int
+    explorer: str
+    shares: int
+    progress: Progress
+
+    def answers(
+        self,
+        sweep: Sequence[tuple[Budget, ...]],
+        max_measurements: int | None,
+        tightened: bool = False,
+    ) -> list[Answer]:
+        """The answer of each point, timed on the targets.
+
+        tightened: the limits are below those that were asked for; what is measured is not passed
+        on to other searches, as they may have been before it.
+        """
+        study, costs, explore = self.study, self.costs, self.explore
+        exploring = bool(explore) and self.solver != UNIFORM
+        refining = exploring and self.explorer == REFINE
+        first = first_share(explore, len(sweep)) if refining else explore
+        request = {
+            **self._request, "max_measurements": max_measurements,
+            **({"first": first} if first < explore else {}),
+            **({"tightened": True} if tightened else {}),
+        }  # fmt: skip
+        asked = [[str(b) for b in point] for point in sweep]
+        keys = [content_key({**request, "budgets": budgets}) for budgets in asked]
+        known = [study.store.selection(study.record, key) for key in keys]
+        for point, found in zip(sweep, known, strict=True):
+            if found is None:
+                feasible(
+                    costs, point, groups=self.selection.groups, pins=self.selection.pins,
+                    solver=self.solver,
+                )  # fmt: skip
+
+        answers: list[Answer] = []
+        for point, key, found in zip(sweep, keys, known, strict=True):
+            if found is None:
+                left = None if max_measurements is None else max_measurements - _spent(answers)
+                place = self._point(point, first)
+                answers.append(place.answer(left, earlier(study), self.progress))
+                _record(study, key, answers[-1], tightened)
+            else:
+                answers.append(_recorded(study, point, found))
+        if not exploring:
+            return self._timed(answers)
+
+        pool = Pool(study, answers[0].judged)
+        if first < explore:
+            finals = [content_key({**request, "budgets": b, "sweep": asked}) for b in asked]
+            recorded = [study.store.selection(study.record, key) for key in finals]
+            if None in recorded:
+                pool.add(earlier(study, besides=finals))
+                places = [self._point(point, first) for point in sweep]
+                answers = passed(pool, places, answers, self._problem, explore, self.progress)
+                for key, answer in zip(finals, map(self._complete, answers), strict=True):
+                    _record(study, key, answer, tightened)
+                recorded = [study.store.selection(study.record, key) for key in finals]
+            answers = [
+                _recorded(study, point, found)
+                for point, found in zip(sweep, recorded, strict=True)
+                if found is not None
+            ]
+        pool.add(earlier(study))
+        answers = improved(pool, answers, self._problem)
+        return self._timed([self._complete(answer) for answer in answers])
+
+    @property
+    def _request(self) -> dict[str, Any]:
+        """What decides the answers, besides the budgets."""
+        return {
+            "schemes": [str(s) for s in self.schemes], "solver": self.solver,
+            "profiler": self.profiler.settings_key, "metric": self.metric,
+            "choices": plain_choices(self.choices), "verify": self.verify, "explore": self.explore,
+            **({"shares": self.shares} if self.profiler.by_class else {}),
+            **({"explorer": self.explorer} if self.explorer != REFINE else {}),
+        }  # fmt: skip
+
+    @cached_property
+    def _profiled(self) -> tuple[dict[str, Sensitivities], dict[float, Interactions]]:
+        study, layers = self.study, self.selection.layers
+        tables = profile(
+            study, self.schemes, self.profiler, layers=layers, progress=self.progress
+        )  # fmt: skip
+        full_model(study, self.costs)
+        if self.solver not in INTERACTING:
             return tables, {}
-        return tables, _interactions(study, wanted, chosen, selection.layers, tables)
+        return tables, _interactions(study, self.schemes, self.profiler, layers, tables)
 
-    def place(point: tuple[Budget, ...]) -> Point:
-        tables, interactions = profiled()
+    def _point(self, budgets: tuple[Budget, ...], explore: int) -> Point:
+        tables, interactions = self._profiled
         settings = {
-            "profiler": chosen.name,
-            "container": choices.container or study.container,
-            "weights": costs.weights,
-            "budgets": [str(b) for b in point],
+            "profiler": self.profiler.name,
+            "container": self.choices.container or self.study.container,
+            "weights": self.costs.weights,
+            "budgets": [str(b) for b in budgets],
         }
         return Point(
-            study, tables, costs, selection, point, solver, metric, verify, first, explorer, shares,
-            settings, interactions,
+            self.study, tables, self.costs, self.selection, budgets, self.solver, self.metric,
+            self.verify, explore, self.explorer, self.shares, settings, interactions,
         )  # fmt: skip
 
-    answers: list[Answer] = []
-    for point, key, found in zip(sweep, keys, known, strict=True):
-        if found is None:
-            left = None if max_measurements is None else max_measurements - _spent(answers)
-            answers.append(place(point).answer(left, earlier(study), progress))
-            _record(study, key, answers[-1])
-        else:
-            answers.append(_recorded(study, point, found))
-    aims = all_aimed(choices.targets)
-    if not exploring:
-        return _timed(study, aims, answers, progress)
+    def _problem(self, budgets: Sequence[Budget]) -> Problem:
+        selection = self.selection
+        return lossless(self.costs, budgets, groups=selection.groups, pins=selection.pins)
 
-    def problem(point: Sequence[Budget]) -> Problem:
-        return lossless(costs, point, groups=selection.groups, pins=selection.pins)
-
-    def complete(answer: Answer) -> Answer:
+    def _complete(self, answer: Answer) -> Answer:
         """``answer``, measured on the evaluation data too."""
         trial = answer.trial
         if evaluated(trial):
             return answer
-        trial = measure(study, trial.schemes, trial.solver, costs.total(trial.schemes))
+        costs = self.costs.total(trial.schemes)
+        trial = measure(self.study, trial.schemes, trial.solver, costs)
         return replace(answer, trial=trial, evaluations=answer.evaluations + 1)
 
-    pool = Pool(study, answers[0].judged)
-    if first < explore:
-        finals = [content_key({**request, "budgets": b, "sweep": asked}) for b in asked]
-        recorded = [study.store.selection(study.record, key) for key in finals]
-        if None in recorded:
-            pool.add(earlier(study, besides=finals))
-            places = [place(point) for point in sweep]
-            answers = passed(pool, places, answers, problem, explore, progress)
-            for key, answer in zip(finals, map(complete, answers), strict=True):
-                _record(study, key, answer)
-            recorded = [study.store.selection(study.record, key) for key in finals]
-        answers = [
-            _recorded(study, point, found)
-            for point, found in zip(sweep, recorded, strict=True)
-            if found is not None
-        ]
-    pool.add(earlier(study))
-    answers = [complete(answer) for answer in improved(pool, answers, problem)]
-    return _timed(study, aims, answers, progress)
-
-
-def _timed(
-    study: Study, aims: Sequence[Aimed], answers: Sequence[Answer], progress: Progress
-) -> list[Answer]:
-    trials = timed(study, aims, [answer.trial for answer in answers], progress)
-    return [replace(answer, trial=trial) for answer, trial in zip(answers, trials, strict=True)]
+    def _timed(self, answers: Sequence[Answer]) -> list[Answer]:
+        aims = all_aimed(self.choices.targets)
+        trials = timed(self.study, aims, [answer.trial for answer in answers], self.progress)
+        return [replace(answer, trial=trial) for answer, trial in zip(answers, trials, strict=True)]
 
 
 def check_solver(solver: str, profiler: Profiler) -> None:
@@ -215,7 +282,8 @@ def check_solver(solver: str, profiler: Profiler) -> None:
 def earlier(study: Study, besides: Collection[str] = ()) -> list[Trial]:
     """The trials that earlier answers were chosen among, by key: their numbers say who was first to
     be measured, which nothing may depend on. Not all that is recorded, so that a search that was
-    killed goes on as if it had not been.
+    killed goes on as if it had not been; nor what led to the answers within tightened limits, which
+    may have been found before or after.
 
     besides: keys of requests whose answers are left out.
     """
@@ -223,7 +291,7 @@ def earlier(study: Study, besides: Collection[str] = ()) -> list[Trial]:
     ids = dict.fromkeys(
         id
         for found in answered
-        if found.request_key not in besides
+        if found.request_key not in besides and not found.details.get("tightened")
         for id in found.details.get("measured", ())
     )
     return sorted((t for t in study.trials() if t.id in ids), key=lambda trial: trial.key)
@@ -261,8 +329,10 @@ def _spent(answers: Iterable[Answer]) -> int:
     return sum(len(answer.verified) for answer in answers)
 
 
-def _record(study: Study, key: str, answer: Answer) -> None:
+def _record(study: Study, key: str, answer: Answer, tightened: bool) -> None:
     details = {name: getattr(answer, name) for name in _DETAILS}
+    if tightened:
+        details["tightened"] = True
     study.store.add_selection(study.record, key, answer.trial.id, details)
 
 
@@ -270,5 +340,6 @@ def _recorded(study: Study, budgets: tuple[Budget, ...], found: Recorded) -> Ans
     details = dict(found.details)
     pairs = tuple((layer, scheme) for layer, scheme in details.pop("verified"))
     measured = tuple(details.pop("measured"))
+    details.pop("tightened", None)
     trial = study.trial(found.trial_id)
     return Answer(budgets, trial, verified=pairs, measured=measured, **details)

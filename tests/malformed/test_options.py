@@ -114,7 +114,7 @@ OPTIONS: dict[str, Case] = {
     ),
     "container of another kind of model": (
         asked(container="compressed-tensors"),
-        "compressed-tensors cannot hold a Net: it is for causal language models .*; use safetensors",
+        "compressed-tensors cannot hold a Net: it is for causal language .*; use safetensors",
     ),
     "unknown task": (asked(task="audio"), "no kind of task named 'audio': choose from language"),
     "no task": (

@@ -1,0 +1,81 @@
+"""Limits on seconds, met by what whole models were measured to take.
+
+An allocation is chosen by its predicted seconds p, and they are off by a few per cent. Where the
+whole model was measured to take m, longer than a limit L, the point is answered again within
+L p / m, which would take L if all predictions were as far off; so until a whole model is in time,
+nothing is predicted to be, or it was tried ``ROUNDS`` times.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from bitfront.answering import Answer
+from bitfront.errors import BitfrontWarning, Infeasible
+from bitfront.limits import rounded
+from bitfront.targets import Aimed
+from bitfront.types import Budget, Costs, Trial
+
+ROUNDS = 3
+SLACK = 0.01  # of a limit: timings of one model differ by as much
+
+
+def in_time(
+    answer: Answer,
+    aims: Iterable[Aimed],
+    costs: Costs,
+    tightened: Callable[[tuple[Budget, ...]], Answer],
+) -> Answer:
+    """``answer``, or the first that is in time, of the same budgets.
+
+    tightened: answers budgets that are tighter, timed too; it may raise ``Infeasible``. Where none
+    was in time the one that is the least late answers, and a ``BitfrontWarning`` says how late.
+    """
+    timed = {aim.resource: aim.measured for aim in aims if aim.shape is not None}
+    limits = {
+        number: b.limit(costs.full, costs.weights)
+        for number, b in enumerate(answer.budgets)
+        if b.resource in timed and not b.floor
+    }
+
+    def late(trial: Trial) -> dict[int, float]:
+        """Budget, by its number -> measured seconds over the limit, where they are late."""
+        over = {
+            i: trial.costs[timed[answer.budgets[i].resource]] / limit for i, limit in limits.items()
+        }
+        return {i: ratio for i, ratio in over.items() if ratio > 1 + SLACK}
+
+    tried, budgets = [answer], list(answer.budgets)
+    while len(tried) <= ROUNDS and (over := late(tried[-1].trial)):
+        trial = tried[-1].trial
+        for i in over:
+            asked = answer.budgets[i]
+            less = trial.costs[asked.resource] / trial.costs[timed[asked.resource]]
+            budgets[i] = replace(asked, amount=rounded(asked.amount * less, up=False))
+        try:
+            tried.append(tightened(tuple(budgets)))
+        except Infeasible:
+            break
+    best = min(tried, key=lambda one: max(late(one.trial).values(), default=0.0))
+    for i, ratio in late(best.trial).items():
+        asked = answer.budgets[i]
+        takes = replace(asked, amount=rounded(asked.amount * ratio, up=True))
+        warnings.warn(
+            f"budget {asked} is met by prediction only: trial {best.trial.id} was measured to take "
+            f"{takes}; give a higher limit, or schemes that are faster",
+            BitfrontWarning,
+            stacklevel=3,
+        )
+    return _joined(answer, best, tried)
+
+
+def _joined(answer: Answer, best: Answer, tried: Sequence[Answer]) -> Answer:
+    """``best`` as what all that was tried led to."""
+    if len(tried) == 1:
+        return answer
+    return replace(
+        best, budgets=answer.budgets, evaluations=sum(one.evaluations for one in tried),
+        verified=tuple(pair for one in tried for pair in one.verified),
+    )  # fmt: skip
