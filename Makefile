@@ -60,6 +60,7 @@ $(STAMP): pyproject.toml constraints.txt
 	.venv-peers/$*/bin/python -m pip check
 	touch $@
 
+# Not for this processor: some virtual machines announce AMX and do not have it.
 .venv-llama/.installed: benchmarks/llama_cpp.txt
 	$(PYTHON) -m venv .venv-llama
 	CMAKE_ARGS=-DGGML_NATIVE=OFF .venv-llama/bin/python -m pip install --no-cache-dir -r $<

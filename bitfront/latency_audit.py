@@ -10,6 +10,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from bitfront.audit import ask
 from bitfront.budget import SECONDS
 from bitfront.errors import ExportError
-from bitfront.interleaving import copies, interleaved, pinned
+from bitfront.interleaving import pinned, quickest
 from bitfront.study import Study
 from bitfront.targets import Aimed, Timed, aimed
 from bitfront.tasks.deployed import signature
@@ -73,19 +74,17 @@ def respond(room: Path) -> dict[str, object]:
     """What the fresh process finds for the request in ``room``."""
     request = json.loads((room / "request.json").read_text())
     aim = aimed(request["target"])
-    assert isinstance(aim.target, Timed)
-    assert aim.shape is not None
+    target, shape = aim.target, aim.shape
+    assert isinstance(target, Timed)
+    assert shape is not None
     folder, inputs = Path(request["folder"]), load_file(room / INPUTS)
     size = sum(path.stat().st_size for path in folder.rglob("*"))
-    with pinned(aim.shape.used):
+    with pinned(shape.used):
         try:
-            runs = [
-                aim.target.exported(folder, inputs, aim.shape.used) for _ in range(copies(size))
-            ]
+            (found,) = quickest([partial(target.exported, folder, inputs, shape.used)], size)
         except ExportError as error:
             return {"failures": [str(error)]}
-        found = interleaved(runs, warm=True)
-    return {"failures": [], "seconds": min(timing.seconds for timing in found)}
+    return {"failures": [], "seconds": found.seconds}
 
 
 def main() -> None:

@@ -16,14 +16,14 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from statistics import median
 from typing import Any
 
 from torch import Tensor, nn
 
 from bitfront.errors import ExportError, InvalidInput, ModelError
-from bitfront.interleaving import LEAST, copies, interleaved, pinned, processors
+from bitfront.interleaving import copies, interleaved, pinned, processors, quickest
 from bitfront.quant.exporters import EXPORTERS
 from bitfront.quant.onnx_trace import Signature
 from bitfront.residual import Whole
@@ -104,7 +104,10 @@ class Bench:
         for block in _parts(list(missing), room):
             anchors = self._anchors(recorded, min(room, ANCHORS))
             timed = {**anchors, **{key: missing[key] for key in block}}
-            found = self._quickest(timed)
+            makes = [partial(self._model, allocation) for allocation in timed.values()]
+            with pinned(self.shape.used):
+                wholes = quickest(makes, self._size, EACH * len(makes))
+            found = dict(zip(timed, wholes, strict=True))
             found = _against(found, list(anchors), recorded)
             self.study.store.add_timings(self.place, {(kernel, k): t for k, t in found.items()})
             recorded = {**found, **recorded}
@@ -178,20 +181,6 @@ class Bench:
         found = {allocation_key(allocation): allocation for allocation in alike}
         known = [key for key in found if key in recorded or key == allocation_key({})]
         return {key: found[key] for key in known[:most]}
-
-    def _quickest(self, allocations: Mapping[str, Mapping[str, str]]) -> dict[str, Timing]:
-        """What whole models take, each as its quickest copy.
-
-        Single copies were seen to be 28 to 45 % slower than others, all their runs long.
-        """
-        each = copies(self._size)
-        with pinned(self.shape.used):
-            runs = [self._model(of) for _ in range(each) for of in allocations.values()]
-            found = interleaved(runs, EACH * len(allocations), warm=True, least=-(-LEAST // each))
-        return {
-            key: min(found[i :: len(allocations)], key=lambda t: t.seconds)
-            for i, key in enumerate(allocations)
-        }
 
     def _model(self, allocation: Mapping[str, str]) -> Any:
         schemes = {la.name: Scheme.parse(allocation.get(la.name, KEEP)) for la in self.layers}

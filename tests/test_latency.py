@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,16 @@ def study(tmp_path: Path) -> Iterator[Study]:
         yield opened
 
 
+def stand_in(monkeypatch: pytest.MonkeyPatch, fake: Callable[..., list[Timing]]) -> None:
+    """For ``interleaved``, wherever it is called."""
+    for module in ("interleaving", "timingbench"):
+        monkeypatch.setattr(f"bitfront.{module}.interleaved", fake)
+
+
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
     fake = Counted()
-    monkeypatch.setattr("bitfront.timingbench.interleaved", fake)
+    stand_in(monkeypatch, fake)
     return fake
 
 
@@ -183,7 +189,7 @@ def test_a_slower_machine_does_not_favour_what_was_timed_before(
     def fake(runs: Sequence[Run], *_: float, **__: object) -> list[Timing]:
         return [Timing(1e-9, 0.0, 9), *[Timing(pace[0] * 2e-3, 1e-5, 9)] * (len(runs) - 1)]
 
-    monkeypatch.setattr("bitfront.timingbench.interleaved", fake)
+    stand_in(monkeypatch, fake)
     bench = Bench(study, B2)
     before = bench.kernels(parse_schemes("w8 keep"))
     pace[0] = 10.0
@@ -206,7 +212,7 @@ def test_whole_models_are_set_against_several(
         slow = [1.3 * of_a_copy[-1]]  # one copy of what is asked for, for where it lies
         return [Timing(t, 1e-6, 9) for t in (of_a_copy * COPIES)[:-1] + slow]
 
-    monkeypatch.setattr("bitfront.timingbench.interleaved", fake)
+    stand_in(monkeypatch, fake)
     name = own(study).layers[0].name
     (found,) = bench.wholes([{name: "w4"}])
     # all were 1e-2 when they were timed first, as the three with layers alike are
@@ -227,10 +233,10 @@ def test_a_run_that_was_killed_keeps_what_it_timed(
     def three(runs: Sequence[Run], *given: float, **more: Any) -> list[Timing]:
         return broken() if len(counted.timed) == 3 else real(runs, *given, **more)
 
-    monkeypatch.setattr("bitfront.timingbench.interleaved", three)
+    stand_in(monkeypatch, three)
     with pytest.raises(KeyboardInterrupt):
         latency.latency(study, SCHEMES, B2, mixes=2)
-    monkeypatch.setattr("bitfront.timingbench.interleaved", counted)
+    stand_in(monkeypatch, counted)
     found = latency.latency(study, SCHEMES, B2, mixes=2)
     assert len(counted.timed) == len(own(study).layers) + len(found.wholes)
 
