@@ -11,23 +11,42 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any, ClassVar, Protocol, TypeVar
 
-from bitfront.answering import Answer
 from bitfront.errors import BitfrontWarning, Infeasible
 from bitfront.limits import rounded
 from bitfront.targets import Aimed
 from bitfront.types import Budget, Costs, Trial
+from bitfront.verification import Pair
 
 ROUNDS = 3
 SLACK = 0.01  # of a limit: timings of one model differ by as much
 
 
+class Found(Protocol):
+    """What was found within budgets: a search's answer, or the smallest that holds."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]: ...
+    @property
+    def trial(self) -> Trial: ...
+    @property
+    def evaluations(self) -> int: ...
+    @property
+    def verified(self) -> tuple[Pair, ...]: ...
+
+
+F = TypeVar("F", bound=Found)
+
+
 def in_time(
-    answer: Answer,
+    answer: F,
     aims: Iterable[Aimed],
     costs: Costs,
-    tightened: Callable[[tuple[Budget, ...]], Answer],
-) -> Answer:
+    tightened: Callable[[tuple[Budget, ...]], F],
+) -> F:
     """``answer``, or the first that is in time, of the same budgets.
 
     tightened: answers budgets that are tighter, timed too; it may raise ``Infeasible``. Where none
@@ -71,7 +90,7 @@ def in_time(
     return _joined(answer, best, tried)
 
 
-def _joined(answer: Answer, best: Answer, tried: Sequence[Answer]) -> Answer:
+def _joined(answer: F, best: F, tried: Sequence[F]) -> F:
     """``best`` as what all that was tried led to."""
     if len(tried) == 1:
         return answer

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bitfront.answering import known_pairs
+from bitfront.deadlines import in_time
 from bitfront.errors import UnknownName
 from bitfront.latency import timed
 from bitfront.measuring import measure
@@ -23,7 +24,8 @@ from bitfront.target import looked_at, require_target, target
 from bitfront.targeting import targeted
 from bitfront.targets import all_aimed
 from bitfront.tasks.numbers import require
-from bitfront.types import Budget, Scheme, Trial, content_key
+from bitfront.tasks.selection import Selection
+from bitfront.types import Budget, Costs, Scheme, Trial, content_key
 from bitfront.verification import Pair
 from bitfront.within import Bound
 
@@ -102,7 +104,7 @@ def smallest(
     resource: of ``cost``, such as ``bytes``, ``bits``, ``bops``. budgets: all hold besides.
     explore: at most so many allocations are measured, on the calibration data.
     verify, max_measurements: as of ``search``. How it is found: ``narrowing``. With targets it is
-    timed as a whole model, as the answers of ``search`` are.
+    timed as a whole model, and kept in time, as the answers of ``search`` are.
 
     Raises ``Infeasible`` when nothing is within the budgets, and when the bound does not hold even
     of the least loss (of the full model, where all layers may be kept), with what that measured;
@@ -116,63 +118,111 @@ def smallest(
     chosen = chosen_profiler(study, profiler)
     wanted, choices = targeted(study, schemes, choices or Choices(), progress)
     limits = tuple(b if isinstance(b, Budget) else Budget.parse(b) for b in budgets)
-    request: dict[str, Any] = {
-        "hold": str(bound), "resource": resource, "budgets": [str(b) for b in limits],
-        "schemes": [str(s) for s in wanted], "profiler": chosen.settings_key,
-        "choices": plain_choices(choices), "verify": verify,
-        "max_measurements": max_measurements, "explore": explore,
-    }  # fmt: skip
-    key = content_key(request)
-    recorded = study.store.selection(study.record, key)
-    if recorded is not None:
-        return _timed(study, choices, _recorded(study, bound, resource, limits, recorded), progress)
-
     selection = selected(study, choices)
     costs = scored(study, chosen, cost(study, wanted, choices, limits), selection.pins)
     require_resource(resource, costs.tables)
-    feasible(costs, limits, groups=selection.groups, pins=selection.pins)
-    full = full_model(study, costs, study.task.metric(bound.name).wholes)
-    pool = Pool(study, bound.name)
-    pool.add([full])
-    wall = target(study, bound, looked_at(pool, full.id, bound.name))
-    tables = profile(study, wanted, chosen, layers=selection.layers, progress=progress)
-    first = next((n for n, t in tables.items() if t.metric == bound.name), next(iter(tables)))
-    pool.add(earlier(study))
-    found = Narrowing(
-        study, tables[first], costs, selection, limits, wall, resource, pool, known_pairs(study),
-        explore, max_measurements if verify else 0,
-        {
-            "profiler": chosen.name, "container": choices.container or study.container,
-            "weights": costs.weights, "budgets": [*map(str, limits), str(bound)],
-            "estimates": first,
-        },
-        progress,
-    )  # fmt: skip
-    if found.keeps_all and not wall.holds(pool[full.id]):
-        raise missed(wall, pool[full.id])
-    found.narrow()
-    found.refine()
-    best = found.best()
-    assert best is not None  # narrowing ended
-    failed = found.failed(best.trial.costs[resource])
-    trial = measure(study, best.trial.schemes, best.trial.solver, best.trial.costs)
-    answer = Smallest(
-        hold=bound,
-        resource=resource,
-        budgets=limits,
-        trial=trial,
-        value=wall.value(best),
-        failed=None if failed is None else failed.trial.id,
-        failed_cost=None if failed is None else failed.trial.costs[resource],
-        predicted=found.predicted(trial.schemes),
-        verified=tuple(found.fresh),
-        allocations=explore - found.left,
-        evaluations=found.evaluations + 1,
-        measured=tuple(pool.ids()),
+    asked = _Asked(
+        study, wanted, bound, resource, chosen, costs, selection, choices, verify, explore, progress
     )
-    details = {name: getattr(answer, name) for name in _DETAILS}
-    study.store.add_selection(study.record, key, trial.id, details)
-    return _timed(study, choices, answer, progress)
+    answer = asked.within(limits, max_measurements)
+    spent = len(answer.verified)
+
+    def tightened(budgets: tuple[Budget, ...]) -> Smallest:
+        nonlocal spent
+        left = None if max_measurements is None else max(max_measurements - spent, 0)
+        found = asked.within(budgets, left, tightened=True)
+        spent += len(found.verified)
+        return found
+
+    return in_time(answer, all_aimed(choices.targets), costs, tightened)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What was asked for but the budgets, checked and priced."""
+
+    study: Study
+    schemes: tuple[Scheme, ...]
+    hold: Bound
+    resource: str
+    profiler: Profiler
+    costs: Costs
+    selection: Selection
+    choices: Choices
+    verify: bool
+    explore: int
+    progress: Progress
+
+    def within(
+        self, budgets: tuple[Budget, ...], max_measurements: int | None, tightened: bool = False
+    ) -> Smallest:
+        """What is found within ``budgets``, timed on the targets. tightened: as of ``search``."""
+        study, bound, selection, costs = self.study, self.hold, self.selection, self.costs
+        request: dict[str, Any] = {
+            "hold": str(bound), "resource": self.resource, "budgets": [str(b) for b in budgets],
+            "schemes": [str(s) for s in self.schemes], "profiler": self.profiler.settings_key,
+            "choices": plain_choices(self.choices), "verify": self.verify,
+            "max_measurements": max_measurements, "explore": self.explore,
+            **({"tightened": True} if tightened else {}),
+        }  # fmt: skip
+        key = content_key(request)
+        recorded = study.store.selection(study.record, key)
+        if recorded is not None:
+            return self._timed(_recorded(study, bound, self.resource, budgets, recorded))
+
+        feasible(costs, budgets, groups=selection.groups, pins=selection.pins)
+        full = full_model(study, costs, study.task.metric(bound.name).wholes)
+        pool = Pool(study, bound.name)
+        pool.add([full])
+        wall = target(study, bound, looked_at(pool, full.id, bound.name))
+        tables = profile(
+            study, self.schemes, self.profiler, layers=selection.layers, progress=self.progress
+        )
+        first = next((n for n, t in tables.items() if t.metric == bound.name), next(iter(tables)))
+        pool.add(earlier(study))
+        found = Narrowing(
+            study, tables[first], costs, selection, budgets, wall, self.resource, pool,
+            known_pairs(study), self.explore, max_measurements if self.verify else 0,
+            {
+                "profiler": self.profiler.name,
+                "container": self.choices.container or study.container,
+                "weights": costs.weights, "budgets": [*map(str, budgets), str(bound)],
+                "estimates": first,
+            },
+            self.progress,
+        )  # fmt: skip
+        if found.keeps_all and not wall.holds(pool[full.id]):
+            raise missed(wall, pool[full.id])
+        found.narrow()
+        found.refine()
+        best = found.best()
+        assert best is not None  # narrowing ended
+        failed = found.failed(best.trial.costs[self.resource])
+        trial = measure(study, best.trial.schemes, best.trial.solver, best.trial.costs)
+        answer = Smallest(
+            hold=bound,
+            resource=self.resource,
+            budgets=budgets,
+            trial=trial,
+            value=wall.value(best),
+            failed=None if failed is None else failed.trial.id,
+            failed_cost=None if failed is None else failed.trial.costs[self.resource],
+            predicted=found.predicted(trial.schemes),
+            verified=tuple(found.fresh),
+            allocations=self.explore - found.left,
+            evaluations=found.evaluations + 1,
+            measured=tuple(pool.ids()),
+        )
+        details = {name: getattr(answer, name) for name in _DETAILS}
+        if tightened:
+            details["tightened"] = True
+        study.store.add_selection(study.record, key, trial.id, details)
+        return self._timed(answer)
+
+    def _timed(self, found: Smallest) -> Smallest:
+        aims = all_aimed(self.choices.targets)
+        (trial,) = timed(self.study, aims, [found.trial], self.progress)
+        return replace(found, trial=trial)
 
 
 def require_resource(resource: str, counted: Iterable[str]) -> None:
@@ -185,16 +235,12 @@ def require_resource(resource: str, counted: Iterable[str]) -> None:
         )
 
 
-def _timed(study: Study, choices: Choices, found: Smallest, progress: Progress) -> Smallest:
-    (trial,) = timed(study, all_aimed(choices.targets), [found.trial], progress)
-    return replace(found, trial=trial)
-
-
 def _recorded(
     study: Study, hold: Bound, resource: str, budgets: tuple[Budget, ...], found: Recorded
 ) -> Smallest:
     details: dict[str, Any] = dict(found.details)
     pairs = tuple((layer, scheme) for layer, scheme in details.pop("verified"))
     measured = tuple(details.pop("measured"))
+    details.pop("tightened", None)
     trial = study.trial(found.trial_id)
     return Smallest(hold, resource, budgets, trial, verified=pairs, measured=measured, **details)

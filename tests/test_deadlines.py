@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from bitfront import Choices
 from bitfront.answering import Answer
 from bitfront.costfile import Given, GivenCosts
 from bitfront.errors import BitfrontWarning
+from bitfront.smallest import Smallest, smallest
 from bitfront.study import Study
 from bitfront.targets import Aimed
 from bitfront.types import Trial
@@ -25,6 +27,7 @@ LATENCY = f"latency@{TARGET}"
 MILLISECONDS = {"stem": 3.0, "blocks.0": 4.0, "blocks.2": 0.5, "twice": 0.5, "head": 0.5}
 SHARES = {"keep": 1.0, "w8": 0.85, "w8a8szo": 0.6}  # of those, by scheme
 REST, FULL = 1.5, 10.0
+SCHEMES = "w8 w8a8szo keep"
 
 
 @pytest.fixture
@@ -64,21 +67,25 @@ class Once(Clock):
         return super().__call__(study, aims, trials, *more)
 
 
-def search(study: Study, budgets: Sequence[str], **options: Any) -> list[Answer]:
+def choices() -> Choices:
     """With predicted seconds that are given: nothing is timed but by the clock."""
     layers = {
         name: {word: share * ms / 1000 for word, share in SHARES.items()}
         for name, ms in MILLISECONDS.items()
     }
     given = GivenCosts({SECONDS: Given(layers, fixed=REST / 1000, full=FULL / 1000)})
-    choices = Choices(targets=(TARGET,), costs=given)
-    options = {"choices": choices, "explore": 4, **options}
-    return bitfront.search(study, "w8 w8a8szo keep", budgets, **options)
+    return Choices(targets=(TARGET,), costs=given)
+
+
+def search(study: Study, budgets: Sequence[str], **options: Any) -> list[Answer]:
+    options = {"choices": choices(), "explore": 4, **options}
+    return bitfront.search(study, SCHEMES, budgets, **options)
 
 
 def clock(monkeypatch: pytest.MonkeyPatch, factor: float) -> Clock:
     made = Clock(factor)
-    monkeypatch.setattr("bitfront.searching.timed", made)
+    for module in ("searching", "smallest"):
+        monkeypatch.setattr(import_module(f"bitfront.{module}"), "timed", made)
     return made
 
 
@@ -166,3 +173,21 @@ def test_measurements_are_limited_over_the_whole_call(
     clock(monkeypatch, 1.06)
     (answer,) = search(study, [f"90%@{TARGET}"], max_measurements=3)
     assert len(answer.verified) <= 3
+
+
+def test_the_smallest_that_holds_is_in_time_too(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found() -> Smallest:
+        return smallest(
+            study, SCHEMES, "kl<=0.5", budgets=[f"80%@{TARGET}"], choices=choices(), explore=4
+        )
+
+    slow = clock(monkeypatch, 1.06)
+    first = found()
+    assert [str(b) for b in first.budgets] == [f"80%@{TARGET}"]
+    assert first.trial.costs[LATENCY] <= limits(0.8) * 1.01
+    assert len(slow.timed) == 2
+    again = found()
+    assert (again.trial.id, again.evaluations) == (first.trial.id, first.evaluations)
+    assert len(slow.timed) == 2
