@@ -156,7 +156,7 @@ class Point:
             bound=bound,
             table=origin or str(best.settings.get("table", best.solver)),
             verified=fresh,
-            unverified=self._unverified(best.schemes),
+            unverified=self.unverified(best.schemes),
             evaluations=evaluations,
             judged=self._judged,
             noise=chosen.noise,
@@ -186,7 +186,7 @@ class Point:
         return replace(
             answer, trial=trial, predicted=problem.objective(trial.schemes), bound=bound,
             table=str(trial.settings.get("table", trial.solver)),
-            unverified=self._unverified(trial.schemes),
+            unverified=self.unverified(trial.schemes),
         )  # fmt: skip
 
     @property
@@ -373,7 +373,7 @@ class Point:
         progress("measuring allocations", len(candidates), len(candidates))
         return trials
 
-    def _unverified(self, schemes: Mapping[str, str]) -> int:
+    def unverified(self, schemes: Mapping[str, str]) -> int:
         if not PROFILERS[self.settings["profiler"]].one_pass:
             return 0  # its pairs were measured one at a time
         measured = self.study.measurements("perturb", Perturb().settings_key)

@@ -3,7 +3,8 @@
 An allocation is chosen by its predicted seconds p, and they are off by a few per cent. Where the
 whole model was measured to take m, longer than a limit L, the point is answered again within
 L p / m, which would take L if all predictions were as far off; so until a whole model is in time,
-nothing is predicted to be, or it was tried ``ROUNDS`` times.
+nothing is predicted to be, or it was tried ``ROUNDS`` times. Then models that have all layers under
+one scheme are timed, which may be faster than predicted.
 """
 
 from __future__ import annotations
@@ -40,17 +41,22 @@ class Found(Protocol):
 
 F = TypeVar("F", bound=Found)
 
+Lateness = Callable[[Trial], float]
+"""The greatest of the seconds of a trial over their limits; 0 where it is in time."""
+
 
 def in_time(
     answer: F,
     aims: Iterable[Aimed],
     costs: Costs,
     tightened: Callable[[tuple[Budget, ...]], F],
+    otherwise: Callable[[Lateness], F | None] = lambda _: None,
 ) -> F:
     """``answer``, or the first that is in time, of the same budgets.
 
-    tightened: answers budgets that are tighter, timed too; it may raise ``Infeasible``. Where none
-    was in time the one that is the least late answers, and a ``BitfrontWarning`` says how late.
+    tightened: answers budgets that are tighter, timed too; it may raise ``Infeasible``. otherwise:
+    the least late of what else there is, asked for where none of those was in time. Where nothing
+    is, the least late answers, and a ``BitfrontWarning`` says how late.
     """
     timed = {aim.resource: aim.measured for aim in aims if aim.shape is not None}
     limits = {
@@ -66,6 +72,9 @@ def in_time(
         }
         return {i: ratio for i, ratio in over.items() if ratio > 1 + SLACK}
 
+    def lateness(trial: Trial) -> float:
+        return max(late(trial).values(), default=0.0)
+
     tried, budgets = [answer], list(answer.budgets)
     while len(tried) <= ROUNDS and (over := late(tried[-1].trial)):
         trial = tried[-1].trial
@@ -77,7 +86,9 @@ def in_time(
             tried.append(tightened(tuple(budgets)))
         except Infeasible:
             break
-    best = min(tried, key=lambda one: max(late(one.trial).values(), default=0.0))
+    if late(tried[-1].trial) and (other := otherwise(lateness)) is not None:
+        tried.append(other)
+    best = min(tried, key=lambda one: lateness(one.trial))
     for i, ratio in late(best.trial).items():
         asked = answer.budgets[i]
         takes = replace(asked, amount=rounded(asked.amount * ratio, up=True))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from bitfront.answering import UNIFORM, Answer, Point
-from bitfront.deadlines import in_time
+from bitfront.deadlines import Lateness, in_time
 from bitfront.errors import InvalidInput
 from bitfront.heldout import evaluated
 from bitfront.latency import timed
@@ -24,9 +24,9 @@ from bitfront.pipeline import (
     selected,
 )
 from bitfront.pool import Pool
-from bitfront.problems import feasible, lossless, points
+from bitfront.problems import build_problem, feasible, lossless, points
 from bitfront.scored import chosen_profiler, scored
-from bitfront.search import INTERACTING, require_additive
+from bitfront.search import INTERACTING, alike, fitting, require_additive
 from bitfront.sensitivity import Profiler
 from bitfront.shares import SHARES
 from bitfront.storage import Selection as Recorded
@@ -132,7 +132,9 @@ def search(
         return answer
 
     aims = all_aimed(choices.targets)
-    return [in_time(answer, aims, costs, tightened) for answer in answers]
+    return [
+        in_time(answer, aims, costs, tightened, partial(found.alike, answer)) for answer in answers
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,6 +217,46 @@ class _Search:
         answers = improved(pool, answers, self._problem)
         return self._timed([self._complete(answer) for answer in answers])
 
+    def alike(self, answer: Answer, lateness: Lateness) -> Answer | None:
+        """In place of ``answer`` the best of those in time that have all layers under one scheme,
+        whatever was predicted, or the least late; None where none is within the other budgets.
+
+        Neighbours that are computed alike hand over what they would else convert, which no sum over
+        layers can tell.
+        """
+        seconds = {aim.resource for aim in all_aimed(self.choices.targets)}
+        others = [budget for budget in answer.budgets if budget.resource not in seconds]
+        tables, _ = self._profiled
+        problem = build_problem(
+            next(iter(tables.values())), self.costs, others, groups=self.selection.groups,
+            pins=self.selection.pins,
+        )  # fmt: skip
+        every = alike(problem)
+        wholes = self.study.task.metric(answer.judged).wholes
+        settings = {**self._settings(answer.budgets), "table": UNIFORM}
+        trials = [
+            measure(
+                self.study, schemes, UNIFORM, self.costs.total(schemes), wholes=wholes,
+                predicted=problem.objective(schemes), settings=settings,
+            )
+            for schemes, fits in zip(every, fitting(problem, every), strict=True)
+            if fits
+        ]  # fmt: skip
+        trials = timed(self.study, all_aimed(self.choices.targets), trials, self.progress)
+        pool = Pool(self.study, answer.judged)
+        if not trials:
+            return None
+        least = min(map(lateness, trials))
+        pool.add(trial for trial in trials if lateness(trial) == least)
+        best = pool.best(problem)
+        trial = best.looked.trial
+        return replace(
+            answer, trial=trial, predicted=problem.objective(trial.schemes), bound=float("nan"),
+            table=UNIFORM, verified=(), evaluations=2 * len({t.id for t in trials}),
+            unverified=self._point(answer.budgets, 0).unverified(trial.schemes), noise=best.noise,
+            measured=tuple(pool.ids()),
+        )  # fmt: skip
+
     @property
     def _request(self) -> dict[str, Any]:
         """What decides the answers, besides the budgets."""
@@ -239,16 +281,19 @@ class _Search:
 
     def _point(self, budgets: tuple[Budget, ...], explore: int) -> Point:
         tables, interactions = self._profiled
-        settings = {
+        return Point(
+            self.study, tables, self.costs, self.selection, budgets, self.solver, self.metric,
+            self.verify, explore, self.explorer, self.shares, self._settings(budgets), interactions,
+        )  # fmt: skip
+
+    def _settings(self, budgets: Sequence[Budget]) -> dict[str, Any]:
+        """Of each trial that is measured for ``budgets``."""
+        return {
             "profiler": self.profiler.name,
             "container": self.choices.container or self.study.container,
             "weights": self.costs.weights,
             "budgets": [str(b) for b in budgets],
         }
-        return Point(
-            self.study, tables, self.costs, self.selection, budgets, self.solver, self.metric,
-            self.verify, explore, self.explorer, self.shares, settings, interactions,
-        )  # fmt: skip
 
     def _problem(self, budgets: Sequence[Budget]) -> Problem:
         selection = self.selection

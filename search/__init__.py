@@ -12,6 +12,7 @@ from .proposals import proposals
 from .several import several
 from .shares import factors, weighted
 from .supported import Front, front
+from .uniform import alike
 
 __all__ = [
     "ALLOCATORS",
@@ -21,6 +22,7 @@ __all__ = [
     "Explorer",
     "ExplorerFactory",
     "Front",
+    "alike",
     "allocate",
     "bayes",
     "cheapest",

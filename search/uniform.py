@@ -36,6 +36,17 @@ def uniform(problem: Problem, *, time_limit: float | None = None, gap: float = 0
     return items.allocation(picks, "uniform", time.perf_counter() - start, bound)
 
 
+def alike(problem: Problem) -> list[dict[str, str]]:
+    """What ``uniform`` chooses from: an allocation for each scheme, within the limits or not."""
+    items = merge(problem)
+    found = []
+    for scheme in range(len(problem.schemes)):
+        picks = _everywhere(items, scheme)
+        words = [problem.schemes[i] for i in picks[items.owner].tolist()]
+        found.append(dict(zip(problem.layers, words, strict=True)))
+    return found
+
+
 def _everywhere(items: Items, scheme: int) -> Picks:
     return np.where(items.allowed[:, scheme], scheme, items.best())
 
