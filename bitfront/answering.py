@@ -374,6 +374,7 @@ class Point:
         return trials
 
     def unverified(self, schemes: Mapping[str, str]) -> int:
+        """How many of the allocation's pairs rest on an estimate."""
         if not PROFILERS[self.settings["profiler"]].one_pass:
             return 0  # its pairs were measured one at a time
         measured = self.study.measurements("perturb", Perturb().settings_key)

@@ -101,6 +101,21 @@ def in_time(
     return _joined(answer, best, tried)
 
 
+def sparing(
+    find: Callable[[tuple[Budget, ...], int | None], F], allowance: int | None
+) -> Callable[[tuple[Budget, ...]], F]:
+    """``find`` with what is left at each call of ``allowance``, the pairs that it may verify."""
+
+    def within(budgets: tuple[Budget, ...]) -> F:
+        nonlocal allowance
+        found = find(budgets, allowance)
+        if allowance is not None:
+            allowance = max(allowance - len(found.verified), 0)
+        return found
+
+    return within
+
+
 def _joined(answer: F, best: F, tried: Sequence[F]) -> F:
     """``best`` as what all that was tried led to."""
     if len(tried) == 1:

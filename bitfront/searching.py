@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from bitfront.answering import UNIFORM, Answer, Point
-from bitfront.deadlines import Lateness, in_time
+from bitfront.deadlines import Lateness, in_time, sparing
 from bitfront.errors import InvalidInput
 from bitfront.heldout import evaluated
 from bitfront.latency import timed
@@ -33,7 +33,7 @@ from bitfront.storage import Selection as Recorded
 from bitfront.study import Progress, Study, silent
 from bitfront.sweep import first_share, improved, passed
 from bitfront.targeting import targeted
-from bitfront.targets import all_aimed
+from bitfront.targets import Aimed, all_aimed
 from bitfront.tasks.numbers import require
 from bitfront.tasks.selection import Selection
 from bitfront.types import (
@@ -122,18 +122,11 @@ def search(
         shares, progress,
     )  # fmt: skip
     answers = found.answers(sweep, max_measurements)
-    spent = _spent(answers)
-
-    def tightened(point: tuple[Budget, ...]) -> Answer:
-        nonlocal spent
-        left = None if max_measurements is None else max(max_measurements - spent, 0)
-        (answer,) = found.answers([point], left, tightened=True)
-        spent += _spent([answer])
-        return answer
-
-    aims = all_aimed(choices.targets)
+    left = None if max_measurements is None else max(max_measurements - _spent(answers), 0)
+    tightened = sparing(found.tightened, left)
     return [
-        in_time(answer, aims, costs, tightened, partial(found.alike, answer)) for answer in answers
+        in_time(answer, found.aims, costs, tightened, partial(found.alike, answer))
+        for answer in answers
     ]
 
 
@@ -217,6 +210,16 @@ class _Search:
         answers = improved(pool, answers, self._problem)
         return self._timed([self._complete(answer) for answer in answers])
 
+    def tightened(self, point: tuple[Budget, ...], max_measurements: int | None) -> Answer:
+        """The answer of one point whose limits are below those that were asked for."""
+        (answer,) = self.answers([point], max_measurements, tightened=True)
+        return answer
+
+    @cached_property
+    def aims(self) -> tuple[Aimed, ...]:
+        """The targets."""
+        return all_aimed(self.choices.targets)
+
     def alike(self, answer: Answer, lateness: Lateness) -> Answer | None:
         """In place of ``answer`` the best of those in time that have all layers under one scheme,
         whatever was predicted, or the least late; None where none is within the other budgets.
@@ -224,7 +227,7 @@ class _Search:
         Neighbours that are computed alike hand over what they would else convert, which no sum over
         layers can tell.
         """
-        seconds = {aim.resource for aim in all_aimed(self.choices.targets)}
+        seconds = {aim.resource for aim in self.aims}
         others = [budget for budget in answer.budgets if budget.resource not in seconds]
         tables, _ = self._profiled
         problem = build_problem(
@@ -242,7 +245,7 @@ class _Search:
             for schemes, fits in zip(every, fitting(problem, every), strict=True)
             if fits
         ]  # fmt: skip
-        trials = timed(self.study, all_aimed(self.choices.targets), trials, self.progress)
+        trials = timed(self.study, self.aims, trials, self.progress)
         pool = Pool(self.study, answer.judged)
         if not trials:
             return None
@@ -309,8 +312,7 @@ class _Search:
         return replace(answer, trial=trial, evaluations=answer.evaluations + 1)
 
     def _timed(self, answers: Sequence[Answer]) -> list[Answer]:
-        aims = all_aimed(self.choices.targets)
-        trials = timed(self.study, aims, [answer.trial for answer in answers], self.progress)
+        trials = timed(self.study, self.aims, [answer.trial for answer in answers], self.progress)
         return [replace(answer, trial=trial) for answer, trial in zip(answers, trials, strict=True)]
 
 

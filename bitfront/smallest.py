@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from bitfront.answering import known_pairs
-from bitfront.deadlines import in_time
+from bitfront.deadlines import in_time, sparing
 from bitfront.errors import UnknownName
 from bitfront.latency import timed
 from bitfront.measuring import measure
@@ -125,15 +126,8 @@ def smallest(
         study, wanted, bound, resource, chosen, costs, selection, choices, verify, explore, progress
     )
     answer = asked.within(limits, max_measurements)
-    spent = len(answer.verified)
-
-    def tightened(budgets: tuple[Budget, ...]) -> Smallest:
-        nonlocal spent
-        left = None if max_measurements is None else max(max_measurements - spent, 0)
-        found = asked.within(budgets, left, tightened=True)
-        spent += len(found.verified)
-        return found
-
+    left = None if max_measurements is None else max(max_measurements - len(answer.verified), 0)
+    tightened = sparing(partial(asked.within, tightened=True), left)
     return in_time(answer, all_aimed(choices.targets), costs, tightened)
 
 
