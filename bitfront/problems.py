@@ -77,6 +77,7 @@ def build_problem(
         groups=tied,
         floors=limited.floors,
         interactions=None if interactions is None else _aligned(interactions, costs),
+        conversions=costs.conversions,
     )
 
 

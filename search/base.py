@@ -10,6 +10,8 @@ An allocator is a function ``(problem, *, time_limit=None, gap=0.0) -> Allocatio
 - raises ``Infeasible`` when it finds that nothing fits, saying which limit binds and the least
   that would do (of a floor, the greatest), and ``ProblemError`` when some group has no scheme that
   all its layers may take;
+- counts ``Problem.conversions`` if it is one of ``CONVERTING``; with any other ``allocate`` deals
+  with them (``converting``);
 - given ``time_limit`` (seconds), returns the best found until then; given ``gap``, may stop once
   the loss is proven to be within that part of it from the least; heuristics may ignore both.
 
@@ -27,6 +29,8 @@ from bitfront.errors import InvalidInput
 from bitfront.registry import Registry
 from bitfront.types import Allocation, Problem
 
+from .converting import converting
+
 
 class Allocator(Protocol):
     def __call__(
@@ -36,6 +40,7 @@ class Allocator(Protocol):
 
 ALLOCATORS: Registry[Allocator] = Registry("solver")
 INTERACTING: set[str] = set()  # the solvers that minimize ``Problem.objective``
+CONVERTING: set[str] = set()  # the solvers that count ``Problem.conversions``
 
 
 def allocate(
@@ -51,7 +56,10 @@ def allocate(
     """
     if not (math.isfinite(gap) and gap >= 0):
         raise InvalidInput(f"a gap of {gap}", "give a part of the loss, like 1e-4, or 0")
-    return ALLOCATORS[solver](problem, time_limit=time_limit, gap=gap)
+    chosen = ALLOCATORS[solver]
+    if solver in CONVERTING:
+        return chosen(problem, time_limit=time_limit, gap=gap)
+    return converting(problem, lambda p, t: chosen(p, time_limit=t, gap=gap), time_limit)
 
 
 def require_additive(solver: str, place: str, remedy: str) -> None:

@@ -27,7 +27,7 @@ from .core import Answer, Row, decide
 from .dual import Dual, climb, excess
 from .inside import decide_inside
 from .items import EPS, Bool, Float, Items, Picks
-from .limits import exactly, total
+from .limits import clashing, stated, total
 from .moves import descend, fill
 
 FIRST_CORE = 2048  # choices decided at first, beyond one an item; four times as many at each turn
@@ -116,7 +116,7 @@ def foothold(
     if found.bound > items.room[last] + items.slack[last]:
         raise _clash(items, deadline, explain)
     raise Infeasible(
-        f"no allocation within {_limits(items)} was found in the time given",
+        f"no allocation within {stated(items)} was found in the time given",
         "allow more time, or raise a limit",
     )
 
@@ -211,13 +211,6 @@ def _minimizing(items: Items, r: int) -> Items:
     )
 
 
-def _limits(items: Items) -> str:
-    return " and ".join(
-        f"{name} {'<=' if items.sign[r] > 0 else '>='} {exactly(items.bound(r))}"
-        for r, name in enumerate(items.resources)
-    )
-
-
 def _clash(items: Items, deadline: float, explain: bool) -> Infeasible:
     """What to say of limits that can each be met, but not together."""
     clash = []
@@ -229,13 +222,4 @@ def _clash(items: Items, deadline: float, explain: bool) -> Infeasible:
             continue
         used = math.fsum(items.cost[r, np.arange(len(found.picks)), found.picks])
         clash.append((name, int(items.sign[r]), total(items, r, used)))
-    ways = [
-        f"{verb} {' or '.join(f'{name} to {exactly(b)}' for name, s, b in clash if s == sign)}"
-        for verb, sign in (("raise", 1), ("lower", -1))
-        if any(s == sign for _, s, _ in clash)
-    ]
-    return Infeasible(
-        f"no allocation is within {_limits(items)} together, though each can be met alone",
-        f"keep the others and {', or '.join(ways)}" if ways else "loosen several",
-        clash=clash,
-    )
+    return clashing(items, clash)

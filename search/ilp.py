@@ -7,10 +7,13 @@ import time
 
 from bitfront.types import Allocation, Problem
 
-from .base import ALLOCATORS
+from .base import ALLOCATORS, CONVERTING
 from .exact import solve
 from .items import merge
 from .limits import require
+from .linear import least_totals, solve_linear
+
+CONVERTING.add("ilp")
 
 
 @ALLOCATORS.register("ilp")
@@ -32,6 +35,11 @@ def proven(
     """
     start = time.perf_counter()
     items = merge(problem)
-    require(items)
-    found = solve(items, math.inf if time_limit is None else start + time_limit, explain, gap)
+    deadline = math.inf if time_limit is None else start + time_limit
+    if problem.conversions.keys() & problem.limits.keys():
+        require(items, least_totals(items)[0])
+        found = solve_linear(items, deadline, explain, gap)
+    else:
+        require(items)
+        found = solve(items, deadline, explain, gap)
     return items.allocation(found.picks, "ilp", time.perf_counter() - start, found.bound)

@@ -19,6 +19,7 @@ limit's own rounding (it may be a product, like 3.5 bits × weights) is granted.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -66,9 +67,14 @@ class Items:
         return bounds[self.resources[r]]
 
     def usage(self, picks: Picks) -> Float:
-        """(R,) total cost of each row, without the fixed part, correctly rounded."""
+        """(R,) total cost of each row, without the fixed part, correctly rounded; with conversions
+        where it is a limit."""
         rows = np.arange(len(picks))
-        return np.array([math.fsum(table[rows, picks].tolist()) for table in self.cost])
+        found = [math.fsum(table[rows, picks].tolist()) for table in self.cost]
+        for r, name in enumerate(self.resources):
+            if name in self.problem.conversions and self.sign[r] > 0:
+                found[r] += self.problem.conversions[name].total(picks[self.owner])
+        return np.array(found)
 
     def fits(self, picks: Picks) -> bool:
         """Whether every total is within its limits, up to rounding."""
@@ -137,12 +143,30 @@ class Items:
             name: math.fsum([*table[rows, choice].tolist(), problem.fixed.get(name, 0.0)])
             for name, table in problem.costs.items()
         }
+        for name, found in problem.conversions.items():
+            costs[name] += found.total(choice)
         optimal = bool(bound >= loss - self.rounding(picks))
         bound = loss if optimal else float(bound)
         names = tuple(problem.schemes[i] for i in choice.tolist())
         return Allocation(
             problem.layers, names, loss, costs, bound, loss - bound, optimal, seconds, solver
         )
+
+
+def picks_of(items: Items, schemes: Sequence[str]) -> Picks:
+    """(G,) of an allocation's ``schemes``. Raises ``ProblemError`` for what items may not take."""
+    index = {scheme: i for i, scheme in enumerate(items.problem.schemes)}
+    picks = []
+    for item, members in enumerate(items.members):
+        (scheme, *others) = {schemes[i] for i in members}
+        if others or not items.allowed[item, index[scheme]]:
+            layer = items.problem.layers[members[0]]
+            raise ProblemError(
+                f"layer {layer!r} starts at {scheme}, which it may not take",
+                "start from an allocation of this problem",
+            )
+        picks.append(index[scheme])
+    return np.array(picks, dtype=np.intp)
 
 
 def merge(problem: Problem) -> Items:
@@ -229,4 +253,8 @@ def _slack(problem: Problem, resource: str, bound: float) -> float:
     size = float(_largest(table, allowed).sum()) + abs(fixed) + limit
     whole = float(fixed).is_integer() and bool((table == np.rint(table))[allowed].all())
     exact = whole and size < 2.0**53
-    return 4 * EPS * limit + (0.0 if exact else (len(problem.layers) + 1) * EPS * size)
+    count = len(problem.layers) + 1
+    if resource in problem.conversions:
+        found = problem.conversions[resource].costs
+        exact, count, size = False, count + len(found), size + float(found.sum())
+    return 4 * EPS * limit + (0.0 if exact else count * EPS * size)

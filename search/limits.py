@@ -10,16 +10,18 @@ import numpy as np
 from bitfront.errors import Infeasible
 from bitfront.types import Problem
 
-from .items import Items, merge
+from .items import Float, Items, merge
 
 
-def require(items: Items) -> None:
+def require(items: Items, least: Float | None = None) -> None:
     """Raises ``Infeasible`` when a limit or floor cannot be met, whatever the others.
+
+    least: (R,) the least totals, where not those of ``items``, which are without conversions.
 
     Names each such resource with its limit and the least total that would do, or its floor and the
     greatest total; in ``binding`` and ``short`` too.
     """
-    least = items.least()
+    least = items.least() if least is None else least
     binding: dict[str, tuple[float, float]] = {}
     short: dict[str, tuple[float, float]] = {}
     for r, name in enumerate(items.resources):
@@ -67,6 +69,31 @@ def unused(name: str, problem: Problem) -> str:
 def exactly(number: float) -> str:
     """The shortest spelling that reads back as the same double: a limit so spelled will do."""
     return repr(float(number)).removesuffix(".0")
+
+
+def stated(items: Items) -> str:
+    """All limits and floors, in words."""
+    return " and ".join(
+        f"{name} {'<=' if items.sign[r] > 0 else '>='} {exactly(items.bound(r))}"
+        for r, name in enumerate(items.resources)
+    )
+
+
+def clashing(items: Items, clash: Sequence[tuple[str, int, float]]) -> Infeasible:
+    """Of limits that can each be met, but not together.
+
+    clash: resources, the sign of a limit or floor, and the total that would do if the others stay.
+    """
+    ways = [
+        f"{verb} {' or '.join(f'{name} to {exactly(b)}' for name, s, b in clash if s == sign)}"
+        for verb, sign in (("raise", 1), ("lower", -1))
+        if any(s == sign for _, s, _ in clash)
+    ]
+    return Infeasible(
+        f"no allocation is within {stated(items)} together, though each can be met alone",
+        f"keep the others and {', or '.join(ways)}" if ways else "loosen several",
+        clash=clash,
+    )
 
 
 def fitting(

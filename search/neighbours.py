@@ -13,12 +13,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from bitfront.errors import ProblemError
 from bitfront.types import Allocation, Problem
 
 from .base import allocate
 from .dual import climb, priced
-from .items import Float, Items, Picks, merge
+from .items import Float, Items, Picks, merge, picks_of
 
 MOVES = 1000
 CHANGES = "changed groups"
@@ -103,19 +102,3 @@ def _singles(items: Items, here: Picks) -> np.ndarray:
     chosen = np.argsort(promise, axis=None, kind="stable")[:MOVES]
     chosen = np.sort(chosen[np.isfinite(promise.ravel()[chosen])])
     return np.stack(np.unravel_index(chosen, promise.shape), axis=1)
-
-
-def picks_of(items: Items, schemes: Sequence[str]) -> Picks:
-    """(G,) of an allocation's ``schemes``. Raises ``ProblemError`` for what items may not take."""
-    index = {scheme: i for i, scheme in enumerate(items.problem.schemes)}
-    picks = []
-    for item, members in enumerate(items.members):
-        (scheme, *others) = {schemes[i] for i in members}
-        if others or not items.allowed[item, index[scheme]]:
-            layer = items.problem.layers[members[0]]
-            raise ProblemError(
-                f"layer {layer!r} starts at {scheme}, which it may not take",
-                "start from an allocation of this problem",
-            )
-        picks.append(index[scheme])
-    return np.array(picks, dtype=np.intp)

@@ -15,8 +15,8 @@ import numpy as np
 
 from bitfront.types import Allocation, Problem
 
-from .items import Float, Items, merge
-from .neighbours import near, picks_of, within
+from .items import Float, Items, merge, picks_of
+from .neighbours import near, within
 from .surrogate import Surrogate, fitted
 
 SHARES = (8, 4, 2)  # of the items, that the best within a distance may change: one of so many

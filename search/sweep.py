@@ -20,10 +20,9 @@ from bitfront.types import Allocation, Problem
 
 from .dual import climb, excess
 from .exact import foothold
-from .items import Float, Items, Picks, merge
+from .items import Float, Items, Picks, merge, picks_of
 from .limits import require
 from .moves import descend, fill
-from .neighbours import picks_of
 
 HEAD = 4.0  # of the order of moves by predicted rise: a move's weight is 1 / (HEAD + its place)
 VISITS = 200_000  # partial allocations that are looked at for one that is new

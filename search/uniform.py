@@ -9,10 +9,12 @@ import numpy as np
 from bitfront.errors import Infeasible
 from bitfront.types import Allocation, Problem
 
-from .base import ALLOCATORS
+from .base import ALLOCATORS, CONVERTING
 from .dual import climb
 from .items import Items, Picks, merge
 from .limits import exactly, require, total
+
+CONVERTING.add("uniform")
 
 
 @ALLOCATORS.register("uniform")

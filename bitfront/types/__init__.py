@@ -11,6 +11,7 @@ from bitfront.budget import Budget
 from bitfront.scheme import Activation, Scheme, parse_schemes
 
 from .arrays import Float, frozen
+from .conversions import Conversions
 from .layers import Layer, closure
 from .measured import Estimate, Measurement, Place, Timing, Trial, content_key
 from .problem import Allocation, Problem
@@ -20,6 +21,7 @@ __all__ = [
     "Activation",
     "Allocation",
     "Budget",
+    "Conversions",
     "Costs",
     "Estimate",
     "Float",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bitfront.errors import ProblemError
 
 from .arrays import Bool, Float, frozen
+from .conversions import Conversions
 from .tables import Interactions
 
 
@@ -25,7 +26,8 @@ class Problem:
     a scheme is barred (by a pin, or because the layer cannot take it); entries of loss and costs
     there are ignored. groups: disjoint tuples of layer indices that must take the same scheme;
     layers in no group stand alone. interactions: of the same layers and schemes, for the
-    solver ``quadratic``; all others minimize the loss alone.
+    solver ``quadratic``; all others minimize the loss alone. conversions: resource -> what its
+    total has more, which counts against a limit; a floor is of the costs alone.
     """
 
     layers: tuple[str, ...]
@@ -38,6 +40,7 @@ class Problem:
     groups: tuple[tuple[int, ...], ...] = ()
     floors: Mapping[str, float] = field(default_factory=dict)
     interactions: Interactions | None = None
+    conversions: Mapping[str, Conversions] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = (len(self.layers), len(self.schemes))
@@ -50,10 +53,17 @@ class Problem:
         for name in ("limits", "floors", "fixed"):
             numbers = {k: float(v) for k, v in getattr(self, name).items()}
             set_(self, name, MappingProxyType(numbers))
+        set_(self, "conversions", MappingProxyType(dict(self.conversions)))
         self._check_tables(shape)
         self._check_bounds()
         self._check_groups()
         self._check_interactions()
+        for resource, found in self.conversions.items():
+            if resource not in self.costs or found.other.shape != shape:
+                raise ProblemError(
+                    f"conversions of {resource}, of {found.other.shape} layers and schemes",
+                    f"give them for a resource that has costs, of {shape}",
+                )
 
     def _check_tables(self, shape: tuple[int, int]) -> None:
         if 0 in shape:
@@ -141,7 +151,11 @@ class Problem:
         """Resource -> total cost, fixed part included, of scheme indices ``choice`` (length L)."""
         rows = np.arange(len(self.layers))
         return {
-            name: float(table[rows, np.asarray(choice)].sum() + self.fixed.get(name, 0.0))
+            name: float(
+                table[rows, np.asarray(choice)].sum()
+                + self.fixed.get(name, 0.0)
+                + (self.conversions[name].total(choice) if name in self.conversions else 0.0)
+            )
             for name, table in self.costs.items()
         }
 

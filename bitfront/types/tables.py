@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bitfront.errors import ProblemError
 
 from .arrays import Bool, Float, frozen
+from .conversions import Conversions
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +121,7 @@ class Costs:
     counts: (L,) number of weights of each layer, 0 of those that are counted elsewhere.
     classes: layer -> its class, for limits on classes.
     peaks: resource -> the sums whose greatest is its total, for resources that are no sum.
+    conversions: resource -> what its total has more, of pairs of layers.
     """
 
     layers: tuple[str, ...]
@@ -133,6 +135,7 @@ class Costs:
     counts: Float = None  # type: ignore[assignment]  # zeros, once checked
     classes: Mapping[str, str] = field(default_factory=dict)
     peaks: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
+    conversions: Mapping[str, Conversions] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = (len(self.layers), len(self.schemes))
@@ -143,7 +146,7 @@ class Costs:
         counts = np.zeros(len(self.layers)) if self.counts is None else self.counts
         object.__setattr__(self, "tables", MappingProxyType(tables))
         object.__setattr__(self, "counts", frozen(counts))
-        for name in ("fixed", "full", "reasons", "unquantized", "classes", "peaks"):
+        for name in ("fixed", "full", "reasons", "unquantized", "classes", "peaks", "conversions"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def total(self, choice: Mapping[str, str]) -> dict[str, float]:
@@ -154,6 +157,8 @@ class Costs:
             name: float(table[rows, picks].sum() + self.fixed.get(name, 0.0))
             for name, table in self.tables.items()
         }
+        for name, found in self.conversions.items():
+            sums[name] += found.total(picks)
         peaks = {
             name: max(part.fixed + float(part.table[rows, picks].sum()) for part in parts)
             for name, parts in self.peaks.items()
