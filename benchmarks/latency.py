@@ -199,9 +199,7 @@ def mixes(study: Study, aim: Aimed, schemes: Sequence[Scheme], found: Latency) -
             if layer.shares is not None and chosen[layer.shares] in given.layers[layer.name]:
                 chosen[layer.name] = chosen[layer.shares]
         allocations.append(chosen)
-    predicted = np.array(
-        [given.fixed + sum(given.layers[la][s] for la, s in a.items()) for a in allocations]
-    )
+    predicted = np.array([given.total(allocation) for allocation in allocations])
     measured = np.array([t.seconds for t in Bench(study, aim).wholes(allocations)])
     off = np.abs(predicted / measured - 1)
     return {

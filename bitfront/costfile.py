@@ -11,6 +11,11 @@ figure; a row without a layer is of the whole model:
 A column ``target`` in place of ``resource`` names what follows ``seconds@``. JSON:
 
     {"seconds@cpu:b1": {"layers": {"blocks.0": {"w8": 0.0012}}, "fixed": 0.004, "full": 0.031}}
+
+Where layers that keep data in different layouts meet, changing it may cost something. In CSV two
+more columns say so: ``layout``, any word where a layer under a scheme has another than most, and
+``to``, the second of two layers that meet, whose row has no scheme. In JSON ``apart`` (layer ->
+schemes) and ``handovers`` (lists of two layers and the cost).
 """
 
 from __future__ import annotations
@@ -29,15 +34,21 @@ import numpy as np
 from bitfront.budget import ACTIVATIONS, SECONDS, Budget
 from bitfront.errors import BitfrontError, InvalidInput
 from bitfront.scheme import KEEP, Scheme
-from bitfront.types import Costs
+from bitfront.types import Conversions, Costs, Float
 
 _FORM = "see docs/search.md for the two forms of a costs file"
 WHOLE = ("fixed", "full")
+_MORE = ("apart", "handovers")
+_APART = "apart"
+_COLUMNS = ("layer", "scheme", "value", "layout", "to")
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
     """One resource: ``layers`` is layer -> scheme -> cost; ``fixed`` and ``full`` as in ``Costs``.
+
+    apart: layer -> schemes under which it keeps data in another layout than most. handovers: two
+    layers, and what it costs where one of them is apart and the other is not.
 
     Raises ``InvalidInput`` for figures that are negative or not finite, and for schemes that cannot
     be read.
@@ -46,6 +57,8 @@ class Given:
     layers: Mapping[str, Mapping[str, float]]
     fixed: float = 0.0
     full: float | None = None
+    apart: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    handovers: Sequence[tuple[str, str, float]] = ()
 
     def __post_init__(self) -> None:
         spelled: dict[str, dict[str, float]] = {}
@@ -57,7 +70,28 @@ class Given:
             value = getattr(self, name)
             if value is not None:
                 _check(value, f"{name} of the whole model")
+        apart = {
+            layer: tuple(str(Scheme.parse(scheme)) for scheme in schemes)
+            for layer, schemes in self.apart.items()
+            if schemes
+        }
+        for one, other, value in self.handovers:
+            _check(value, f"the cost between layers {one!r} and {other!r}")
         object.__setattr__(self, "layers", spelled)
+        object.__setattr__(self, "apart", apart)
+        object.__setattr__(self, "handovers", tuple(map(tuple, self.handovers)))
+
+    def total(self, schemes: Mapping[str, str]) -> float:
+        """Of the whole model, each layer under its scheme; those that are not named are kept."""
+        chosen = {layer: schemes.get(layer, KEEP) for layer in self.layers}
+        apart = {layer: chosen[layer] in self.apart.get(layer, ()) for layer in chosen}
+        return math.fsum(
+            [
+                self.fixed,
+                *(self.layers[layer][scheme] for layer, scheme in chosen.items()),
+                *(cost for one, other, cost in self.handovers if apart[one] != apart[other]),
+            ]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +136,27 @@ class GivenCosts:
         """The CSV form, which ``read`` takes."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["resource", "layer", "scheme", "value"])
+        layouts = any(given.handovers for given in self.resources.values())
+        columns = ["resource", "layer", "scheme", "value", *(["layout", "to"] if layouts else [])]
+        writer.writerow(columns)
         for name, given in self.resources.items():
             whole = {"fixed": given.fixed, **({} if given.full is None else {"full": given.full})}
             for layer, row in {"": whole, **given.layers}.items():
-                writer.writerows([name, layer, scheme, value] for scheme, value in row.items())
+                for scheme, value in row.items():
+                    layout = [_APART if scheme in given.apart.get(layer, ()) else "", ""]
+                    writer.writerow([name, layer, scheme, value, *(layout if layouts else [])])
+            writer.writerows([name, one, "", cost, "", to] for one, to, cost in given.handovers)
         return text.getvalue()
 
     def plain(self) -> dict[str, Any]:
         """As JSON, for keys by content."""
         return {
-            name: {"layers": given.layers, "fixed": given.fixed, "full": given.full}
+            name: {
+                "layers": given.layers,
+                "fixed": given.fixed,
+                "full": given.full,
+                **({"apart": given.apart, "handovers": given.handovers} if given.handovers else {}),
+            }
             for name, given in self.resources.items()
         }
 
@@ -134,7 +178,7 @@ def with_given(costs: Costs, given: GivenCosts, known: Sequence[str], kept: Sequ
     """
     tables = {name: table.copy() for name, table in costs.tables.items()}
     reasons, fixed, full = dict(costs.reasons), dict(costs.fixed), dict(costs.full)
-    unquantized = dict(costs.unquantized)
+    unquantized, conversions = dict(costs.unquantized), dict(costs.conversions)
     for name, one in given.resources.items():
         if name in (*costs.full, ACTIVATIONS):
             raise InvalidInput(f"costs are given of {name}", "leave it out, it is counted")
@@ -149,6 +193,10 @@ def with_given(costs: Costs, given: GivenCosts, known: Sequence[str], kept: Sequ
         unquantized[name] = np.array([row.get(KEEP, np.nan) for row in rows])
         apart = [one.layers.get(layer, {}).get(KEEP, 0.0) for layer in kept]
         fixed[name] = math.fsum([one.fixed, *apart])
+        if one.handovers:
+            conversions[name], more, always = _conversions(name, one, costs, known)
+            tables[name] += more
+            fixed[name] += always
         whole = math.fsum([*unquantized[name], fixed[name]])
         full[name] = whole if one.full is None else one.full
         for i, j in np.argwhere(np.isnan(tables[name])).tolist():
@@ -159,8 +207,36 @@ def with_given(costs: Costs, given: GivenCosts, known: Sequence[str], kept: Sequ
                 for table in tables.values():
                     table[i, j] = np.nan
     return replace(
-        costs, tables=tables, fixed=fixed, full=full, reasons=reasons, unquantized=unquantized
-    )
+        costs, tables=tables, fixed=fixed, full=full, reasons=reasons, unquantized=unquantized,
+        conversions=conversions,
+    )  # fmt: skip
+
+
+def _conversions(
+    name: str, one: Given, costs: Costs, known: Sequence[str]
+) -> tuple[Conversions, Float, float]:
+    """Between layers that are allocated; (L, C) beside kept ones; and between kept ones."""
+    index = {layer: i for i, layer in enumerate(costs.layers)}
+    other = np.array([[s in one.apart.get(layer, ()) for s in costs.schemes] for layer in index])
+    ends, weights, beside, always = [], [], np.zeros(other.shape), 0.0
+    for handover in one.handovers:
+        *pair, cost = handover
+        unknown = [layer for layer in pair if layer not in known]
+        if unknown:
+            raise InvalidInput(
+                f"{name} is given for layer {unknown[0]!r}, which the model does not have",
+                f"its layers are like {known[0]!r}",
+            )
+        kept = [KEEP in one.apart.get(layer, ()) for layer in pair if layer not in index]
+        if len(kept) == 2:
+            always += cost * (kept[0] != kept[1])
+        elif kept:
+            (i,) = (index[layer] for layer in pair if layer in index)
+            beside[i] += cost * (other[i] != kept[0])
+        else:
+            ends.append([index[layer] for layer in pair])
+            weights.append(cost)
+    return Conversions(np.array(ends, dtype=np.intp), np.array(weights), other), beside, always
 
 
 def _from_json(text: str) -> dict[str, dict[str, Any]]:
@@ -175,9 +251,20 @@ def _parts(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for name, parts in data.items():
         if not isinstance(parts, dict) or not isinstance(parts.get("layers"), dict):
             raise InvalidInput(f"{name!r} has no object of layers", _FORM)
-        wrong = set(parts) - {"layers", *WHOLE}
+        wrong = set(parts) - {"layers", *WHOLE, *_MORE}
         if wrong:
-            raise InvalidInput(f"{name!r} has {min(wrong)!r}", "give layers, fixed and full")
+            known = ", ".join((*WHOLE, *_MORE))
+            raise InvalidInput(f"{name!r} has {min(wrong)!r}", f"give layers, {known}")
+        handovers, apart = parts.get("handovers", []), parts.get("apart", {})
+        three = isinstance(handovers, list) and all(
+            isinstance(one, list) and len(one) == 3 and {*map(type, one[:2])} == {str}
+            for one in handovers
+        )
+        lists = isinstance(apart, dict) and all(isinstance(one, list) for one in apart.values())
+        if not three or not lists:
+            raise InvalidInput(
+                f"{name!r} has handovers or schemes that are apart in no lists", _FORM
+            )
         for layer, row in parts["layers"].items():
             if not isinstance(row, dict):
                 raise InvalidInput(f"layer {layer!r} of {name!r} is no object of schemes", _FORM)
@@ -186,8 +273,19 @@ def _parts(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _from_csv(text: str) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    for line, resource, layer, scheme, value in _lines(text):
+    for line, resource, words, value in _lines(text):
         parts = found.setdefault(resource, {"layers": {}})
+        layer, scheme = words["layer"], words["scheme"]
+        if words["to"]:
+            if not layer or scheme:
+                raise InvalidInput(
+                    f"line {line} is to {words['to']!r}, of layer {layer!r} under {scheme!r}",
+                    "give a handover two layers and no scheme",
+                )
+            parts.setdefault("handovers", []).append((layer, words["to"], value))
+            continue
+        if words["layout"] and layer:
+            parts.setdefault("apart", {}).setdefault(layer, []).append(scheme)
         if layer:
             place, key = parts["layers"].setdefault(layer, {}), scheme
         elif scheme in WHOLE:
@@ -205,8 +303,8 @@ def _from_csv(text: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _lines(text: str) -> Iterator[tuple[int, str, str, str, float]]:
-    """(line, resource, layer, scheme, value) of each row."""
+def _lines(text: str) -> Iterator[tuple[int, str, dict[str, str], float]]:
+    """(line, resource, the words of ``_COLUMNS``, value) of each row."""
     reader = csv.DictReader(io.StringIO(text))
     columns = [name.strip() for name in reader.fieldnames or ()]
     reader.fieldnames = columns
@@ -215,7 +313,7 @@ def _lines(text: str) -> Iterator[tuple[int, str, str, str, float]]:
     if missing:
         raise InvalidInput(f"it has no column {min(missing)!r}", _FORM)
     for row in reader:
-        words = {name: (row[name] or "").strip() for name in (what, "layer", "scheme", "value")}
+        words = {name: (row.get(name) or "").strip() for name in (what, *_COLUMNS)}
         resource = words[what] if what == "resource" else f"{SECONDS}@{words[what]}"
         try:
             value = float(words["value"])
@@ -223,7 +321,7 @@ def _lines(text: str) -> Iterator[tuple[int, str, str, str, float]]:
             raise InvalidInput(
                 f"line {reader.line_num} has the value {words['value']!r}", "give a number"
             ) from None
-        yield reader.line_num, resource, words["layer"], words["scheme"], value
+        yield reader.line_num, resource, words, value
 
 
 def _check(value: Any, of: str) -> None:

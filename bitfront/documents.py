@@ -210,6 +210,8 @@ def latency_document(found: Latency) -> dict[str, Any]:
         "worst_error": worst,
         "alike": [{"scheme": scheme, **asdict(one)} for scheme, one in found.alike.items()],
         "layers": {layer: dict(row) for layer, row in found.given.layers.items()},
+        "apart": {layer: list(schemes) for layer, schemes in found.given.apart.items()},
+        "handovers": [list(one) for one in found.given.handovers],
     }
 
 

@@ -86,9 +86,11 @@ def latency(
     }
     alike = {}
     for kernel, allocation, whole in zip(map(str, wanted), allocations, wholes, strict=False):
-        pairs = [(la.name, allocation.get(la.name, KEEP)) for la in bench.layers]
-        total = residual.rest + math.fsum(seconds[pair] for pair in pairs)
-        alike[kernel] = Alike(sum(s == kernel for _, s in pairs), total, whole.seconds)
+        of = [allocation.get(layer.name, KEEP) for layer in bench.layers]
+        pairs = zip((layer.name for layer in bench.layers), of, strict=True)
+        moved = residual.element * bench.moved(allocation)
+        total = math.fsum([residual.rest, moved, *(seconds[pair] for pair in pairs)])
+        alike[kernel] = Alike(of.count(kernel), total, whole.seconds)
     costs = {
         layer.name: {
             str(s): seconds[layer.name, str(kernel_scheme(s))]
@@ -97,7 +99,18 @@ def latency(
         }
         for layer in bench.layers
     }
-    given = Given(costs, fixed=residual.rest, full=wholes[0].seconds)
+    given = Given(
+        costs,
+        fixed=residual.rest,
+        full=wholes[0].seconds,
+        apart={
+            layer.name: [s for s in costs[layer.name] if bench.target.apart(layer, Scheme.parse(s))]
+            for layer in bench.layers
+        },
+        handovers=tuple((one, other, residual.element * n) for one, other, n in bench.handovers)
+        if residual.element
+        else (),
+    )
     return Latency(aim, bench.place, given, alone, alike, tuple(wholes), residual)
 
 

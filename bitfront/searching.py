@@ -223,9 +223,6 @@ class _Search:
     def alike(self, answer: Answer, lateness: Lateness) -> Answer | None:
         """In place of ``answer`` the best of those in time that have all layers under one scheme,
         whatever was predicted, or the least late; None where none is within the other budgets.
-
-        Neighbours that are computed alike hand over what they would else convert, which no sum over
-        layers can tell.
         """
         seconds = {aim.resource for aim in self.aims}
         others = [budget for budget in answer.budgets if budget.resource not in seconds]

@@ -29,12 +29,12 @@ from bitfront.quant.onnx_trace import Signature
 from bitfront.residual import Whole
 from bitfront.scheme import KEEP, Scheme
 from bitfront.study import Progress, Study, silent
-from bitfront.targets import Aimed, Shape, Timed
+from bitfront.targets import Aimed, Handover, Shape, Timed
 from bitfront.tasks.deployed import signature
 from bitfront.tasks.fingerprint import architecture_digest
 from bitfront.tasks.pretrained import context_length
 from bitfront.tasks.running import ModelTask
-from bitfront.tasks.sized import layer_inputs, sized
+from bitfront.tasks.sized import Call, layer_calls, sized
 from bitfront.types import Layer, Timing, content_key, parse_schemes
 
 EACH = 1.5  # seconds that a whole model is run for, at least as often as a kernel
@@ -125,7 +125,26 @@ class Bench:
             operator = self.operator(layer, scheme)
             seconds[operator] = seconds.get(operator, 0.0) + alone[layer.name, scheme]
             calls[operator] += self.calls(layer)
-        return Whole(seconds, calls, whole.seconds)
+        return Whole(seconds, calls, whole.seconds, self.moved(allocation))
+
+    def moved(self, allocation: Mapping[str, str]) -> int:
+        """Elements that neighbours hand over between different layouts."""
+        apart = {
+            la.name: self.target.apart(la, Scheme.parse(allocation.get(la.name, KEEP)))
+            for la in self.layers
+        }
+        return sum(n for one, other, n in self.handovers if apart[one] != apart[other])
+
+    @cached_property
+    def handovers(self) -> list[Handover]:
+        """Where layers meet of which one at least may be in another layout than most."""
+        called = self._called.items()
+        inputs = {name: [call.given.numel() for call in calls] for name, calls in called}
+        outputs = {name: [call.made for call in calls] for name, calls in called}
+        schemes = parse_schemes(self.target.candidates)
+        may = {la.name for la in self.layers if any(self.target.apart(la, s) for s in schemes)}
+        found = self.target.handovers(self._frame, inputs, outputs) if may else []
+        return [one for one in found if one.one in may or one.other in may]
 
     def alike(self, scheme: Scheme) -> dict[str, str]:
         """All layers that can take ``scheme`` under it."""
@@ -163,13 +182,17 @@ class Bench:
     @cached_property
     def _calls(self) -> dict[str, list[tuple[str, Tensor]]]:
         """Layer -> the kernel, and the input, of each call."""
-        given = layer_inputs(self.task.model, self.layers, self._signature, self._inputs)
         return {
             layer.name: [
-                (described(layer, self.task.module(layer.name), x), x) for x in given[layer.name]
+                (described(layer, self.task.module(layer.name), call.given), call.given)
+                for call in self._called[layer.name]
             ]
             for layer in self.layers
         }
+
+    @cached_property
+    def _called(self) -> dict[str, list[Call]]:
+        return layer_calls(self.task.model, self.layers, self._signature, self._inputs)
 
     @cached_property
     def _frame(self) -> Any:

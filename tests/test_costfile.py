@@ -45,6 +45,60 @@ def test_both_forms_give_the_same(tmp_path: Path) -> None:
     assert GivenCosts.read(one) == GivenCosts.read(two) == seconds()
 
 
+def meeting() -> GivenCosts:
+    """Three layers in a row, of which those under ``keep`` hand over blocks."""
+    layers = {name: {"w8": 1.0, "keep": 2.0} for name in "abc"}
+    apart = dict.fromkeys("abc", ("keep",))
+    handovers = (("a", "b", 0.25), ("b", "c", 0.5))
+    return GivenCosts({"seconds@cpu": Given(layers, 1.0, apart=apart, handovers=handovers)})
+
+
+def test_handovers_in_both_forms(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.csv", tmp_path / "two.json"
+    one.write_text(meeting().as_csv())
+    two.write_text(json.dumps(meeting().plain()))
+    assert GivenCosts.read(one) == GivenCosts.read(two) == meeting()
+    assert "seconds@cpu,a,keep,2.0,apart," in one.read_text()
+    assert "seconds@cpu,a,,0.25,,b" in one.read_text()
+    assert "layout" not in seconds().as_csv()
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "total"), [("w8", "w8", 5.5), ("keep", "w8", 6.75), ("keep", "keep", 7.0)]
+)
+def test_what_handovers_add(a: str, b: str, total: float) -> None:
+    """c is kept out: in blocks, so that b beside it pays where it is not."""
+    given = meeting().resources["seconds@cpu"]
+    assert given.total({"a": a, "b": b}) == total
+    costs = with_given(counted(("w8", "keep")), meeting(), ["a", "b", "c"], ["c"])
+    assert costs.total({"a": a, "b": b})["seconds@cpu"] == total
+    assert costs.full["seconds@cpu"] == 7.0
+
+
+def test_handovers_that_are_none() -> None:
+    given = Given({"a": {"w8": 1.0}}, handovers=(("a", "x", 1.0),))
+    with pytest.raises(InvalidInput, match="for layer 'x', which the model does not have"):
+        with_given(counted(("w8",)), GivenCosts({"joules": given}), ["a", "b"], [])
+    with pytest.raises(InvalidInput, match=r"between layers 'a' and 'b' is -1\.0"):
+        Given({}, handovers=(("a", "b", -1.0),))
+    for bad in (
+        {"handovers": [["a", "b"]]},
+        {"handovers": [[1, "b", 2.0]]},
+        {"apart": {"a": "w8"}},
+    ):
+        with pytest.raises(InvalidInput, match="schemes that are apart in no lists"):
+            GivenCosts.of({"joules": {"layers": {}, **bad}})
+
+
+def test_a_handover_row_has_two_layers_and_no_scheme(tmp_path: Path) -> None:
+    file = tmp_path / "costs.csv"
+    head = "resource,layer,scheme,value,layout,to"
+    for row in ("joules,a,w8,1.0,,b", "joules,,,1.0,,b"):
+        file.write_text(f"{head}\n{row}\n")
+        with pytest.raises(InvalidInput, match="line 2 is to 'b'"):
+            GivenCosts.read(file)
+
+
 def test_what_costs_become() -> None:
     given = GivenCosts(
         {

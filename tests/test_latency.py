@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from bitfront.errors import ExportError, InvalidInput, SchemeError
 from bitfront.interleaving import COPIES, Run
 from bitfront.latency import timed
 from bitfront.pipeline import cost
+from bitfront.residual import Residual, Whole
 from bitfront.smallest import smallest
 from bitfront.study import Study
 from bitfront.targets import TARGETS, Timed, aimed
@@ -24,7 +26,7 @@ from bitfront.tasks import LanguageTask
 from bitfront.tasks.deployed import signature
 from bitfront.tasks.pretrained import context_length
 from bitfront.tasks.running import ModelTask
-from bitfront.tasks.sized import layer_inputs, sized
+from bitfront.tasks.sized import layer_calls, sized
 from bitfront.timingbench import Bench, described
 from bitfront.types import Timing, Trial, parse_schemes
 from tests import tiny
@@ -102,9 +104,9 @@ def test_tokens_of_a_language_model(tmp_path: Path) -> None:
 def test_what_layers_get(study: Study) -> None:
     task = own(study)
     called = signature(task)
-    found = layer_inputs(task.model, task.layers, called, sized(called, 2, None))
+    found = layer_calls(task.model, task.layers, called, sized(called, 2, None))
     assert [len(x) for x in found.values()] == [1, 1, 1, 2, 1]  # one is called twice
-    assert found["stem"][0].shape[:2] == (2, 3)
+    assert found["stem"][0].given.shape[:2] == (2, 3)
 
 
 def test_positions_that_do_more_than_look_up_are_not_timed(
@@ -133,8 +135,8 @@ def test_positions_that_do_more_than_look_up_are_not_timed(
 def test_kernels_are_told_apart_by_all_that_matters(study: Study) -> None:
     task = own(study)
     called = signature(task)
-    found = layer_inputs(task.model, task.layers, called, sized(called, 2, None))
-    texts = [described(la, task.module(la.name), found[la.name][0]) for la in task.layers]
+    found = layer_calls(task.model, task.layers, called, sized(called, 2, None))
+    texts = [described(la, task.module(la.name), found[la.name][0].given) for la in task.layers]
     assert len(set(texts)) == len(texts)
     assert texts[0] == "conv2d 8x27 k3x3 s1x1 p1x1 d1x1 g1 zeros [2,3,6,6] bias"
     assert texts[-1] == "linear 5x8 [2,8] bias"
@@ -154,6 +156,28 @@ def test_real_timings_become_costs(study: Study) -> None:
     assert found.alike["keep"].layers == len(task.layers)
     assert found.alike["w8a8"].layers == 2  # linear ones
     assert found.alike["w4"].measured > 0
+
+
+def test_a_search_counts_what_changing_layouts_takes(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted, in place of a fit: stem hands over to block, so that one alone in integers costs
+    more than both."""
+    real = latency.fitted
+
+    def planted(wholes: Sequence[Whole]) -> Residual:
+        return replace(real(wholes), element=1e-5)
+
+    monkeypatch.setattr("bitfront.latency.fitted", planted)
+    found = latency.latency(study, parse_schemes("w8a8szo keep"), B2)  # as the search does
+    assert found.given.handovers
+    assert found.given.apart["stem"] == ("keep",)
+    target, choices = str(B2), Choices(targets=(str(B2),))
+    (answer,) = bitfront.search(
+        study, "w8a8szo keep", [f"5000%@{target}", "90%"], choices=choices, explore=0, verify=False
+    )
+    predicted = answer.trial.costs[f"seconds@{target}"]
+    assert predicted == pytest.approx(found.given.total(answer.trial.schemes))
 
 
 def test_what_is_recorded_is_not_timed_again(tmp_path: Path, counted: Counted) -> None:
@@ -356,13 +380,13 @@ def test_stand_ins_run_in_every_scheme_that_is_offered(study: Study) -> None:
     assert isinstance(target, Timed)
     task = own(study)
     called = signature(task)
-    inputs = layer_inputs(task.model, task.layers, called, sized(called, 1, None))
+    inputs = layer_calls(task.model, task.layers, called, sized(called, 1, None))
     for layer in task.layers:
         for scheme in parse_schemes(
             "w2 w3z w4g4 w8 w8a8 w5a8s w8a8sz w8a8so w4a8szo bf16 fp16 keep"
         ):
             if target.reason(layer, scheme) is None:
-                module, x = task.module(layer.name), inputs[layer.name][0]
+                module, x = task.module(layer.name), inputs[layer.name][0].given
                 target.kernel(layer, module, scheme, x, 1)()
 
 
@@ -381,6 +405,7 @@ def test_the_command_line(
     ((name, given),) = GivenCosts.read(costs).resources.items()
     assert name == done["resource"]
     assert given.layers == done["layers"]
+    assert [list(one) for one in given.handovers] == done["handovers"]
     assert given.full == done["full"]["seconds"]
     assert "of full" in bitfront.ok(*words).out
     search = ["search", "conv", "--target", "ort-cpu:b2t1", "--budget", "150%@ort-cpu:b2t1"]

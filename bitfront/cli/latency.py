@@ -116,6 +116,11 @@ def show(found: Mapping[str, Any], target: str) -> None:
         f"predicted from the {found['models'] - 1} others are off by {found['median_error']:.1%} "
         f"(median) and {found['worst_error']:.1%} (worst)"
     )
+    if found["handovers"]:
+        most = sum(cost for *_, cost in found["handovers"])
+        typer.echo(
+            f"where neighbours keep data in different layouts they change it: {_ms(most)} if all do"
+        )
     if found["trials"]:
         rows = [[t["id"], *map(_ms, _seconds(t, target))] for t in found["trials"]]
         table(["trial", "predicted", "measured"], rows)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bitfront.errors import InvalidInput
 from bitfront.registry import Registry
 
-from .base import Aimed, Shape, Target, Timed
+from .base import Aimed, Handover, Shape, Target, Timed
 from .loaders import LlamaCpp, Transformers, Vllm
 from .ort_cpu import OrtCpu
 
@@ -47,4 +47,4 @@ def all_aimed(texts: Sequence[str]) -> tuple[Aimed, ...]:
     return found
 
 
-__all__ = ["TARGETS", "Aimed", "Shape", "Target", "Timed", "aimed", "all_aimed"]
+__all__ = ["TARGETS", "Aimed", "Handover", "Shape", "Target", "Timed", "aimed", "all_aimed"]

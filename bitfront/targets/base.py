@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from bitfront.budget import SECONDS
 from bitfront.errors import InvalidInput
@@ -72,6 +72,14 @@ class Shape:
         return str(Shape(self.batch, self.tokens, self.past))
 
 
+class Handover(NamedTuple):
+    """Two layers, of which one gets what the other gives, or both give what is then added."""
+
+    one: str
+    other: str
+    elements: int
+
+
 class Target(ABC):
     """A runtime on a device. Stateless."""
 
@@ -122,6 +130,20 @@ class Timed(Target):
         threads: int,
     ) -> Run:
         """A call of the whole model, each layer under its scheme, with weights that stand in."""
+
+    def apart(self, layer: Layer, scheme: Scheme) -> bool:
+        """Whether its kernel keeps data in another layout than most, which is changed where a
+        neighbour does not."""
+        return False
+
+    def handovers(
+        self, frame: Any, inputs: Mapping[str, Sequence[int]], outputs: Mapping[str, Sequence[int]]
+    ) -> list[Handover]:
+        """Where layers meet that may keep data in different layouts.
+
+        inputs, outputs: layer -> the number of elements in and out of each of its calls.
+        """
+        return []
 
     @abstractmethod
     def exported(self, folder: Path, inputs: Mapping[str, Tensor], threads: int) -> Run:

@@ -13,7 +13,7 @@ from bitfront.errors import ExportError
 from bitfront.interleaving import Run
 from bitfront.types import Layer, Place, Scheme
 
-from .base import Timed
+from .base import Handover, Timed
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -97,6 +97,22 @@ class OrtCpu(Timed):
 
         graph = Onnx().graph(frame, model, layers, schemes, quantized)
         return Session(graph, threads).bound(inputs)
+
+    def apart(self, layer: Layer, scheme: Scheme) -> bool:
+        """Convolutions of images in float32 work on blocks of channels (NCHWc)."""
+        from bitfront.quant.onnx_stored import core_of
+
+        return layer.kind == "conv2d" and core_of(layer, scheme)[0] == "Conv"
+
+    def handovers(
+        self,
+        frame: ModelProto,
+        inputs: Mapping[str, Sequence[int]],
+        outputs: Mapping[str, Sequence[int]],
+    ) -> list[Handover]:
+        from bitfront.quant.onnx_neighbours import neighbours
+
+        return [Handover(*found) for found in neighbours(frame, inputs, outputs)]
 
     def exported(self, folder: Path, inputs: Mapping[str, Tensor], threads: int) -> Run:
         from bitfront.quant.export_onnx import FILE

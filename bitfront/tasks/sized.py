@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -44,18 +44,25 @@ def sized(
     return inputs
 
 
-def layer_inputs(
+class Call(NamedTuple):
+    """Of a layer. given: its input. made: elements of its output."""
+
+    given: Tensor
+    made: int
+
+
+def layer_calls(
     model: nn.Module, layers: Sequence[Layer], called: Signature, inputs: Mapping[str, Tensor]
-) -> dict[str, list[Tensor]]:
-    """Layer -> the input of each of its calls; none for layers that are not called.
+) -> dict[str, list[Call]]:
+    """Layer -> its calls; none for layers that are not called.
 
     None of an embedding that does more than look up: what it is given is no input of a kernel.
     """
-    found: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
+    found: dict[str, list[Call]] = {layer.name: [] for layer in layers}
 
     def noting(name: str) -> Any:
-        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            found[name].append(call_input(args, kwargs).detach().clone())
+        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any) -> None:
+            found[name].append(Call(call_input(args, kwargs).detach().clone(), made.numel()))
 
         return hook
 
@@ -64,7 +71,7 @@ def layer_inputs(
             if layer.beyond_lookup:
                 continue
             module = model.get_submodule(layer.name)
-            handle = module.register_forward_pre_hook(noting(layer.name), with_kwargs=True)
+            handle = module.register_forward_hook(noting(layer.name), with_kwargs=True)
             stack.callback(handle.remove)
         called.run(*inputs.values())
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -66,12 +68,13 @@ def left_out(data: list[Whole], ridge: float) -> list[float]:
     T = np.array([[w.seconds.get(n, 0.0) for n in names] for w in data])
     N = np.array([[w.calls.get(n, 0) for n in names] for w in data], float)
     mean = T.sum(0) / N.sum(0)
-    A = np.hstack([np.full((len(y), 1), y.mean()), T, N * mean]) / y[:, None]
+    M = np.zeros((len(y), 1))  # nothing is handed over here
+    A = np.hstack([np.full((len(y), 1), y.mean()), T, N * mean, M]) / y[:, None]
     aim = 1 - T.sum(1) / y
     errors = []
     for i in range(len(y)):
         rest = [k for k in range(len(y)) if k != i]
-        hold = np.diag([0.0, *[ridge * len(rest) / 100] * 6])
+        hold = np.diag([0.0, *[ridge * len(rest) / 100] * 7])
         x = np.linalg.solve(A[rest].T @ A[rest] + hold, A[rest].T @ aim[rest])
         errors.append(float(A[i] @ x - aim[i]))
     return errors
@@ -94,6 +97,33 @@ def test_a_call_costs_something_besides() -> None:
     found = fitted(wholes(rng, 5e-3, dict.fromkeys(ALONE, 0.0), each, count=60))
     assert max(map(abs, found.errors)) < 0.02
     assert found.layer("int8", 4e-4, 1) > 4.5e-4
+
+
+@given(seed=st.integers(0, 1 << 30), element=st.floats(2e-10, 2e-9))
+def test_what_changing_layouts_takes(seed: int, element: float) -> None:
+    """Planted: some nanoseconds for each of a million elements, of which drawn parts are moved."""
+    rng = np.random.default_rng(seed)
+    nothing = dict.fromkeys(ALONE, 0.0)
+    data = [
+        replace(whole, moved=moved, taken=whole.taken + element * moved)
+        for whole in wholes(rng, 5e-3, nothing, nothing)
+        for moved in [int(rng.integers(0, 4_000_000))]
+    ]
+    found = fitted(data)
+    assert found.element == pytest.approx(element, rel=0.05)
+    assert max(map(abs, found.errors)) < 0.02
+
+
+@given(seed=st.integers(0, 1 << 30))
+def test_moving_takes_no_less_than_nothing(seed: int) -> None:
+    """Where models that move more happen to be faster."""
+    rng = np.random.default_rng(seed)
+    nothing = dict.fromkeys(ALONE, 0.0)
+    data = [
+        replace(whole, moved=i * 100_000, taken=whole.taken * (1 - 0.01 * i))
+        for i, whole in enumerate(wholes(rng, 5e-3, nothing, nothing, count=12))
+    ]
+    assert fitted(data).element >= 0
 
 
 def test_nothing_takes_less_than_no_time() -> None:
