@@ -194,9 +194,11 @@ def with_given(costs: Costs, given: GivenCosts, known: Sequence[str], kept: Sequ
         apart = [one.layers.get(layer, {}).get(KEEP, 0.0) for layer in kept]
         fixed[name] = math.fsum([one.fixed, *apart])
         if one.handovers:
-            conversions[name], more, always = _conversions(name, one, costs, known)
-            tables[name] += more
+            between, beside, always = _conversions(name, one, costs, known)
+            tables[name] += beside
             fixed[name] += always
+            if len(between.ends):
+                conversions[name] = between
         whole = math.fsum([*unquantized[name], fixed[name]])
         full[name] = whole if one.full is None else one.full
         for i, j in np.argwhere(np.isnan(tables[name])).tolist():

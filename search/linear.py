@@ -76,7 +76,8 @@ class Program:
             found = items.problem.conversions[items.resources[r]]
             says = [(layer, v) for v, of in enumerate(g.tolist()) for layer in items.members[of]]
             layer, v = np.array(says).T
-            k = csr_array((found.other[layer, c[v]].astype(float), (layer, v)))  # (L, V)
+            shape = len(items.owner), V
+            k = csr_array((found.other[layer, c[v]].astype(float), (layer, v)), shape)
             parts.append(k[found.ends[:, 0]] - k[found.ends[:, 1]])
         differ = vstack(parts)
         E = differ.shape[0]

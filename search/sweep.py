@@ -29,13 +29,17 @@ VISITS = 200_000  # partial allocations that are looked at for one that is new
 
 
 class Sweep:
-    """Points of equal tables, and everything that was asked for or told."""
+    """Points of equal tables, and everything that was asked for or told.
+
+    What is proposed may exceed a limit by its conversions, and is then told to be within none.
+    """
 
     def __init__(self, problems: Sequence[Problem], solver: str, seed: int) -> None:
         if seed < 0:
             raise InvalidInput(f"seed {seed}", "give 0 or more")
         _alike(problems)
-        self.points = tuple(merge(problem) for problem in problems)
+        self.points = tuple(merge(replace(problem, conversions={})) for problem in problems)
+        self._whole = tuple(merge(problem) for problem in problems)  # with conversions
         for items in self.points:
             require(items)
             foothold(items, items.best(), items.loss)
@@ -68,7 +72,7 @@ class Sweep:
         self.pending.add(tuple(picks.tolist()))
         began = time.perf_counter()
         of = self.fitting(picks)
-        items = self.points[of[0] if of else 0]
+        items = self._whole[of[0] if of else 0]
         return items.allocation(picks, self.solver, time.perf_counter() - began)
 
     def tell(self, allocation: Allocation, loss: float) -> tuple[Picks, float] | None:
@@ -87,7 +91,7 @@ class Sweep:
     def fitting(self, picks: Picks) -> list[int]:
         """The points whose limits hold, the one with the least room left first."""
         left = {}
-        for i, items in enumerate(self.points):
+        for i, items in enumerate(self._whole):
             if items.fits(picks):
                 left[i] = float((items.room - items.usage(picks)) @ items.per_span())
         return sorted(left, key=lambda i: left[i])
@@ -98,13 +102,13 @@ class Sweep:
             return 0.0
         over = (
             np.maximum(items.usage(picks) - items.room, 0.0) @ items.per_span()
-            for items in self.points
+            for items in self._whole
         )
         return max(min(map(float, over)), np.finfo(float).tiny)
 
     def best(self, point: int) -> tuple[Picks, float] | None:
         """The least told loss within the limits of ``point``."""
-        items = self.points[point]
+        items = self._whole[point]
         inside = {k: v for k, v in self.loss.items() if items.fits(np.array(k, dtype=np.intp))}
         if not inside:
             return None
