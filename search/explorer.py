@@ -4,7 +4,8 @@
 
 An explorer is made of the points of a sweep (``problems``: the same tables, other limits and
 floors), of what was measured already (``starts``), and of a seed. It
-- asks for allocations within the limits of at least one point, never for one twice, nor for one
+- asks for allocations within the limits of at least one point (conversions between layers aside,
+  ``Problem.conversions``), never for one twice, nor for one
   that was told; None when it finds nothing new;
 - may be asked again before it was told (several workers): what it asked for and was not told is
   pending, and counts as asked;
