@@ -169,8 +169,8 @@ def test_the_least_cost_within_a_loss(problem: Problem) -> None:
     assert indices(problem, found) in fits
 
 
-def test_a_long_chain() -> None:
-    """60 layers, of which each may be fast in one layout; proven."""
+def test_a_long_chain(capfd: pytest.CaptureFixture[str]) -> None:
+    """60 layers, of which each may be fast in one layout; proven, and nothing is printed."""
     rng = np.random.default_rng(3)
     L = 60
     fast = rng.uniform(0.3, 1.1, L)
@@ -184,6 +184,7 @@ def test_a_long_chain() -> None:
         conversions={"seconds": Conversions(ends, np.full(L - 1, 0.2), other)},
     )  # fmt: skip
     found = allocate(problem)
+    assert capfd.readouterr() == ("", "")
     assert found.optimal
     assert found.costs["seconds"] <= 0.85 * L
     # by dynamic programming over the chain on a grid: no better than the proven bound
