@@ -30,7 +30,7 @@ class Whole:
     seconds: Mapping[str, float]
     calls: Mapping[str, int]
     taken: float
-    moved: int = 0
+    moved: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -127,13 +127,13 @@ class Bench:
             calls[operator] += self.calls(layer)
         return Whole(seconds, calls, whole.seconds, self.moved(allocation))
 
-    def moved(self, allocation: Mapping[str, str]) -> int:
+    def moved(self, allocation: Mapping[str, str]) -> float:
         """Elements that neighbours hand over between different layouts."""
         apart = {
             la.name: self.target.apart(la, Scheme.parse(allocation.get(la.name, KEEP)))
             for la in self.layers
         }
-        return sum(n for one, other, n in self.handovers if apart[one] != apart[other])
+        return math.fsum(n for one, other, n in self.handovers if apart[one] != apart[other])
 
     @cached_property
     def handovers(self) -> list[Handover]:

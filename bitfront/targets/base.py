@@ -73,11 +73,12 @@ class Shape:
 
 
 class Handover(NamedTuple):
-    """Two layers, of which one gets what the other gives, or both give what is then added."""
+    """Two layers, of which one gets what the other gives, or both give what is then added; and the
+    elements of that, of which it is a part where more layers have part in it."""
 
     one: str
     other: str
-    elements: int
+    elements: float
 
 
 class Target(ABC):

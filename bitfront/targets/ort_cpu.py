@@ -112,7 +112,8 @@ class OrtCpu(Timed):
     ) -> list[Handover]:
         from bitfront.quant.onnx_neighbours import neighbours
 
-        return [Handover(*found) for found in neighbours(frame, inputs, outputs)]
+        found = neighbours(frame, inputs, outputs).items()
+        return [Handover(one, other, elements) for (one, other), elements in found]
 
     def exported(self, folder: Path, inputs: Mapping[str, Tensor], threads: int) -> Run:
         from bitfront.quant.export_onnx import FILE
