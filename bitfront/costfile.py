@@ -258,11 +258,13 @@ def _parts(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             known = ", ".join((*WHOLE, *_MORE))
             raise InvalidInput(f"{name!r} has {min(wrong)!r}", f"give layers, {known}")
         handovers, apart = parts.get("handovers", []), parts.get("apart", {})
-        three = isinstance(handovers, list) and all(
-            isinstance(one, list) and len(one) == 3 and {*map(type, one[:2])} == {str}
+        three = isinstance(handovers, list | tuple) and all(
+            isinstance(one, list | tuple) and len(one) == 3 and {*map(type, one[:2])} == {str}
             for one in handovers
         )
-        lists = isinstance(apart, dict) and all(isinstance(one, list) for one in apart.values())
+        lists = isinstance(apart, dict) and all(
+            isinstance(one, list | tuple) for one in apart.values()
+        )
         if not three or not lists:
             raise InvalidInput(
                 f"{name!r} has handovers or schemes that are apart in no lists", _FORM

@@ -58,6 +58,7 @@ def test_handovers_in_both_forms(tmp_path: Path) -> None:
     one.write_text(meeting().as_csv())
     two.write_text(json.dumps(meeting().plain()))
     assert GivenCosts.read(one) == GivenCosts.read(two) == meeting()
+    assert GivenCosts.of(meeting().plain()) == meeting()
     assert "seconds@cpu,a,keep,2.0,apart," in one.read_text()
     assert "seconds@cpu,a,,0.25,,b" in one.read_text()
     assert "layout" not in seconds().as_csv()
