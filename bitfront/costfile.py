@@ -262,9 +262,7 @@ def _parts(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             isinstance(one, list | tuple) and len(one) == 3 and {*map(type, one[:2])} == {str}
             for one in handovers
         )
-        lists = isinstance(apart, dict) and all(
-            isinstance(one, list | tuple) for one in apart.values()
-        )
+        lists = isinstance(apart, dict) and all(isinstance(s, list | tuple) for s in apart.values())
         if not three or not lists:
             raise InvalidInput(
                 f"{name!r} has handovers or schemes that are apart in no lists", _FORM
