@@ -11,7 +11,7 @@ from .base import ALLOCATORS, CONVERTING
 from .exact import solve
 from .items import merge
 from .limits import require
-from .linear import least_totals, solve_linear
+from .linear import solve_linear
 
 CONVERTING.add("ilp")
 
@@ -37,7 +37,6 @@ def proven(
     items = merge(problem)
     deadline = math.inf if time_limit is None else start + time_limit
     if problem.conversions.keys() & problem.limits.keys():
-        require(items, least_totals(items)[0])
         found = solve_linear(items, deadline, explain, gap)
     else:
         require(items)

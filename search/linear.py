@@ -26,7 +26,7 @@ from bitfront.errors import Infeasible
 
 from .closing import Solution
 from .items import Float, Items, Picks
-from .limits import clashing, stated, total
+from .limits import clashing, require, stated, total
 
 TOLERANCE = 1e-9
 SCALE = 1e4  # of the objective, whose values SCIP tells apart to 1e-9
@@ -158,6 +158,7 @@ def solve_linear(
         picks, lower, none = program.least(items.loss, nothing, every, room, deadline, gap)
         bound = lower if turn == 0 else bound
         if picks is None and none and turn == 0:
+            require(items, least_totals(items)[0])
             raise _clash(program, deadline, explain)
         if picks is None:
             break
